@@ -1,0 +1,51 @@
+"""``sr-prune``: a checkpoint to a smaller checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import Parser, missing_package, run
+from sr_deploy.train.command import add_recipe_arguments
+
+PROG = "sr-prune"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-prune``."""
+    p = Parser(PROG, "Remove filters by their L1 norm, rebuild the smaller network and fine-tune it.")
+    p.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="network to prune (.safetensors)")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
+    group = p.add_mutually_exclusive_group()
+    group.add_argument("--sparsity", type=float, metavar="S", help="part of the filters to remove (default: 0.5)")
+    group.add_argument("--config", type=Path, metavar="FILE", help="JSON file with an NNI config_list, passed through unchanged")
+    p.add_argument("--pruner", choices=("auto", "nni", "native"), default="auto", help="who makes the masks (default: NNI if installed)")
+    p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="shape the MACs are counted at")
+    p.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="pictures to fine-tune on")
+    p.add_argument("--finetune-steps", type=int, default=0, metavar="N", help="fine-tuning steps (default: 0)")
+    p.add_argument("--val", type=Path, metavar="DIR", help="pictures whose PSNR is shown before and after")
+    p.add_argument("--patch", type=int, default=41, metavar="N", help="patch side in pixels (default: 41)")
+    p.add_argument("--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at")
+    p.add_argument("--detail", type=float, default=0.5, metavar="E", help="draw patches by (bicubic error) ** E (default: 0.5)")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    add_recipe_arguments(p)
+    p.set_defaults(optimizer="adam", lr=1e-3, schedule="cosine", warmup=20, weight_decay=0.0, clip_mode="norm", clip=2.0, batch_size=16)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-prune`` and return its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def command() -> int:
+        with missing_package("train"):
+            from sr_deploy.compress.prune import prune_command
+        return prune_command(arguments)
+
+    return run(PROG, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""Which filters stay: L1-norm filter pruning (Li et al., ICLR 2017) from an NNI ``config_list``.
+
+NNI's ``L1NormPruner`` decides where it is installed. Where it is not, ``native_masks`` makes the same masks from the
+same keys; a test holds both equal. A key that the native code does not know is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sr_deploy.errors import InputError
+from sr_deploy.train.networks import convolutions
+
+ConfigList = Sequence[Mapping[str, object]]
+Masks = dict[str, Tensor]
+"""Convolution -> bool (out_channels,), true for a filter that stays."""
+
+SELECT = ("op_types", "op_names", "op_names_re", "op_partial_names")
+EXCLUDE = ("exclude_op_types", "exclude_op_names", "exclude_op_names_re")
+RATIO = ("sparsity", "sparsity_per_layer", "sparse_ratio")
+KNOWN_KEYS = frozenset((*SELECT, *EXCLUDE, *RATIO, "exclude"))
+
+
+def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, object]]:
+    """Return the ``config_list`` for ``--sparsity``: every convolution but the output one.
+
+    Raises:
+        InputError: ``sparsity`` is not in [0, 1).
+    """
+    if not 0.0 <= sparsity < 1.0:
+        raise InputError(f"--sparsity {sparsity} is not in [0, 1); 0.5 halves every convolution")
+    last = list(convolutions(network))[-1]
+    return [{"sparsity": sparsity, "op_types": ["Conv2d"], "exclude_op_names": [last]}]
+
+
+def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Literal["auto", "nni", "native"] = "auto") -> Masks:
+    """Return which filters of which convolution stay; ``network`` is not changed.
+
+    Raises:
+        InputError: the list is malformed, selects something that is no convolution, prunes the output convolution,
+            removes a whole layer, or selects nothing.
+    """
+    masks = native_masks(network, config_list) if backend == "native" or not _use_nni(backend) else nni_masks(network, config_list)
+    convs = convolutions(network)
+    if not masks:
+        raise InputError(f"config_list {_short(config_list)}: selects no module of this network; known convolutions: {', '.join(convs)}")
+    for name, mask in masks.items():
+        if name not in convs:
+            kind = type(network.get_submodule(name)).__name__
+            raise InputError(f"config_list {_short(config_list)}: selects {name}, a {kind}; only convolutions can be pruned, exclude it")
+        if not bool(mask.any()):
+            raise InputError(f"config_list {_short(config_list)}: removes all {mask.numel()} filters of {name}; choose a lower sparsity")
+    last = list(convs)[-1]
+    if last in masks and not bool(masks[last].all()):
+        raise InputError(f'config_list {_short(config_list)}: prunes {last}, which makes the picture; add "exclude_op_names": ["{last}"]')
+    return masks
+
+
+def nni_masks(network: nn.Module, config_list: ConfigList) -> Masks:
+    """Return the masks of NNI 3.0's ``L1NormPruner``; ``config_list`` is passed through unchanged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NNI 3.0 is archived and imports what newer packages deprecate
+        from nni.compression.pruning import L1NormPruner
+
+        clone = copy.deepcopy(network)
+        try:
+            pruner = L1NormPruner(clone, [dict(c) for c in config_list])
+            _, masks = pruner.compress()
+        except Exception as err:  # its schema, selection and mask code raise whatever they met
+            raise InputError(f"config_list {_short(config_list)}: NNI refuses it ({type(err).__name__}: {err})") from err
+    return {name: _per_filter(found["weight"]) for name, found in masks.items() if "weight" in found}
+
+
+def native_masks(network: nn.Module, config_list: ConfigList) -> Masks:
+    """Return the masks that ``L1NormPruner`` gives for a ``config_list`` of the known keys.
+
+    Raises:
+        InputError: a key is not known, an entry selects nothing by type or name, or a ratio is not in [0, 1).
+    """
+    masks: Masks = {}
+    for entry in _without_legacy_excludes(config_list):
+        ratio = next((entry[k] for k in RATIO if k in entry), None)
+        if not isinstance(ratio, (int, float)) or not 0.0 <= ratio < 1.0:
+            raise InputError(f"config_list entry {dict(entry)}: needs one of {', '.join(RATIO)} in [0, 1), has {ratio}")
+        for name in _selected(network, entry):
+            module = network.get_submodule(name)
+            weight = getattr(module, "weight", None)
+            if isinstance(weight, Tensor) and name not in masks:
+                masks[name] = l1_mask(weight, float(ratio))
+    return masks
+
+
+def l1_mask(weight: Tensor, sparsity: float) -> Tensor:
+    """Return which rows of ``weight`` (out, ...) stay when the ``int(out * sparsity)`` of least L1 norm go: bool (out,)."""
+    norms = weight.detach().flatten(1).norm(p=1, dim=1)
+    _, removed = norms.topk(int(norms.numel() * sparsity), largest=False)
+    return torch.ones_like(norms, dtype=torch.bool).scatter(0, removed, False)
+
+
+def nni_installed() -> bool:
+    """Return whether NNI can be imported."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import nni.compression.pruning  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _use_nni(backend: str) -> bool:
+    installed = nni_installed()
+    if backend == "nni" and not installed:
+        raise InputError("NNI is not installed; pip install 'sr-deploy[compress]', or use --pruner native")
+    return installed
+
+
+def _per_filter(mask: Tensor) -> Tensor:
+    rows = mask.flatten(1)
+    if not bool((rows == rows[:, :1]).all()):
+        raise InputError("config_list: prunes parts of filters, which cannot be removed; leave out granularity")
+    return rows[:, 0].bool()
+
+
+def _without_legacy_excludes(config_list: ConfigList) -> list[dict[str, object]]:
+    """Return the selecting entries; an ``exclude`` entry (NNI before 3.0) applies to all of them."""
+    for entry in config_list:
+        unknown = sorted(set(entry) - KNOWN_KEYS)
+        if unknown:
+            raise InputError(
+                f"config_list key {unknown[0]!r} is not known without NNI (known: {', '.join(sorted(KNOWN_KEYS))}); "
+                "pip install 'sr-deploy[compress]'"
+            )
+    entries = [{k: v for k, v in e.items() if k != "exclude"} for e in config_list if not e.get("exclude")]
+    excluding = [e for e in config_list if e.get("exclude")]
+    if excluding:
+        for entry in entries:
+            for key in ("op_types", "op_names", "op_names_re"):
+                entry[f"exclude_{key}"] = [v for e in excluding for v in _strings(e, key)]
+    return entries
+
+
+def _selected(network: nn.Module, entry: Mapping[str, object]) -> list[str]:
+    types = {name: type(module).__name__ for name, module in network.named_modules()}
+    missing = [name for name in _strings(entry, "op_names") if name not in types]
+    if missing:
+        raise InputError(f"config_list: op_names {missing[0]!r} is no module of this network; known: {', '.join(filter(None, types))}")
+    patterns = [*_strings(entry, "op_names_re"), *(f".*{part}.*" for part in _strings(entry, "op_partial_names"))]
+    named = set(_strings(entry, "op_names")) | {n for n in types if any(re.match(p, n) for p in patterns)}
+    by_name = any(key in entry for key in ("op_names", "op_names_re", "op_partial_names"))
+    wanted = set(_strings(entry, "op_types"))
+    chosen = [n for n in types if (n in named or not by_name) and (not wanted or types[n] in wanted) and (by_name or wanted)]
+    out_names, out_types = set(_strings(entry, "exclude_op_names")), set(_strings(entry, "exclude_op_types"))
+    out_patterns = _strings(entry, "exclude_op_names_re")
+    return [
+        n for n in chosen if n not in out_names and types[n] not in out_types and not any(re.match(p, n) for p in out_patterns)
+    ]
+
+
+def _strings(entry: Mapping[str, object], key: str) -> list[str]:
+    value = entry.get(key, [])
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise InputError(f"config_list key {key!r} needs a list of names, has {value!r}")
+    return [str(v) for v in value]
+
+
+def _short(config_list: ConfigList) -> str:
+    text = str([dict(c) for c in config_list])
+    return text if len(text) < 120 else text[:117] + "..."

@@ -1,0 +1,155 @@
+"""What ``sr-prune`` does once its arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sr_deploy.card import ModelCard, Shape
+from sr_deploy.compress.masks import ConfigList, config_list_for, filter_masks
+from sr_deploy.compress.removal import check_equal, masked, without_filters
+from sr_deploy.console import table
+from sr_deploy.degrade import Plane
+from sr_deploy.errors import InputError
+from sr_deploy.files import read_bytes, write_text
+from sr_deploy.train import checkpoint
+from sr_deploy.train.data import DataConfig, PatchSource, load_validation
+from sr_deploy.train.loop import Run, train, validate
+from sr_deploy.train.networks import macs, weight_count, widths_of
+from sr_deploy.train.session import check_device, check_output, recipe_from, reporter
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the before/after table."""
+
+    stage: str
+    weights: int
+    macs: int
+    psnr_db: dict[int, float]  # by scale; empty without --val
+
+
+def prune_command(arguments: argparse.Namespace) -> int:
+    """Prune as the command line asks and return the exit code."""
+    check_output(arguments.output, overwrite=arguments.overwrite)
+    check_device(arguments)
+    check_length(arguments)
+    network, card = checkpoint.load(arguments.checkpoint)
+    config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
+    pictures = load_validation(arguments.val) if arguments.val else []
+    shape = _shape(arguments.shape)
+    rows = [row("dense", network, shape, pictures, card)]
+    masks = filter_masks(network, config_list, backend=arguments.pruner)
+    small = without_filters(network, masks)
+    difference = check_equal(masked(network, masks), small, probe(pictures))
+    print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
+    rows.append(row("pruned", small, shape, pictures, card))
+    recipe = {**card.recipe, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
+    pruned_card = card.with_changes(widths=widths_of(small), parent_digest=card.digest, recipe=recipe)
+    if arguments.finetune_steps:
+        small = finetune(arguments, small, pruned_card)
+        rows.append(row("fine-tuned", small, shape, pictures, card))
+    else:
+        checkpoint.save(arguments.output, small, pruned_card)
+    report(rows, shape, arguments.json)
+    print(f"{arguments.output}: written")
+    return 0
+
+
+def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> nn.Module:
+    """Train the pruned network on the dense network's task and write the checkpoint."""
+    config = DataConfig(
+        tuple(arguments.data), card.scales, arguments.patch, tuple(arguments.shrink), arguments.detail
+    )
+    arguments.steps = arguments.finetune_steps
+    run = Run(
+        recipe=recipe_from(arguments, default_epochs=1.0),
+        data=PatchSource(config, workers=max(arguments.workers, 1)),
+        card=card,
+        output=arguments.output,
+        report=reporter(),
+        device=arguments.device,
+        workers=arguments.workers,
+        save_minutes=arguments.save_minutes,
+        log_dir=arguments.log_dir,
+    )
+    tuned = train(run, network)
+    run.state_path.unlink(missing_ok=True)
+    return tuned.to("cpu")
+
+
+def check_length(arguments: argparse.Namespace) -> None:
+    """Check the fine-tuning options against each other.
+
+    Raises:
+        InputError: steps without pictures, or a length that ``sr-prune`` does not take.
+    """
+    if arguments.finetune_steps < 0:
+        raise InputError(f"--finetune-steps {arguments.finetune_steps} is below 0; 0 leaves fine-tuning out")
+    if arguments.finetune_steps and not arguments.data:
+        raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
+    for name in ("steps", "epochs"):
+        if getattr(arguments, name) is not None:
+            raise InputError(f"--{name} {getattr(arguments, name):g} belongs to sr-train; give --finetune-steps")
+
+
+def read_config(path: Path) -> ConfigList:
+    """Return the ``config_list`` in a JSON file.
+
+    Raises:
+        InputError: missing, not JSON, or not a list of objects.
+    """
+    try:
+        value = json.loads(read_bytes(path, advice="name a JSON file with --config"))
+    except ValueError as err:
+        raise InputError(f"{path}: not JSON ({err}); it holds a list like [{{\"sparsity\": 0.5, \"op_types\": [\"Conv2d\"]}}]") from err
+    if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
+        raise InputError(f"{path}: not a config_list; it holds a list like [{{\"sparsity\": 0.5, \"op_types\": [\"Conv2d\"]}}]")
+    return value
+
+
+def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Plane], card: ModelCard) -> Row:
+    """Measure one stage."""
+    quality = validate(network, pictures, card.scales) if pictures else {}
+    network.eval()
+    return Row(stage, weight_count(network), macs(network, shape), quality)
+
+
+def probe(pictures: Sequence[Plane]) -> Tensor:
+    """Return the first picture as float32 (1, 1, h, w) in [0, 1], or noise where there is none."""
+    if pictures:
+        return torch.from_numpy(pictures[0])[None, None] / 255.0
+    return torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def report(rows: Sequence[Row], shape: Shape, path: Path | None) -> None:
+    """Print the before/after table and write it as JSON where asked."""
+    scales = list(rows[0].psnr_db)
+    size = "x".join(map(str, shape))
+    heading = ["stage", "weights", f"GMAC at {size}", *(f"PSNR x{s}" for s in scales)]
+    lines = [[r.stage, f"{r.weights:,}", f"{r.macs / 1e9:.2f}", *(f"{r.psnr_db[s]:.3f}" for s in scales)] for r in rows]
+    print(table([heading, *lines]))
+    if path is not None:
+        results = [
+            {"stage": r.stage, "weights": r.weights, "macs": r.macs, "psnr_db": {str(s): v for s, v in r.psnr_db.items()}}
+            for r in rows
+        ]
+        write_text(path, json.dumps({"shape": list(shape), "results": results}, indent=2) + "\n")
+
+
+def _sparsity(arguments: argparse.Namespace) -> float:
+    return 0.5 if arguments.sparsity is None else float(arguments.sparsity)
+
+
+def _shape(values: Sequence[int]) -> Shape:
+    n, c, h, w = values
+    if min(values) < 1:
+        raise InputError(f"--shape {' '.join(map(str, values))}: every side must be at least 1")
+    return n, c, h, w

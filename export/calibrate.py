@@ -1,0 +1,213 @@
+"""Calibration: photographs through the fp32 graph, and what flows into each convolution into histograms.
+
+Two passes, so that memory is bounded by one tile: the first has the graph itself reduce every value to its largest
+magnitude, the second counts. Pictures are ordered by the digest of their file, so the listing's order, the files'
+names and the number of threads do not change a threshold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from sr_deploy.card import Shape
+from sr_deploy.compress.thresholds import Histogram, choose
+from sr_deploy.console import progress
+from sr_deploy.degrade import Plane, bicubic_pair
+from sr_deploy.errors import InputError
+from sr_deploy.export.graph import convolution_nodes
+from sr_deploy.export.to_onnx import INPUT
+from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
+from sr_deploy.pictures import read_luma
+from sr_deploy.runtime.engine import Tiles
+from sr_deploy.runtime.onnx_engine import open_session
+from sr_deploy.runtime.tiling import spans
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds and what they were made from; written as JSON that a person can read."""
+
+    graph: str  # digest of the fp32 graph
+    data: str  # digest of the pictures, the scale and the tiles
+    method: str
+    scale: int
+    thresholds: dict[str, float]  # convolution -> largest represented magnitude of its input
+
+    @property
+    def digest(self) -> str:
+        """The digest that cards carry."""
+        return digest_bytes(self.to_json().encode())
+
+    def to_json(self) -> str:
+        """Return the file's text."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        write_text(path, self.to_json())
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Return the calibration in a file.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        values = json.loads(read_bytes(path, advice="make it with sr-export --precision int8"))
+        thresholds = {str(k): float(v) for k, v in values["thresholds"].items()}
+        if not all(np.isfinite(v) and v > 0.0 for v in thresholds.values()):
+            raise ValueError("a threshold is not above 0")
+        return Calibration(values["graph"], values["data"], values["method"], int(values["scale"]), thresholds)
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise InputError(f"{path}: not a thresholds file ({err}); calibrate again without --thresholds") from err
+
+
+class CalibrationSet:
+    """Tiles of photographs, degraded at one scale; at most ``limit`` of them, evenly chosen."""
+
+    def __init__(self, folder: Path, *, scale: int, shape: Shape, limit: int) -> None:
+        """List the pictures of ``folder``.
+
+        Raises:
+            InputError: none of them can be used.
+        """
+        self.folder, self.scale, self.shape = folder, scale, shape
+        self.skipped: list[str] = []
+        by_digest = {digest_bytes(read_bytes(path, advice="check the folder")): path for path in list_pictures(folder)}
+        places = []
+        for digest in sorted(by_digest):
+            try:
+                plane = self._plane(by_digest[digest])
+            except InputError as err:
+                self.skipped.append(str(err))
+                continue
+            places += [(digest, row, column) for row, column in tile_corners(plane, shape)]
+        if not places:
+            reasons = f" ({self.skipped[0]})" if self.skipped else ""
+            raise InputError(f"{folder}: no usable picture to calibrate on{reasons}; name a folder of photographs with --calib")
+        chosen = sorted({round(i) for i in np.linspace(0, len(places) - 1, min(limit, len(places)))})
+        self.places = [places[i] for i in chosen]
+        self.paths = by_digest
+        facts = json.dumps([scale, list(shape), self.places])
+        self.digest = digest_bytes(facts.encode())
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Tiles]:
+        """Yield one tile after another: float32 (n, 1, h, w), bicubic-enlarged luma in [0, 1], repeated n times."""
+        current, plane = "", np.zeros((0, 0), np.float32)
+        for digest, row, column in self.places:
+            if digest != current:
+                current, plane = digest, self._plane(self.paths[digest])
+            height, width = self.shape[2:]
+            tile = padded(plane[row : row + height, column : column + width], height, width)
+            yield np.repeat(tile[None, None], self.shape[0], axis=0)
+
+    def _plane(self, path: Path) -> Plane:
+        luma = read_luma(path)
+        if min(luma.shape) < 2 * self.scale:
+            raise InputError(f"{path}: {luma.shape[1]}x{luma.shape[0]} pixels is too small for scale {self.scale}")
+        return bicubic_pair(luma, self.scale)[0] / np.float32(255.0)
+
+
+def tile_corners(plane: Plane, shape: Shape) -> Iterator[tuple[int, int]]:
+    """Yield the top-left corners of tiles that cover ``plane`` without more overlap than its border asks for."""
+    down, across = (spans(max(n, tile), tile, 0) for n, tile in zip(plane.shape, shape[2:], strict=True))
+    return ((d.start, a.start) for d in down for a in across)
+
+
+def padded(plane: Plane, height: int, width: int) -> Plane:
+    """Return ``plane`` extended to (height, width) by repeating its last row and column."""
+    return np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")
+
+
+def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads: int | None = None) -> dict[str, float]:
+    """Return the largest magnitude over all tiles of the input and of every node's output, by value name."""
+    names = [INPUT, *(name for node in model.graph.node for name in node.output)]
+    reduced = onnx.ModelProto()
+    reduced.CopyFrom(model)
+    del reduced.graph.output[:]
+    for index, name in enumerate(names):
+        reduced.graph.node.append(onnx.helper.make_node("Abs", [name], [f"abs{index}"]))
+        reduced.graph.node.append(onnx.helper.make_node("ReduceMax", [f"abs{index}"], [f"max{index}"], keepdims=0))
+        reduced.graph.output.append(onnx.helper.make_tensor_value_info(f"max{index}", onnx.TensorProto.FLOAT, []))
+    session = open_session(reduced.SerializeToString(), ["CPUExecutionProvider"], threads)
+    largest = np.zeros(len(names))
+    with progress("ranges", len(tiles)) as advance:
+        for tile in tiles:
+            found = np.array([float(v) for v in session.run(None, {INPUT: tile})])
+            if not np.isfinite(found).all():
+                name = names[int(np.flatnonzero(~np.isfinite(found))[0])]
+                raise InputError(f"{name}: is not a finite number on a calibration picture; the checkpoint is broken, train again")
+            largest = np.maximum(largest, found)
+            advance("")
+    return dict(zip(names, largest.tolist(), strict=True))
+
+
+def histograms(
+    model: onnx.ModelProto, tiles: CalibrationSet, maxima: dict[str, float], *, threads: int | None = None
+) -> dict[str, Histogram]:
+    """Return the histogram of each convolution's input over all tiles, by the convolution's name."""
+    inputs = {node.name: node.input[0] for node in convolution_nodes(model)}
+    watched = list(dict.fromkeys(value for value in inputs.values() if value != INPUT))
+    tapped = onnx.ModelProto()
+    tapped.CopyFrom(model)
+    del tapped.graph.output[:]
+    for value in watched:
+        tapped.graph.output.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
+    session = open_session(tapped.SerializeToString(), ["CPUExecutionProvider"], threads)
+    counted = {value: Histogram.empty(maxima[value]) for value in (INPUT, *watched)}
+    with progress("histograms", len(tiles)) as advance:
+        for tile in tiles:
+            counted[INPUT].add(tile)
+            outputs = session.run(None, {INPUT: tile})
+            while outputs:
+                counted[watched[len(outputs) - 1]].add(outputs.pop())
+            advance("")
+    return {name: counted[value] for name, value in inputs.items()}
+
+
+def calibrate(
+    model: onnx.ModelProto,
+    graph_digest: str,
+    tiles: CalibrationSet,
+    *,
+    method: str,
+    maxima: dict[str, float],
+    threads: int | None = None,
+) -> Calibration:
+    """Return the thresholds of every convolution's input by ``method``."""
+    found = histograms(model, tiles, maxima, threads=threads)
+    thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.items()}
+    return Calibration(graph_digest, tiles.digest, method, tiles.scale, thresholds)
+
+
+def check_same(calibration: Calibration, graph_digest: str, tiles: CalibrationSet, method: str, *, source: str) -> None:
+    """Check that stored thresholds belong to this graph, these pictures and this method.
+
+    Raises:
+        InputError: they do not.
+    """
+    pairs: Sequence[tuple[str, object, object]] = (
+        ("graph", calibration.graph, graph_digest),
+        ("calibration pictures", calibration.data, tiles.digest),
+        ("method", calibration.method, method),
+    )
+    for what, theirs, ours in pairs:
+        if theirs != ours:
+            short = [str(v).removeprefix("sha256:")[:12] for v in (theirs, ours)]
+            raise InputError(f"{source}: made with {what} {short[0]}, this export has {short[1]}; calibrate again without --thresholds")
+
+
+def graph_digest_of(model: onnx.ModelProto) -> str:
+    """Return the digest of a graph without its card."""
+    return "sha256:" + hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,82 @@
+"""What can be read off a graph: convolutions, halo, multiplications; and a graph with its card as bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import onnx
+
+from sr_deploy.card import KEY, ModelCard, seal
+from sr_deploy.errors import InputError
+
+KEEPS_PIXELS = frozenset(
+    {"Relu", "Add", "Mul", "PRelu", "LeakyRelu", "Sub", "Div", "Cast", "QuantizeLinear", "DequantizeLinear", "Clip", "Tanh", "Identity"}
+)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a value sees: ``halo`` input pixels, at ``factor`` output pixels per input pixel."""
+
+    halo: Fraction
+    factor: Fraction
+
+
+def convolution_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the convolutions in the order they run."""
+    return [node for node in model.graph.node if node.op_type == "Conv"]
+
+
+def halo(model: onnx.ModelProto) -> int:
+    """Return how many input pixels around an output pixel influence it.
+
+    Raises:
+        InputError: the graph has an operator whose reach is not known.
+    """
+    reach = {model.graph.input[0].name: Reach(Fraction(0), Fraction(1))}
+    for node in model.graph.node:
+        found = [reach[name] for name in node.input if name in reach]
+        if not found:
+            continue
+        reach[node.output[0]] = _reach_after(node, Reach(max(r.halo for r in found), found[0].factor))
+    return math.ceil(reach[model.graph.output[0].name].halo)
+
+
+def macs_by_convolution(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the multiplications of each convolution for one run, by its name."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.graph.value_info, *inferred.graph.output)
+    }
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    return {
+        node.name: math.prod(shapes[node.output[0]]) * math.prod(weights[node.input[1]][1:])
+        for node in convolution_nodes(model)
+        if node.input[1] in weights
+    }
+
+
+def serialized(model: onnx.ModelProto, card: ModelCard, *, source: str) -> bytes:
+    """Return the file content: ``model`` with ``card`` in its ``metadata_props``, sealed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.metadata_props[:]
+    onnx.helper.set_model_props(copy, {KEY: card.with_changes().to_json()})
+    return seal(copy.SerializeToString(deterministic=True), source=source)
+
+
+def _reach_after(node: onnx.NodeProto, before: Reach) -> Reach:
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Conv":
+        kernel = attributes["kernel_shape"]
+        dilations, strides = attributes.get("dilations", [1, 1]), attributes.get("strides", [1, 1])
+        step = max((k - 1) * d for k, d in zip(kernel, dilations, strict=True))
+        return Reach(before.halo + Fraction(step, 2) / before.factor, before.factor / strides[0])
+    if node.op_type == "DepthToSpace":
+        return Reach(before.halo, before.factor * attributes["blocksize"])
+    if node.op_type in KEEPS_PIXELS:
+        return before
+    raise InputError(f"node {node.name}: how far {node.op_type} reaches is not known, so tiles could not be exact")

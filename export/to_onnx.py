@@ -1,0 +1,117 @@
+"""A network as an ONNX graph with nothing in it that differs between two exports.
+
+torch's exporter leaves stack traces with absolute paths in node metadata and numbers nodes by a process-wide counter.
+Here names are made from what the graph is: a convolution has the name of its module, every other node its type and its
+place, a value the name of the node that makes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+
+import onnx
+import torch
+from torch import nn
+
+from sr_deploy.card import Shape
+from sr_deploy.errors import MachineError
+
+OPSET = 17
+IR_VERSION = 8
+INPUT, OUTPUT = "input", "output"
+
+
+def graph_from_network(network: nn.Module, shape: Shape) -> onnx.ModelProto:
+    """Return the fp32 graph of ``network`` at a fixed input ``shape`` (n, c, h, w): opset 17, IR 8, no metadata.
+
+    Raises:
+        MachineError: the installed torch and onnx cannot export it to opset 17.
+    """
+    example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(network.eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False)
+    if program is None:
+        raise MachineError("torch.onnx.export returned nothing; use torch 2.11 or later")
+    model = program.model_proto
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    if opsets.get("") != OPSET or model.functions:
+        raise MachineError(f"torch {torch.__version__} exported opset {opsets}, needed is {OPSET}; use the pinned constraints")
+    return normalised(model)
+
+
+def normalised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a new model with canonical names and without metadata, debugging text and shapes of inner values."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    names = {graph.input[0].name: INPUT, **{name: name for name in weights}}
+    nodes, seen = [], Counter[str]()
+    for node in graph.node:
+        seen[node.op_type] += 1
+        name = _module_path(node, weights) or f"{node.op_type.lower()}{seen[node.op_type]}"
+        for index, output in enumerate(node.output):
+            last = output == graph.output[0].name
+            names[output] = OUTPUT if last else f"{name}.output" + (str(index) if index else "")
+        inputs = [names[i] if i else "" for i in node.input]
+        copy = onnx.helper.make_node(node.op_type, inputs, [names[o] for o in node.output], name=name, domain=node.domain)
+        copy.attribute.extend(sorted(node.attribute, key=lambda a: a.name))
+        for attribute in copy.attribute:
+            attribute.doc_string = ""
+        nodes.append(copy)
+    tensors = [onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(t), t.name) for t in graph.initializer]
+    return make_model(
+        nodes, sorted(tensors, key=lambda t: t.name), _shape_of(graph.input[0]), _shape_of(graph.output[0])
+    )
+
+
+def make_model(
+    nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], input_shape: Shape, output_shape: Shape, *, opset: int = OPSET
+) -> onnx.ModelProto:
+    """Return a checked model with one float32 input and one float32 output."""
+    graph = onnx.helper.make_graph(
+        nodes,
+        "sr_deploy",
+        [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, input_shape)],
+        [onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, output_shape)],
+        tensors,
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+    model.producer_name = "sr-deploy"
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def shapes_of(model: onnx.ModelProto) -> tuple[Shape, Shape]:
+    """Return the input and output shape."""
+    return _shape_of(model.graph.input[0]), _shape_of(model.graph.output[0])
+
+
+def _shape_of(value: onnx.ValueInfoProto) -> Shape:
+    n, c, h, w = (d.dim_value for d in value.type.tensor_type.shape.dim)
+    return n, c, h, w
+
+
+def _module_path(node: onnx.NodeProto, weights: set[str]) -> str | None:
+    if node.op_type != "Conv" or node.input[1] not in weights:
+        return None
+    return str(node.input[1]).removesuffix(".weight")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, which reports on operators this project does not use."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Measuring engines and checkpoints on pictures, and refusing what lost too much."""

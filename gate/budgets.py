@@ -1,0 +1,79 @@
+"""Budgets: how much quality an engine may lose, read from a TOML file.
+
+A table named after a precision holds for every model; one under ``models.NAME`` holds for engines whose file is called
+``NAME_PRECISION.onnx`` and overrides single entries::
+
+    [int8]
+    max_drop_db = 0.15
+    [models.vdsr.int8]
+    max_drop_db = 0.05
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sr_deploy.errors import InputError
+from sr_deploy.files import read_bytes
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits for one engine; ``None`` is not checked."""
+
+    max_drop_db: float | None = None  # mean PSNR below the reference's
+    max_drop_worst_picture_db: float | None = None  # the same of the picture that lost most
+    min_agreement_db: float | None = None  # PSNR of the output against the reference's output, worst picture
+    max_shift_levels: float | None = None  # mean signed difference of both outputs in grey levels, worst picture
+
+
+KEYS = tuple(f.name for f in fields(Budget))
+
+
+def read_budgets(path: Path) -> dict[str, object]:
+    """Return the tables of a budget file after checking every name and number in it.
+
+    Raises:
+        InputError: missing, not TOML, an unknown table or key, or a value that is no number.
+    """
+    try:
+        tables: dict[str, object] = tomllib.loads(read_bytes(path, advice="write one as in docs/gate.md").decode())
+    except ValueError as err:
+        raise InputError(f"{path}: not a TOML file ({err}); see docs/gate.md") from err
+    models = tables.get("models", {})
+    groups = {"": {k: v for k, v in tables.items() if k != "models"}, **(models if isinstance(models, dict) else {"models": models})}
+    for model, group in groups.items():
+        if not isinstance(group, dict):
+            raise InputError(f"{path}: {model or 'a budget'} is {group!r}, a table per precision is needed; see docs/gate.md")
+        for precision, limits in group.items():
+            _check_limits(limits, precision, f"{path}: [{'models.' + model + '.' if model else ''}{precision}]")
+    return tables
+
+
+def budget_for(tables: dict[str, object], stem: str, precision: str) -> Budget:
+    """Return the limits for the engine file ``stem`` (with or without the precision at its end)."""
+    name = stem.removesuffix(f"_{precision}")
+    general, models = tables.get(precision, {}), tables.get("models", {})
+    assert isinstance(general, dict) and isinstance(models, dict)
+    return Budget(**{**general, **models.get(name, {}).get(precision, {})})
+
+
+def _check_limits(limits: object, precision: str, where: str) -> None:
+    if precision not in PRECISIONS:
+        raise InputError(f"{where}: {precision!r} is no precision; known: {', '.join(PRECISIONS)}")
+    if not isinstance(limits, dict):
+        raise InputError(f"{where}: is {limits!r}, a table is needed; known keys: {', '.join(KEYS)}")
+    for key, value in limits.items():
+        if key not in KEYS:
+            raise InputError(f"{where}: {key!r} is no budget; known: {', '.join(KEYS)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+            raise InputError(f"{where}: {key} is {value!r}, a number is needed")

@@ -1,0 +1,161 @@
+"""Comparing engines with the fp32 network on the same pictures through the same tiles."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sr_deploy.card import Shape
+from sr_deploy.console import progress
+from sr_deploy.degrade import Plane, bicubic_pair
+from sr_deploy.errors import InputError
+from sr_deploy.gate.budgets import Budget
+from sr_deploy.measure import levels, psnr
+from sr_deploy.pictures import read_luma
+from sr_deploy.runtime.engine import Engine
+from sr_deploy.runtime.tiling import run_whole
+
+EQUAL_DB = 200.0  # reported for outputs that are equal to the bit
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """One engine on one picture."""
+
+    picture: str
+    psnr_db: float
+    reference_db: float
+    agreement_db: float  # of the unrounded outputs, peak 255
+    shift_levels: float  # mean of engine minus reference, in grey levels
+
+    @property
+    def drop_db(self) -> float:
+        """How much the engine lost."""
+        return self.reference_db - self.psnr_db
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """One engine on all pictures, and what its budget says."""
+
+    name: str
+    precision: str
+    scale: int
+    pictures: tuple[PictureResult, ...]
+    latency_ms: float  # median of one tile
+    budget: Budget
+    note: str = ""
+    failures: tuple[str, ...] = field(default=())
+
+    @property
+    def psnr_db(self) -> float:
+        """Mean PSNR of the engine."""
+        return statistics.fmean(p.psnr_db for p in self.pictures)
+
+    @property
+    def drop_db(self) -> float:
+        """Mean drop against the reference."""
+        return statistics.fmean(p.drop_db for p in self.pictures)
+
+    @property
+    def worst_drop(self) -> PictureResult:
+        """The picture that lost most."""
+        return max(self.pictures, key=lambda p: p.drop_db)
+
+    @property
+    def worst_agreement(self) -> PictureResult:
+        """The picture whose output is furthest from the reference's."""
+        return min(self.pictures, key=lambda p: p.agreement_db)
+
+    @property
+    def worst_shift(self) -> PictureResult:
+        """The picture that became brightest or darkest."""
+        return max(self.pictures, key=lambda p: abs(p.shift_levels))
+
+
+def measure(engine: Engine, reference: Engine, paths: Sequence[Path], scale: int) -> tuple[PictureResult, ...]:
+    """Run both on every picture's degraded luma and compare.
+
+    Raises:
+        InputError: a picture is broken, or too small for the scale.
+    """
+    results = []
+    with progress("gate", len(paths)) as advance:
+        for path in paths:
+            hr = read_luma(path)
+            if min(hr.shape) <= 4 * scale:
+                raise InputError(f"{path}: {hr.shape[1]}x{hr.shape[0]} pixels is too small to measure at x{scale}; leave it out")
+            enlarged, hr = bicubic_pair(hr, scale)
+            planes = (enlarged / np.float32(255.0))[None]
+            results.append(compare(path.name, run_whole(engine, planes)[0], run_whole(reference, planes)[0], hr, scale))
+            advance("")
+    return tuple(results)
+
+
+def compare(picture: str, output: Plane, expected: Plane, hr: Plane, scale: int) -> PictureResult:
+    """Return the figures of one picture: outputs in [0, 1], ``hr`` in grey levels, all (h, w)."""
+    ours, theirs = (psnr(levels(plane), hr, shave=scale) for plane in (output, expected))
+    agreement = psnr(output * np.float32(255.0), expected * np.float32(255.0))
+    shift = float(np.mean((output.astype(np.float64) - expected) * 255.0))
+    return PictureResult(picture, _finite(ours), _finite(theirs), _finite(agreement), shift)
+
+
+def failures_of(name: str, pictures: Sequence[PictureResult], budget: Budget) -> tuple[str, ...]:
+    """Return one clear line for each broken budget."""
+    result = EngineResult(name, "", 0, tuple(pictures), 0.0, budget)
+    drop, worst, apart, shifted = result.drop_db, result.worst_drop, result.worst_agreement, result.worst_shift
+    mean_reference = statistics.fmean(p.reference_db for p in pictures)
+    advice = "add photographs to the calibration set or keep a layer out of int8 (sr-export --keep NAME)"
+    lines = []
+    if budget.max_drop_db is not None and not drop <= budget.max_drop_db:
+        lines.append(
+            f"{name}: PSNR {result.psnr_db:.3f} dB is {drop:.3f} dB below fp32 ({mean_reference:.3f} dB), "
+            f"the budget is {budget.max_drop_db:g} dB; {advice}"
+        )
+    if budget.max_drop_worst_picture_db is not None and not worst.drop_db <= budget.max_drop_worst_picture_db:
+        lines.append(
+            f"{name}: {worst.picture} lost {worst.drop_db:.3f} dB ({worst.reference_db:.3f} to {worst.psnr_db:.3f} dB), "
+            f"the budget for a single picture is {budget.max_drop_worst_picture_db:g} dB; {advice}"
+        )
+    if budget.min_agreement_db is not None and not apart.agreement_db >= budget.min_agreement_db:
+        lines.append(
+            f"{name}: on {apart.picture} it agrees with fp32 by {apart.agreement_db:.2f} dB, "
+            f"the budget is at least {budget.min_agreement_db:g} dB; its weights or thresholds are damaged: export it again"
+        )
+    if budget.max_shift_levels is not None and not abs(shifted.shift_levels) <= budget.max_shift_levels:
+        lines.append(
+            f"{name}: {shifted.picture} is {shifted.shift_levels:+.3f} grey levels off fp32 on average, "
+            f"the budget is {budget.max_shift_levels:g}; the engine adds a constant: export it again"
+        )
+    return tuple(lines)
+
+
+def latencies_ms(engines: Mapping[str, Engine], *, rounds: int = 7) -> dict[str, float]:
+    """Return the median time of one tile by engine, in milliseconds; runs are interleaved so that ratios hold."""
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random(_shape(engine), np.float32) for name, engine in engines.items()}
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    for round_number in range(rounds + 1):
+        for name, engine in engines.items():
+            began = time.perf_counter()
+            engine.run(inputs[name])
+            if round_number:  # the first run warms up
+                times[name].append(1000.0 * (time.perf_counter() - began))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _shape(engine: Engine) -> Shape:
+    assert engine.card.input_shape is not None
+    return engine.card.input_shape
+
+
+def _finite(value: float) -> float:
+    if math.isnan(value):
+        return -EQUAL_DB  # a network that returns NaN agrees with nothing
+    return min(value, EQUAL_DB)

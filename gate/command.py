@@ -1,0 +1,42 @@
+"""``sr-gate``: engines against the fp32 network, with a budget; exit 1 when one lost too much."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import Parser, positive_int, run
+
+PROG = "sr-gate"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-gate``."""
+    p = Parser(PROG, "Compare engines with the fp32 network on pictures; exit 1 if one lost more than its budget.")
+    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx)")
+    p.add_argument("--reference", type=Path, required=True, metavar="MODEL", help="the fp32 network: checkpoint or fp32 graph")
+    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="high-resolution pictures")
+    p.add_argument("--budget", type=Path, required=True, metavar="FILE", help="budgets (gates.toml)")
+    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: each engine's own)")
+    p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    p.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
+    p.add_argument("--summary", type=Path, metavar="FILE", help="append a Markdown summary (in GitHub Actions: $GITHUB_STEP_SUMMARY)")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-gate`` and return its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def command() -> int:
+        from sr_deploy.gate.stage import gate_command
+
+        return gate_command(arguments)
+
+    return run(PROG, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""``sr-eval``: PSNR and SSIM of models on folders of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import Parser, positive_int, run
+
+PROG = "sr-eval"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-eval``."""
+    p = Parser(PROG, "Measure PSNR and SSIM of luma on folders of high-resolution pictures.")
+    p.add_argument("models", nargs="+", metavar="MODEL", help="checkpoint (.safetensors), engine (.onnx), or the word bicubic")
+    p.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of pictures")
+    p.add_argument("--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's; 2 for bicubic)")
+    p.add_argument("--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)")
+    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (default: auto)")
+    p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON; - for standard output instead of the table")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-eval`` and return its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def command() -> int:
+        from sr_deploy.gate.evaluate import eval_command
+
+        return eval_command(arguments)
+
+    return run(PROG, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

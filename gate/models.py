@@ -1,0 +1,106 @@
+"""Whatever ``sr-eval`` and ``sr-gate`` can measure, behind one face: bicubic, a checkpoint, a graph, a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sr_deploy.card import ModelCard, Shape
+from sr_deploy.console import missing_package
+from sr_deploy.degrade import Plane, imresize
+from sr_deploy.errors import InputError
+from sr_deploy.measure import bicubic
+from sr_deploy.runtime.engine import Engine, Provider, Tiles, check_tiles, load
+from sr_deploy.runtime.tiling import run_whole
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Model:
+    """A way to enlarge luma; ``card`` is ``None`` for bicubic."""
+
+    name: str
+    card: ModelCard | None
+    network: Callable[[Plane], Plane] | None  # the bare network, where it keeps the size
+
+    def enlarge(self, lr: Plane, scale: int) -> Plane:
+        """Return luma enlarged ``scale`` times; float32 (h, w) in [0, 1]."""
+        if self.network is None:
+            return bicubic(lr, scale)
+        return self.network(imresize(lr, float(scale)))
+
+
+def open_model(name: str, *, provider: Provider = "auto", threads: int | None = None) -> Model:
+    """Return what ``name`` stands for: ``bicubic``, a ``.safetensors`` checkpoint (whole images), or an engine (tiles).
+
+    Raises:
+        InputError: none of these, or damaged.
+    """
+    if name == "bicubic":
+        return Model(name, None, None)
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        network, card = open_checkpoint(path, threads=threads)
+        return Model(name, card, lambda plane: run_network(network, plane[None, None])[0, 0])
+    engine = load(path, provider=provider, threads=threads)
+    return Model(name, engine.card, lambda plane: run_whole(engine, plane[None])[0])
+
+
+def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:
+    """Return the network and card of a checkpoint; torch is imported here and nowhere else in the gate."""
+    with missing_package("train"):
+        import torch
+
+        from sr_deploy.train import checkpoint
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return checkpoint.load(path)
+
+
+def run_network(network: nn.Module, tiles: Tiles) -> Tiles:
+    """Return the output of a torch network for float32 (n, c, h, w)."""
+    import torch
+
+    with torch.no_grad():
+        return np.asarray(network(torch.from_numpy(np.ascontiguousarray(tiles))).numpy(), np.float32)
+
+
+class CheckpointEngine:
+    """A checkpoint that runs tiles of a given shape, so that it can stand beside an engine."""
+
+    def __init__(self, path: Path, shape: Shape, *, threads: int | None = None) -> None:
+        self.network, card = open_checkpoint(path, threads=threads)
+        self._card = card.with_changes(input_shape=shape, output_shape=shape)
+
+    @property
+    def card(self) -> ModelCard:
+        """The checkpoint's card with the tile shape it runs at."""
+        return self._card
+
+    def run(self, tiles: Tiles) -> Tiles:
+        """Return new tiles of the same shape."""
+        check_tiles(tiles, self._card)
+        return np.concatenate([run_network(self.network, tile[None]) for tile in tiles])
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def open_reference(path: Path, shape: Shape, *, threads: int | None = None) -> Engine:
+    """Return the fp32 reference of a gate: a checkpoint, or an fp32 graph (then torch is not imported).
+
+    Raises:
+        InputError: the graph is not fp32.
+    """
+    if path.suffix == ".safetensors":
+        return CheckpointEngine(path, shape, threads=threads)
+    engine = load(path, threads=threads)
+    if engine.card.precision != "fp32":
+        raise InputError(f"{path}: is {engine.card.precision}, the reference must be fp32; name the checkpoint or NAME_fp32.onnx")
+    return engine

@@ -1,0 +1,86 @@
+"""What ``sr-gate`` does once its arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from sr_deploy.errors import InputError
+from sr_deploy.files import list_pictures
+from sr_deploy.gate.budgets import Budget, budget_for, read_budgets
+from sr_deploy.gate.check import EngineResult, failures_of, latencies_ms, measure
+from sr_deploy.gate.models import open_reference
+from sr_deploy.gate.report import append_summary, result_table, write_json, write_junit
+from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.upscale import check_scale
+
+WEIGHTS_ONLY = "weights only: on a CPU fp16 is computed in fp32"
+
+
+def gate_command(arguments: argparse.Namespace) -> int:
+    """Gate every engine and return the exit code."""
+    tables = read_budgets(arguments.budget)
+    paths = list_pictures(arguments.data)
+    with ExitStack() as stack:
+        engines = {str(p): stack.enter_context(closing(load(p, threads=arguments.threads))) for p in arguments.engines}
+        references = _references(arguments, engines, stack)
+        timed = latencies_ms({**engines, **{f"reference {shape}": r for shape, r in references.items()}})
+        results = []
+        for name, engine in engines.items():
+            budget = _budget(tables, Path(name), engine, arguments.budget)
+            scale = check_scale(engine.card, arguments.scale or engine.card.calibrated_scale, source=name)
+            reference = references[engine.card.input_shape]
+            check_same_network(engine, reference, name, str(arguments.reference))
+            pictures = measure(engine, reference, paths, scale)
+            note = WEIGHTS_ONLY if engine.card.precision == "fp16" else ""
+            result = EngineResult(name, engine.card.precision, scale, pictures, timed[name], budget, note)
+            results.append(dataclasses.replace(result, failures=failures_of(name, pictures, budget)))
+        reference_ms = min(timed[f"reference {shape}"] for shape in references)
+    print(result_table(results, str(arguments.reference), reference_ms))
+    if arguments.json:
+        write_json(arguments.json, results, str(arguments.reference), str(arguments.data))
+    if arguments.junit:
+        write_junit(arguments.junit, results)
+    if arguments.summary:
+        append_summary(arguments.summary, results, str(arguments.reference), reference_ms)
+    broken = [line for result in results for line in result.failures]
+    for line in broken:
+        print(f"sr-gate: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def check_same_network(engine: Engine, reference: Engine, name: str, source: str) -> None:
+    """Check that both were made from networks of one shape.
+
+    Raises:
+        InputError: another architecture or other channel widths.
+    """
+    ours, theirs = engine.card, reference.card
+    if (ours.arch, ours.widths) != (theirs.arch, theirs.widths):
+        raise InputError(
+            f"{name}: is {ours.arch} with {sum(ours.widths)} filters, the reference {source} is {theirs.arch} with {sum(theirs.widths)}; "
+            "name the checkpoint it was exported from"
+        )
+
+
+def _references(arguments: argparse.Namespace, engines: dict[str, Engine], stack: ExitStack) -> dict[object, Engine]:
+    references: dict[object, Engine] = {}
+    for name, engine in engines.items():
+        shape = engine.card.input_shape
+        assert shape is not None
+        if shape not in references:
+            reference = stack.enter_context(closing(open_reference(arguments.reference, shape, threads=arguments.threads)))
+            if reference.card.input_shape != shape:
+                raise InputError(f"{name}: takes tiles {shape}, the reference {arguments.reference} {reference.card.input_shape}; export both alike")
+            references[shape] = reference
+    return references
+
+
+def _budget(tables: dict[str, object], path: Path, engine: Engine, source: Path) -> Budget:
+    budget = budget_for(tables, path.stem, engine.card.precision)
+    if budget == Budget():
+        raise InputError(f"{source}: has no budget for {engine.card.precision} ({path.name}); add a table [{engine.card.precision}]")
+    return budget

@@ -1,0 +1,1 @@
+"""Running engines on pictures: everything here works without torch and without onnx."""

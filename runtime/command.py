@@ -1,0 +1,40 @@
+"""``sr-infer``: pictures to larger pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import Parser, positive_int, run
+
+PROG = "sr-infer"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-infer``."""
+    p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
+    p.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture file")
+    p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx)")
+    p.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder, or .png file for one picture (default: beside the input)")
+    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
+    p.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
+    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
+    p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-infer`` and return its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def command() -> int:
+        from sr_deploy.runtime.infer import infer_command
+
+        return infer_command(arguments)
+
+    return run(PROG, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

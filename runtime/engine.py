@@ -1,0 +1,81 @@
+"""The seam between pictures and backends: a loaded model is an ``Engine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import InputError, MachineError
+
+Tiles = NDArray[np.float32]
+"""Tiles of a picture: float32 (n, c, h, w); c is 1 for luma (BT.601 studio range over 255) and 3 for RGB in [0, 1]; any n >= 1."""
+
+Provider = Literal["auto", "cpu", "cuda"]
+
+
+class Engine(Protocol):
+    """A loaded model; wrap it in ``contextlib.closing`` to free device memory."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model says about itself."""
+
+    def run(self, tiles: Tiles) -> Tiles:
+        """Return new (n, c, scale * h, scale * w) tiles, not clipped: a residual network may overshoot its range.
+
+        ``n`` is free: the backend splits it into its own batches.
+
+        Raises:
+            ValueError: ``tiles`` is not float32 of the card's tile shape.
+            EngineError: the backend failed.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds; it cannot run afterwards."""
+
+
+def load(path: Path, *, provider: Provider = "auto", threads: int | None = None) -> Engine:
+    """Load an ``.onnx`` with ONNX Runtime; nothing heavy is imported before the suffix is known.
+
+    Args:
+        path: the engine file.
+        provider: where ONNX Runtime runs it; ``auto`` is CUDA where it is offered, else the CPU.
+        threads: CPU threads; ``None`` is one for each core.
+
+    Raises:
+        InputError: missing, of an unknown kind, damaged, or without a model card.
+        MachineError: what runs this kind of engine is not on this machine.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".onnx", ".plan"):
+        raise InputError(f"{path}: not an engine ({suffix or 'no suffix'}); name an .onnx made by sr-export")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with sr-export")
+    if suffix == ".plan":
+        raise MachineError(
+            f"{path}: a TensorRT plan needs an NVIDIA GPU and 'sr-deploy[tensorrt]', and this version does not run plans; "
+            "use the .onnx it was built from"
+        )
+    try:
+        from sr_deploy.runtime.onnx_engine import OnnxEngine
+    except ModuleNotFoundError as err:
+        raise InputError(
+            f"no inference engine is installed ({err.name} is missing); pip install 'sr-deploy[cpu]' (onnxruntime), "
+            "'sr-deploy[cuda]' (onnxruntime-gpu) or 'sr-deploy[tensorrt]'"
+        ) from err
+    return OnnxEngine(path, provider=provider, threads=threads)
+
+
+def check_tiles(tiles: Tiles, card: ModelCard) -> None:
+    """Check that ``tiles`` is what the engine of ``card`` takes.
+
+    Raises:
+        ValueError: another dtype, rank or tile shape.
+    """
+    expected = (card.input_shape or (1, 1, 0, 0))[1:]
+    if tiles.dtype != np.float32 or tiles.ndim != 4 or tiles.shape[1:] != expected or not len(tiles):
+        raise ValueError(f"tiles are {tiles.dtype} {tiles.shape}, the engine takes float32 (n >= 1, {expected})")

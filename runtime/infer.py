@@ -1,0 +1,75 @@
+"""What ``sr-infer`` does once its arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from sr_deploy.console import progress
+from sr_deploy.errors import InputError
+from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.picture_files import read_pixels, write_png
+from sr_deploy.runtime.upscale import check_scale, upscale
+
+
+def infer_command(arguments: argparse.Namespace) -> int:
+    """Enlarge every picture; a bad one is named and the others are still done. Return the exit code."""
+    pictures: list[Path] = arguments.pictures
+    with closing(load(arguments.engine, provider=arguments.provider, threads=arguments.threads)) as engine:
+        scale = check_scale(engine.card, arguments.scale, source=str(arguments.engine))
+        outputs = output_paths(pictures, arguments.output, scale)
+        failed = 0
+        with progress("upscaling", len(pictures)) as advance:
+            for picture, output in zip(pictures, outputs, strict=True):
+                try:
+                    enlarge_file(engine, picture, output, scale=scale, overwrite=arguments.overwrite)
+                except InputError as err:
+                    failed += 1
+                    print(f"sr-infer: {err}", file=sys.stderr)
+                else:
+                    print(output)
+                advance(picture.name)
+    if failed and len(pictures) > 1:
+        print(f"sr-infer: {failed} of {len(pictures)} pictures failed", file=sys.stderr)
+    return 2 if failed else 0
+
+
+def enlarge_file(engine: Engine, picture: Path, output: Path, *, scale: int, overwrite: bool) -> None:
+    """Enlarge one picture file.
+
+    Raises:
+        InputError: the input cannot be read, or the output exists or is the input.
+    """
+    if output.exists() and picture.exists() and output.samefile(picture):
+        raise InputError(f"{output}: is the input itself; choose another name with -o")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
+    write_png(output, upscale(engine, read_pixels(picture), scale))
+
+
+def output_paths(pictures: Sequence[Path], output: Path | None, scale: int) -> list[Path]:
+    """Return where each picture goes: ``NAME_x2.png`` beside it or in a folder, or the one file asked for.
+
+    Raises:
+        InputError: two pictures would be written to one file, or one file is asked for several pictures.
+    """
+    names = [f"{picture.stem}_x{scale}.png" for picture in pictures]
+    if output is None:
+        paths = [picture.with_name(name) for picture, name in zip(pictures, names, strict=True)]
+    elif output.suffix and not output.is_dir():
+        if output.suffix.lower() != ".png":
+            raise InputError(f"{output}: pictures are written as PNG; end its name in .png, or name a folder")
+        if len(pictures) > 1:
+            raise InputError(f"{output}: one file for {len(pictures)} pictures; name a folder with -o")
+        paths = [output]
+    else:
+        paths = [output / name for name in names]
+    seen: dict[Path, Path] = {}
+    for picture, path in zip(pictures, paths, strict=True):
+        if path in seen:
+            raise InputError(f"{path}: would be written for {seen[path]} and for {picture}; use separate folders")
+        seen[path] = picture
+    return paths

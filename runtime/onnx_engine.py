@@ -1,0 +1,95 @@
+"""The ONNX Runtime backend: an ``.onnx`` graph is its own engine file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import EngineError, InputError
+from sr_deploy.runtime.engine import Provider, Tiles, check_tiles
+from sr_deploy.runtime.onnx_file import read_card
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+ERRORS_ONLY = 3  # ONNX Runtime's log severity
+
+
+class OnnxEngine:
+    """A graph loaded by ONNX Runtime; safe to run from several threads at once."""
+
+    def __init__(self, path: Path, *, provider: Provider = "auto", threads: int | None = None) -> None:
+        """Check and load ``path``; see :func:`sr_deploy.runtime.engine.load`."""
+        self.path = path
+        self._card = read_card(path)
+        if self._card.input_shape is None:
+            raise InputError(f"{path}: its card names no input shape; export it again with sr-export")
+        self._session: ort.InferenceSession | None = open_session(path, providers_for(provider), threads)
+        self._input = self._session.get_inputs()[0].name
+
+    @property
+    def card(self) -> ModelCard:
+        """The card in the file."""
+        return self._card
+
+    def run(self, tiles: Tiles) -> Tiles:
+        """Run the graph on any number of tiles; see :class:`sr_deploy.runtime.engine.Engine`."""
+        check_tiles(tiles, self._card)
+        if self._session is None:
+            raise EngineError(f"{self.path}: the engine was closed; load it again")
+        assert self._card.input_shape is not None
+        batch = self._card.input_shape[0]
+        outputs = []
+        for start in range(0, len(tiles), batch):
+            part = tiles[start : start + batch]
+            missing = batch - len(part)
+            full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+            try:
+                output = self._session.run(None, {self._input: np.ascontiguousarray(full)})[0]
+            except Exception as err:  # ONNX Runtime's own errors share no base class
+                raise EngineError(f"{self.path}: ONNX Runtime failed ({_first_line(err)}); see sr-export to make it again") from err
+            outputs.append(np.asarray(output, np.float32)[: len(part)])
+        return np.concatenate(outputs)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def providers_for(provider: Provider) -> list[str]:
+    """Return ONNX Runtime's provider names, best first.
+
+    Raises:
+        InputError: the installed ONNX Runtime has no such provider.
+    """
+    offered = ort.get_available_providers()
+    if provider == "auto":
+        return [name for name in (PROVIDERS["cuda"], PROVIDERS["cpu"]) if name in offered]
+    if PROVIDERS[provider] not in offered:
+        raise InputError(
+            f"--provider {provider}: the installed ONNX Runtime offers {', '.join(offered)}; pip install 'sr-deploy[cuda]' on a machine with a GPU"
+        )
+    return [PROVIDERS[provider]]
+
+
+def open_session(model: Path | bytes, providers: list[str], threads: int | None) -> ort.InferenceSession:
+    """Return a session for a file or a serialized model.
+
+    Raises:
+        InputError: ONNX Runtime cannot read the model.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    try:
+        return ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=providers)
+    except Exception as err:  # ONNX Runtime's own errors share no base class
+        name = model if isinstance(model, Path) else "the graph"
+        raise InputError(f"{name}: ONNX Runtime cannot load it ({_first_line(err)}); export it again") from err
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().splitlines()[0][:200] if str(err).strip() else type(err).__name__

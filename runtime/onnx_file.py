@@ -1,0 +1,111 @@
+"""Reading what must be known of an ``.onnx`` file before a backend opens it: its model card and its outside files.
+
+The ONNX format is a Protocol Buffers message (onnx.proto, IR version 8); only four fields matter here, and reading them
+from the wire format keeps the run-time free of the onnx package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sr_deploy.card import KEY, ModelCard, card_from_json, check_seal
+from sr_deploy.errors import InputError
+from sr_deploy.files import read_bytes
+
+# Field numbers of onnx.proto.
+MODEL_GRAPH, MODEL_METADATA = 7, 14
+GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
+NODE_ATTRIBUTE, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 5, 6, 10, 11
+TENSOR_EXTERNAL = 13
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+
+
+def read_card(path: Path) -> ModelCard:
+    """Return the card of an ``.onnx`` file after checking its seal and that no data lies outside its folder.
+
+    Raises:
+        InputError: not an ONNX file, no card, changed since it was made, or external data outside its folder.
+    """
+    content = read_bytes(path, advice="name an .onnx made by sr-export")
+    try:
+        metadata = dict(_entry(entry) for entry in _messages(content, MODEL_METADATA))
+        locations = list(_external_locations(content))
+    except (ValueError, IndexError) as err:
+        raise InputError(f"{path}: not an ONNX model ({err}); it is truncated or another kind of file") from err
+    folder = path.resolve().parent
+    for location in locations:
+        if not (folder / location).resolve().is_relative_to(folder):
+            raise InputError(f"{path}: keeps data in {location!r}, outside its folder; only files beside the model are read")
+    if KEY not in metadata:
+        raise InputError(f"{path}: holds no model card; export it with sr-export")
+    card = card_from_json(metadata[KEY], source=str(path))
+    check_seal(content, card, source=str(path))
+    return card
+
+
+def _external_locations(model: bytes) -> Iterator[str]:
+    for graph in _messages(model, MODEL_GRAPH):
+        yield from _graph_locations(graph)
+
+
+def _graph_locations(graph: bytes) -> Iterator[str]:
+    for tensor in _messages(graph, GRAPH_INITIALIZER):
+        yield from _tensor_locations(tensor)
+    for node in _messages(graph, GRAPH_NODE):
+        for attribute in _messages(node, NODE_ATTRIBUTE):
+            for number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+                for tensor in _messages(attribute, number):
+                    yield from _tensor_locations(tensor)
+            for number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+                for inner in _messages(attribute, number):
+                    yield from _graph_locations(inner)
+
+
+def _tensor_locations(tensor: bytes) -> Iterator[str]:
+    for entry in _messages(tensor, TENSOR_EXTERNAL):
+        key, value = _entry(entry)
+        if key == "location":
+            yield value
+
+
+def _entry(message: bytes) -> tuple[str, str]:
+    fields = dict(_fields(message))
+    return fields.get(ENTRY_KEY, b"").decode(), fields.get(ENTRY_VALUE, b"").decode()
+
+
+def _messages(message: bytes, number: int) -> Iterator[bytes]:
+    return (value for found, value in _fields(message) if found == number)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (field number, content) of every length-delimited field; the others are skipped."""
+    position = 0
+    while position < len(message):
+        tag, position = _varint(message, position)
+        kind = tag & 7
+        if kind == 2:
+            size, position = _varint(message, position)
+            if position + size > len(message):
+                raise ValueError("a field is longer than the file")
+            yield tag >> 3, message[position : position + size]
+            position += size
+        elif kind == 0:
+            _, position = _varint(message, position)
+        elif kind in (1, 5):
+            position += 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"unknown wire type {kind}")
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number is longer than 64 bits")

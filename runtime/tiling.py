@@ -1,0 +1,109 @@
+"""Pictures of any size through an engine of one tile size, exactly.
+
+A picture at least one tile in both directions gives the whole-image result: tiles overlap by twice the network's halo,
+each output pixel comes from a tile in which it is at least a halo away from every cut, and tiles at the picture's border
+lie flush with it, so that the network's own zero padding falls where it would fall for the whole image. A thinner
+picture is first extended to the tile by repeating its last row or column, and the result is cut back; that is its definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import InputError
+from sr_deploy.runtime.engine import Engine
+
+Planes = NDArray[np.float32]
+"""A picture or a band of it: float32 (c, h, w), in the engine's range."""
+
+Rows = Callable[[int, int], Planes]
+"""Returns rows ``[first, last)`` of a picture: (c, last - first, w)."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, in input pixels."""
+
+    start: int  # the tile covers [start, start + tile)
+    low: int  # and supplies [low, high) of the result
+    high: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How an engine cuts pictures."""
+
+    height: int  # of a tile
+    width: int
+    halo: int
+    factor: int  # output pixels per input pixel: 1 where the enlargement comes before the network
+
+
+def grid_of(card: ModelCard) -> Grid:
+    """Return the grid of an engine.
+
+    Raises:
+        InputError: the tile is not larger than twice the halo.
+    """
+    assert card.input_shape is not None and card.output_shape is not None
+    _, _, height, width = card.input_shape
+    if min(height, width) <= 2 * card.halo:
+        raise InputError(
+            f"tile {height}x{width} is not larger than twice the halo of {card.halo} pixels; export with --shape 1 1 256 256"
+        )
+    return Grid(height, width, card.halo, card.output_shape[2] // height)
+
+
+def spans(length: int, tile: int, halo: int) -> list[Span]:
+    """Return the tiles that cover ``length`` >= ``tile`` pixels; their ``[low, high)`` partition it."""
+    starts = list(range(0, length - tile, tile - 2 * halo)) + [length - tile]
+    edges = [0, *(start + tile - halo for start in starts[:-1]), length]
+    return [Span(start, low, high) for start, low, high in zip(starts, edges, edges[1:], strict=False)]
+
+
+def run_bands(engine: Engine, rows: Rows, size: tuple[int, int]) -> Iterator[tuple[int, Planes]]:
+    """Yield ``(first output row, band)`` from top to bottom; the bands partition the result.
+
+    Args:
+        engine: the network.
+        rows: the picture; rows are asked for from top to bottom, at most one tile's height at once.
+        size: (h, w) of the picture, at least 1x1.
+    """
+    grid = grid_of(engine.card)
+    h, w = size
+    across = spans(max(w, grid.width), grid.width, grid.halo)
+    for down in spans(max(h, grid.height), grid.height, grid.halo):
+        band = rows(min(down.start, h - 1), min(down.start + grid.height, h))
+        thin = grid.height - band.shape[1], max(grid.width - w, 0)
+        band = np.pad(band, ((0, 0), (0, thin[0]), (0, thin[1])), mode="edge")
+        tiles = np.stack([band[:, :, s.start : s.start + grid.width] for s in across])
+        low, high = down.low, min(down.high, h)
+        if low < high:
+            yield low * grid.factor, _join(engine.run(tiles), across, grid, (low - down.start, high - down.start), w)
+
+
+def run_whole(engine: Engine, planes: Planes) -> Planes:
+    """Return the engine's result for a picture in memory: float32 (c, factor * h, factor * w), not clipped."""
+    bands = run_bands(engine, lambda first, last: planes[:, first:last], (planes.shape[1], planes.shape[2]))
+    return np.concatenate([band for _, band in bands], axis=1)
+
+
+def useful_share(card: ModelCard) -> float:
+    """Return the part of a tile's pixels that is not computed again by its neighbours, 0 to 1."""
+    grid = grid_of(card)
+    return (grid.height - 2 * grid.halo) * (grid.width - 2 * grid.halo) / (grid.height * grid.width)
+
+
+def _join(tiles: Planes, across: list[Span], grid: Grid, band: tuple[int, int], width: int) -> Planes:
+    f = grid.factor
+    parts = [
+        tile[:, band[0] * f : band[1] * f, (s.low - s.start) * f : (min(s.high, width) - s.start) * f]
+        for tile, s in zip(tiles, across, strict=True)
+        if s.low < width
+    ]
+    return np.concatenate(parts, axis=2)

@@ -1,0 +1,101 @@
+"""The model card: what a checkpoint, graph or plan says about itself.
+
+It is one JSON object under the key ``sr_deploy``: in the header of a ``.safetensors`` checkpoint, in the
+``metadata_props`` of an ``.onnx`` graph, in ``NAME.plan.json`` beside a plan. Its ``digest`` seals the whole file: the
+SHA-256 of the file's bytes with the 64 digits of the digest itself read as zeros. So a file changed after it was made
+is recognised without a second file, and a card holds neither times nor paths, so that equal inputs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Literal
+
+from sr_deploy.errors import InputError
+
+Precision = Literal["fp32", "fp16", "int8"]
+Shape = tuple[int, int, int, int]
+
+KEY = "sr_deploy"
+FORMAT = 1
+BLANK = "sha256:" + "0" * 64
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Facts about one model file; ``None`` where a fact does not apply to that kind of file."""
+
+    arch: str
+    widths: tuple[int, ...]  # output channels of each convolution, in order
+    scales: tuple[int, ...]  # factors the network was trained for
+    default_scale: int
+    color: Literal["y", "rgb"] = "y"
+    upscale: Literal["before", "inside"] = "before"  # where the enlargement happens
+    halo: int = 0  # input pixels around an output pixel that influence it
+    precision: Precision = "fp32"
+    layers: dict[str, Precision] = field(default_factory=dict)  # convolution -> precision
+    input_shape: Shape | None = None
+    output_shape: Shape | None = None
+    macs: int | None = None  # multiplications of one run at input_shape
+    opset: int | None = None
+    calibrated_scale: int | None = None
+    calibration: str | None = None  # method
+    thresholds_digest: str | None = None
+    parent_digest: str | None = None
+    recipe: dict[str, str] = field(default_factory=dict)  # how the weights were made
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+    digest: str = BLANK
+
+    def to_json(self) -> str:
+        """Return the card as one line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    def with_changes(self, **changes: object) -> ModelCard:
+        """Return a copy with ``changes``, unsealed."""
+        return replace(self, **{"digest": BLANK, **changes})  # type: ignore[arg-type]
+
+
+def card_from_json(text: str, *, source: str) -> ModelCard:
+    """Return the card written as ``text``; ``source`` names the file in messages.
+
+    Raises:
+        InputError: not a card, or one of a newer format.
+    """
+    try:
+        values = json.loads(text)
+        if values["format"] > FORMAT:
+            raise InputError(
+                f"{source}: its model card has format {values['format']}, this version reads up to {FORMAT}; upgrade sr-deploy"
+            )
+        known = {f.name for f in fields(ModelCard)}
+        for name in ("widths", "scales", "input_shape", "output_shape"):
+            if values.get(name) is not None:
+                values[name] = tuple(int(v) for v in values[name])
+        return ModelCard(**{name: value for name, value in values.items() if name in known})
+    except (ValueError, TypeError, KeyError, AttributeError) as err:
+        raise InputError(f"{source}: its model card is damaged ({err}); export the model again") from err
+
+
+def seal(content: bytes, *, source: str) -> bytes:
+    """Return ``content``, which holds one unsealed card, with the digest filled in."""
+    blank = BLANK.encode()
+    if content.count(blank) != 1:
+        raise ValueError(f"{source}: holds {content.count(blank)} unsealed cards, needs exactly 1")
+    return content.replace(blank, b"sha256:" + hashlib.sha256(content).hexdigest().encode())
+
+
+def check_seal(content: bytes, card: ModelCard, *, source: str) -> None:
+    """Check that ``content`` is what was sealed.
+
+    Raises:
+        InputError: the file was changed after it was made.
+    """
+    blanked = content.replace(card.digest.encode(), BLANK.encode(), 1)
+    found = "sha256:" + hashlib.sha256(blanked).hexdigest()
+    if found != card.digest:
+        raise InputError(
+            f"{source}: changed after it was made (digest {found[7:19]}, its card says {card.digest[7:19]}); make it again"
+        )

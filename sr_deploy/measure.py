@@ -1,0 +1,118 @@
+"""PSNR and SSIM of luma as the super-resolution literature reports them, for any callable.
+
+The high-resolution luma is cropped to a multiple of the scale and shrunk (``degrade``); what the callable makes of it
+is rounded, clipped to 0..255 and compared after ``scale`` pixels were cut from each border. A grey level is 1 of 255.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_deploy.degrade import Plane, bicubic_pair, crop_to_multiple, imresize
+
+Enlarge = Callable[[Plane, int], Plane]
+"""Low-resolution luma, float32 (h, w), nominally in [0, 1], and a scale, to luma (scale * h, scale * w)."""
+
+Restore = Callable[[Plane], Plane]
+"""A network that keeps the size: enlarged luma, float32 (h, w), nominally in [0, 1], to sharper luma (h, w)."""
+
+FIXED_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Score:
+    """Quality of one picture against its original."""
+
+    psnr_db: float  # infinite for identical pictures
+    ssim: float
+
+
+def levels(plane: Plane) -> Plane:
+    """Return a plane in [0, 1] as whole grey levels: float32, rounded and clipped to 0..255."""
+    return np.clip(np.rint(plane * np.float32(255.0)), 0.0, 255.0).astype(np.float32)
+
+
+def shaved(plane: Plane, pixels: int) -> Plane:
+    """Return ``plane`` without ``pixels`` at each border (a view).
+
+    Raises:
+        ValueError: nothing would be left.
+    """
+    h, w = plane.shape
+    if min(h, w) <= 2 * pixels:
+        raise ValueError(f"a {h}x{w} plane has nothing left after cutting {pixels} pixels from each border")
+    return plane[pixels : h - pixels, pixels : w - pixels]
+
+
+def psnr(a: Plane, b: Plane, *, shave: int = 0) -> float:
+    """Return the peak signal-to-noise ratio in dB of two planes in grey levels (peak 255); infinite if equal."""
+    difference = shaved(a, shave).astype(np.float64) - shaved(b, shave)
+    error = float(np.mean(difference * difference))
+    return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)
+
+
+def ssim(a: Plane, b: Plane, *, shave: int = 0) -> float:
+    """Return the mean structural similarity of two planes in grey levels.
+
+    Wang et al., IEEE TIP 2004: 11x11 Gaussian window with sigma 1.5, K1 = 0.01, K2 = 0.03, valid area only.
+
+    Raises:
+        ValueError: less than 11x11 pixels are left after shaving.
+    """
+    x, y = (shaved(p, shave).astype(np.float64) for p in (a, b))
+    if min(x.shape) < 11:
+        raise ValueError(f"SSIM needs at least 11x11 pixels, {x.shape[0]}x{x.shape[1]} are left")
+    c1, c2 = (0.01 * 255.0) ** 2, (0.03 * 255.0) ** 2
+    mx, my = _window(x), _window(y)
+    vx, vy, vxy = _window(x * x) - mx * mx, _window(y * y) - my * my, _window(x * y) - mx * my
+    similarity = ((2.0 * mx * my + c1) * (2.0 * vxy + c2)) / ((mx * mx + my * my + c1) * (vx + vy + c2))
+    return float(similarity.mean())
+
+
+def _window(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    kernel = cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)
+    return np.asarray(cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel), np.float64)[5:-5, 5:-5]
+
+
+def bicubic(lr: Plane, scale: int) -> Plane:
+    """Enlarge by MATLAB's bicubic: the reference every network has to beat."""
+    return imresize(lr, float(scale))
+
+
+def score(enlarge: Enlarge, hr: Plane, scale: int) -> Score:
+    """Return the quality of ``enlarge`` on one picture; ``hr`` is luma in grey levels, float32 (h, w)."""
+    hr = crop_to_multiple(hr, scale)
+    lr = imresize(hr, 1.0 / scale) / np.float32(255.0)
+    return compare(levels(enlarge(lr, scale)), hr, scale)
+
+
+def score_fixed(restore: Restore, hr: Plane, scale: int) -> Score:
+    """Return the quality under the fixed-256 protocol of published deployment figures.
+
+    The bicubic-enlarged luma is resized to 256x256 (``cv2.resize``, bilinear), goes through the network, is resized
+    back to the picture's size and compared there. It measures a network that keeps the size, not an enlargement.
+    """
+    enlarged, hr = bicubic_pair(hr, scale)
+    square = cv2.resize(enlarged / np.float32(255.0), (FIXED_SIDE, FIXED_SIDE), interpolation=cv2.INTER_LINEAR)
+    restored = restore(np.asarray(square, np.float32))
+    back = cv2.resize(restored, (hr.shape[1], hr.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return compare(levels(np.asarray(back, np.float32)), hr, scale)
+
+
+def compare(sr: Plane, hr: Plane, scale: int) -> Score:
+    """Return the quality of ``sr`` against ``hr``, both in grey levels and of one size, ``scale`` pixels shaved."""
+    return Score(psnr(sr, hr, shave=scale), ssim(sr, hr, shave=scale))
+
+
+def mean(scores: Sequence[Score]) -> Score:
+    """Return the mean of each figure over pictures, as published tables do (of decibels, not of errors)."""
+    return Score(
+        float(np.mean([s.psnr_db for s in scores])),
+        float(np.mean([s.ssim for s in scores])),
+    )

@@ -1,0 +1,83 @@
+"""Decoding picture files with Pillow, which refuses truncated files (OpenCV accepts some), and their luma."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from sr_deploy.degrade import Plane
+from sr_deploy.errors import InputError
+from sr_deploy.luma import luma_from_rgb
+
+MAX_PIXELS = 500_000_000
+GREY_MODES = frozenset({"1", "L", "LA", "La"})
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Return the decoded picture, EXIF orientation applied; its first frame if it has several.
+
+    Raises:
+        InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = _open_unlimited(path)
+            if image.mode in DEEP_MODES:
+                raise InputError(f"{path}: has samples of mode {image.mode}, this version reads 8-bit pictures; convert it")
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except InputError:
+        raise
+    except FileNotFoundError as err:
+        raise InputError(f"{path}: no such file; check the name") from err
+    except IsADirectoryError as err:
+        raise InputError(f"{path}: a folder, not a picture; name the pictures in it") from err
+    except MemoryError:
+        raise
+    except Exception as err:  # Pillow's decoders raise whatever their parser met: OSError, SyntaxError, struct.error, ...
+        reason = " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
+        raise InputError(f"{path}: cannot be decoded ({reason}); the file is not a picture or is damaged") from err
+
+
+def _open_unlimited(path: Path) -> Image.Image:
+    with path.open("rb") as stream:
+        head = stream.read(1)
+    if not head:
+        raise InputError(f"{path}: an empty file; it was probably never written out")
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own limit is a global; ours is below
+    try:
+        image = Image.open(path)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{path}: declares {width}x{height} pixels, the limit is {MAX_PIXELS}; cut it into parts")
+    return image
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Return whether the picture has one colour channel (bilevel and grey+alpha included)."""
+    return image.mode in GREY_MODES
+
+
+def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return uint8 (h, w, 3) in R, G, B order; a grey picture gives three equal channels."""
+    return np.asarray(image.convert("RGB"))
+
+
+def read_luma(path: Path) -> Plane:
+    """Return luma in grey levels, rounded to integers: float32 (h, w).
+
+    BT.601 studio range (16..235) of a colour picture, the samples as they are (0..255) of a grey one, as the
+    super-resolution literature measures.
+    """
+    image = open_picture(path)
+    if is_grey(image):
+        return np.asarray(image.convert("L")).astype(np.float32)
+    return np.rint(luma_from_rgb(rgb_pixels(image)))

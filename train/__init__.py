@@ -1,0 +1,1 @@
+"""Networks, their training data, the training loop, and the weights that come with the project."""

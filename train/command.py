@@ -1,0 +1,74 @@
+"""``sr-train``: folders of pictures to a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import Parser, missing_package, positive_float, positive_int, run
+
+PROG = "sr-train"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-train``."""
+    p = Parser(PROG, "Train a super-resolution network on folders of pictures.")
+    p.add_argument("data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures")
+    p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
+    p.add_argument("--arch", default="vdsr", help="network (default: vdsr)")
+    p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
+    p.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4], metavar="N", help="factors to serve (default: 2 3 4)")
+    p.add_argument("--patch", type=positive_int, default=41, metavar="N", help="patch side in pixels (default: 41)")
+    p.add_argument(
+        "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
+    )
+    p.add_argument(
+        "--detail", type=float, default=0.0, metavar="E", help="draw patches by (bicubic error) ** E; 0 is uniform (default: 0)"
+    )
+    add_recipe_arguments(p)
+    p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
+    p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
+    p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
+    return p
+
+
+def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
+    """Add what decides how a network is trained; the defaults are VDSR's."""
+    p.add_argument("--steps", type=positive_int, metavar="N", help="optimizer steps")
+    p.add_argument("--epochs", type=positive_float, metavar="N", help="epochs (default: 80, unless --steps or --minutes)")
+    p.add_argument("--minutes", type=positive_float, metavar="N", help="wall time")
+    p.add_argument("--batch-size", type=positive_int, default=64, metavar="N", help="patches a step (default: 64)")
+    p.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: sgd")
+    p.add_argument("--lr", type=positive_float, default=0.1, help="learning rate (default: 0.1)")
+    p.add_argument("--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: 20)")
+    p.add_argument("--schedule", choices=("step", "cosine"), default="step", help="default: step")
+    p.add_argument("--warmup", type=int, default=0, metavar="N", help="steps of linear warm-up (default: 0)")
+    p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: 0.9)")
+    p.add_argument("--weight-decay", type=float, default=1e-4, help="default: 1e-4")
+    p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: value")
+    p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (0.01); norm: to T (0.4)")
+    p.add_argument("--seed", type=int, default=0, help="default: 0")
+    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
+    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="threads that prepare batches (default: 1)")
+    p.add_argument("--threads", type=positive_int, metavar="N", help="threads that compute (default: all cores)")
+    p.add_argument("--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: 5)")
+    p.add_argument("--log-dir", type=Path, metavar="DIR", help="TensorBoard log")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-train`` and return its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def command() -> int:
+        with missing_package("train"):
+            from sr_deploy.train.session import train_command
+        return train_command(arguments)
+
+    return run(PROG, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

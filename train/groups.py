@@ -1,0 +1,13 @@
+"""What a network says of its channels, so that pruning can remove them without knowing the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that exist or vanish together: outputs of every producer, inputs of every consumer."""
+
+    producers: tuple[str, ...]  # module paths of convolutions whose output channels these are
+    consumers: tuple[str, ...]  # module paths of convolutions that read them

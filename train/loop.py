@@ -1,0 +1,262 @@
+"""The training loop: one optimizer step after another, measured, saved, and resumable to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from sr_deploy.card import ModelCard
+from sr_deploy.degrade import Plane, imresize
+from sr_deploy.errors import InputError, MachineError
+from sr_deploy.files import read_bytes, write_bytes
+from sr_deploy.measure import mean, score
+from sr_deploy.train import checkpoint
+from sr_deploy.train.config import Recipe
+from sr_deploy.train.data import PatchSource
+from sr_deploy.train.losses import half_sum_of_squares
+
+Report = Callable[["Status"], None]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where training stands; given to the reporter after every step and every validation."""
+
+    step: int
+    fraction: float  # of the whole run, 0 to 1
+    loss: float  # running mean
+    lr: float
+    images_per_s: float
+    seconds_left: float
+    psnr_db: dict[int, float] | None = None  # by scale, after a validation
+
+
+@dataclass
+class Run:
+    """Everything about one training run that is not the network: data, recipe, where things go, how it reports."""
+
+    recipe: Recipe
+    data: PatchSource
+    card: ModelCard
+    output: Path
+    report: Report
+    validation: Sequence[Plane] = ()
+    device: str = "auto"
+    workers: int = 1
+    save_minutes: float = 5.0
+    log_dir: Path | None = None
+    history: list[Status] = field(default_factory=list)  # of validations
+
+    @property
+    def state_path(self) -> Path:
+        """The file beside the checkpoint that a run resumes from."""
+        return self.output.with_suffix(".train.safetensors")
+
+
+def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
+    """Train ``network`` (changed in place) and return it; the checkpoint and its training state are on disk.
+
+    Ctrl-C saves both and raises ``KeyboardInterrupt`` again.
+
+    Raises:
+        InputError: ``resume`` without a state, or with another recipe.
+        MachineError: the loss is no longer a number.
+    """
+    return _Loop(run, network, resume).train()
+
+
+class _Loop:
+    def __init__(self, run: Run, network: nn.Module, resume: bool) -> None:
+        precision = "bf16-mixed" if run.recipe.precision == "bf16" else "32-true"
+        self.fabric = Fabric(accelerator=run.device, devices=1, precision=precision)  # type: ignore[arg-type]
+        torch.manual_seed(run.recipe.seed)
+        self.run, self.recipe, self.network = run, run.recipe, network
+        self.optimizer = make_optimizer(network, run.recipe)
+        self.step, self.elapsed, self.loss = 0, 0.0, math.nan
+        if resume:
+            self._load_state()
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, self.wrapped = self.fabric.setup(network, self.optimizer)
+        self.steps_per_epoch = math.ceil(run.data.patches / self.recipe.batch_size)
+
+    def train(self) -> nn.Module:
+        began, saved = time.monotonic() - self.elapsed, time.monotonic()
+        first_step, first_time = self.step, time.monotonic()
+        batches = self.run.data.batches(
+            size=self.recipe.batch_size, seed=self.recipe.seed, first_step=self.step, workers=self.run.workers
+        )
+        writer = SummaryWriter(str(self.run.log_dir)) if self.run.log_dir else None  # type: ignore[no-untyped-call]
+        self.network.train()
+        try:
+            while (fraction := self._fraction()) < 1.0:
+                lr = learning_rate(self.recipe, self.step, fraction, self.steps_per_epoch)
+                self._take_step(next(batches), lr)
+                now = time.monotonic()
+                self.elapsed = now - began
+                rate = (self.step - first_step) * self.recipe.batch_size / max(now - first_time, 1e-9)
+                status = self._status(lr, rate)
+                self.run.report(status)
+                if writer is not None and self.step % 20 == 0:
+                    write_scalars(writer, status)
+                if now - saved > 60.0 * self.run.save_minutes:
+                    self._checkpoint(status, writer)
+                    saved = time.monotonic()
+            self._checkpoint(self._status(0.0, 0.0), writer)
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+            if writer is not None:
+                writer.close()  # type: ignore[no-untyped-call]
+        return self.network.eval()
+
+    def _fraction(self) -> float:
+        fractions = [0.0]
+        if self.recipe.steps is not None:
+            fractions.append(self.step / self.recipe.steps)
+        if self.recipe.epochs is not None:
+            fractions.append(self.step / (self.recipe.epochs * self.steps_per_epoch))
+        if self.recipe.minutes is not None:
+            fractions.append(self.elapsed / (60.0 * self.recipe.minutes))
+        return max(fractions)
+
+    def _take_step(self, batch: tuple[Tensor, Tensor], lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        degraded, original = (t.to(self.fabric.device, memory_format=torch.channels_last) for t in batch)
+        self.wrapped.zero_grad()
+        loss = half_sum_of_squares(self.model(degraded), original)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise MachineError(
+                f"{self.run.output}: the loss became {value} at step {self.step}; "
+                "the last checkpoint is kept; resume with a lower --lr or a lower --clip"
+            )
+        self.fabric.backward(loss)
+        clip_(self.network, self.recipe, lr)
+        self.wrapped.step()
+        self.step += 1
+        self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
+
+    def _status(self, lr: float, rate: float, psnr_db: dict[int, float] | None = None) -> Status:
+        fraction = min(self._fraction(), 1.0)
+        left = self.elapsed * (1.0 / fraction - 1.0) if fraction else math.inf
+        return Status(self.step, fraction, self.loss, lr, rate, left, psnr_db)
+
+    def _checkpoint(self, status: Status, writer: SummaryWriter | None) -> None:
+        self._save()
+        if not self.run.validation:
+            return
+        status = dataclasses.replace(status, psnr_db=validate(self.network, self.run.validation, self.run.card.scales))
+        self.run.history.append(status)
+        self.run.report(status)
+        if writer is not None:
+            write_scalars(writer, status)
+
+    def _save(self) -> None:
+        recipe = {f"train.{k}": str(v) for k, v in dataclasses.asdict(self.recipe).items() if v is not None}
+        recipe |= {"train.done_steps": str(self.step), "train.loss": "0.5*MSE summed over pixels"}
+        card = self.run.card.with_changes(recipe={**self.run.card.recipe, **recipe})
+        checkpoint.save(self.run.output, self.network, card)
+        state = {f"net.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            state |= {
+                f"opt.{index}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in values.items() if v is not None
+            }
+        state["rng"] = torch.get_rng_state()
+        facts = {"step": self.step, "elapsed": self.elapsed, "loss": self.loss, "recipe": _identity(self.recipe)}
+        write_bytes(self.run.state_path, safetensors.torch.save(state, {"run": json.dumps(facts, sort_keys=True)}))
+
+    def _load_state(self) -> None:
+        path = self.run.state_path
+        content = read_bytes(path, advice="there is no run to resume; start without --resume")
+        try:
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            facts = json.loads(header["__metadata__"]["run"])
+            state = safetensors.torch.load(content)
+        except (ValueError, KeyError, safetensors.SafetensorError) as err:
+            raise InputError(f"{path}: not a training state ({err}); start without --resume") from err
+        for name, value in _identity(self.recipe).items():
+            if facts["recipe"].get(name) != value:
+                raise InputError(
+                    f"{path}: was trained with {name} {facts['recipe'].get(name)}, not {value}; give the same options to resume"
+                )
+        self.network.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {}
+        for key, value in state.items():
+            if key.startswith("opt."):
+                _, index, name = key.split(".", 2)
+                optimizer["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(optimizer)
+        torch.set_rng_state(state["rng"])
+        self.step, self.elapsed, self.loss = facts["step"], facts["elapsed"], facts["loss"]
+
+
+def _identity(recipe: Recipe) -> dict[str, object]:
+    """What must be equal to resume: everything but the length, which a cosine schedule depends on."""
+    values = dataclasses.asdict(recipe)
+    return values if recipe.schedule == "cosine" else {k: v for k, v in values.items() if k not in ("steps", "epochs", "minutes")}
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimizer of ``recipe`` over all weights of ``network``."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if recipe.optimizer == "adam":
+        betas = (recipe.momentum, 0.999)
+        return torch.optim.Adam(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def learning_rate(recipe: Recipe, step: int, fraction: float, steps_per_epoch: int) -> float:
+    """Return the learning rate of ``step``; ``fraction`` is the part of the run that is done."""
+    lr = recipe.lr
+    if recipe.schedule == "step":
+        lr *= 0.1 ** int(step / steps_per_epoch / recipe.lr_step)
+    else:
+        lr *= 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))
+    return lr * min(1.0, (step + 1) / (recipe.warmup + 1))
+
+
+def clip_(network: nn.Module, recipe: Recipe, lr: float) -> None:
+    """Clip the gradients: each to +-theta/lr (VDSR, section 3.2), or their common norm to theta."""
+    if recipe.clip_mode == "value":
+        nn.utils.clip_grad_value_(network.parameters(), recipe.clip / lr)
+    elif recipe.clip_mode == "norm":
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+
+
+def validate(network: nn.Module, pictures: Sequence[Plane], scales: Sequence[int]) -> dict[int, float]:
+    """Return the mean PSNR in dB by scale of a ``before`` network on whole pictures (luma in grey levels)."""
+    network.eval()
+    device = next(network.parameters()).device
+
+    def enlarge(lr: Plane, scale: int) -> Plane:
+        with torch.no_grad():
+            x = torch.from_numpy(imresize(lr, float(scale)))[None, None].to(device)
+            return np.asarray(network(x)[0, 0].float().cpu().numpy(), np.float32)
+
+    result = {scale: mean([score(enlarge, hr, scale) for hr in pictures]).psnr_db for scale in scales}
+    network.train()
+    return result
+
+
+def write_scalars(writer: SummaryWriter, status: Status) -> None:
+    """Write one status to TensorBoard."""
+    for name, value in (("loss", status.loss), ("lr", status.lr), ("images_per_s", status.images_per_s)):
+        writer.add_scalar(name, value, status.step)  # type: ignore[no-untyped-call]
+    for scale, value in (status.psnr_db or {}).items():
+        writer.add_scalar(f"psnr_db/x{scale}", value, status.step)  # type: ignore[no-untyped-call]

@@ -1,0 +1,132 @@
+"""What ``sr-train`` does once its arguments are read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sr_deploy.errors import InputError
+from sr_deploy.train import checkpoint
+from sr_deploy.train.config import Recipe
+from sr_deploy.train.data import DataConfig, PatchSource, load_validation
+from sr_deploy.train.loop import Run, Status, train
+from sr_deploy.train.networks import FAMILIES, build, card_of
+from sr_deploy.train.warm_start import warm_start_
+
+CLIP_DEFAULTS = {"value": 0.01, "norm": 0.4, "none": 1.0}
+
+
+def train_command(arguments: argparse.Namespace) -> int:
+    """Train as the command line asks and return the exit code."""
+    output: Path = arguments.output
+    check_output(output, overwrite=arguments.overwrite or arguments.resume)
+    check_device(arguments)
+    recipe = recipe_from(arguments, default_epochs=80.0)
+    torch.manual_seed(recipe.seed)
+    network = build(arguments.arch, _widths(arguments))
+    if arguments.init_from is not None:
+        for note in warm_start_(network, checkpoint.tensors(arguments.init_from), source=str(arguments.init_from)):
+            print(note, file=sys.stderr)
+    scales = tuple(arguments.scale)
+    config = DataConfig(tuple(arguments.data), scales, arguments.patch, tuple(arguments.shrink), arguments.detail)
+    run = Run(
+        recipe=recipe,
+        data=PatchSource(config, workers=max(arguments.workers, 1)),
+        card=card_of(network, scales=scales, default_scale=min(scales)),
+        output=output,
+        report=reporter(),
+        validation=load_validation(arguments.val) if arguments.val else (),
+        device=arguments.device,
+        workers=arguments.workers,
+        save_minutes=arguments.save_minutes,
+        log_dir=arguments.log_dir,
+    )
+    train(run, network, resume=arguments.resume)
+    print(f"{output}: written; its training state is {run.state_path.name}")
+    return 0
+
+
+def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Recipe:
+    """Return the recipe of the command line; ``default_epochs`` is the length when none is given."""
+    open_ended = arguments.steps is None and arguments.minutes is None
+    return Recipe(
+        steps=arguments.steps,
+        epochs=arguments.epochs or (default_epochs if open_ended else None),
+        minutes=arguments.minutes,
+        batch_size=arguments.batch_size,
+        optimizer=arguments.optimizer,
+        lr=arguments.lr,
+        momentum=arguments.momentum,
+        weight_decay=arguments.weight_decay,
+        schedule=arguments.schedule,
+        lr_step=arguments.lr_step,
+        warmup=arguments.warmup,
+        clip_mode=arguments.clip_mode,
+        clip=arguments.clip or CLIP_DEFAULTS[arguments.clip_mode],
+        seed=arguments.seed,
+        precision=arguments.precision,
+    )
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Check before any work that ``path`` may be written.
+
+    Raises:
+        InputError: it has another suffix, or exists and may not be replaced.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a checkpoint's name ends in .safetensors, this one in {path.suffix or 'nothing'}")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; add --overwrite to replace it, or choose another name")
+
+
+def check_device(arguments: argparse.Namespace) -> None:
+    """Apply ``--threads`` and check ``--device``.
+
+    Raises:
+        InputError: CUDA is asked for where there is none.
+    """
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
+
+
+def reporter(every_s: float = 30.0) -> Callable[[Status], None]:
+    """Return a function that shows training: a live line on a terminal, a line now and then elsewhere."""
+    live = sys.stderr.isatty()
+    last = time.monotonic()
+
+    def report(status: Status) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if status.psnr_db is None and now - last < (0.5 if live else every_s):
+            return
+        last = now
+        text = describe(status)
+        if status.psnr_db is not None or not live:
+            print(("\r\x1b[K" if live else "") + text, file=sys.stderr, flush=True)
+        else:
+            print("\r\x1b[K" + text, end="", file=sys.stderr, flush=True)
+
+    return report
+
+
+def describe(status: Status) -> str:
+    """Return one line about where training stands."""
+    done = f"{100.0 * status.fraction:5.1f} % step {status.step} loss {status.loss:.3f} lr {status.lr:.2e}"
+    if status.psnr_db is not None:
+        return done + " PSNR " + " ".join(f"x{s} {v:.3f}" for s, v in status.psnr_db.items()) + " dB"
+    return done + f" {status.images_per_s:.1f} images/s, {status.seconds_left / 60.0:.1f} min left"
+
+
+def _widths(arguments: argparse.Namespace) -> tuple[int, ...] | None:
+    if arguments.width is None or arguments.arch not in FAMILIES:
+        return None
+    standard = FAMILIES[arguments.arch].widths
+    return (arguments.width,) * (len(standard) - 1) + standard[-1:]
