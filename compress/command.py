@@ -20,7 +20,9 @@ def parser() -> argparse.ArgumentParser:
     group = p.add_mutually_exclusive_group()
     group.add_argument("--sparsity", type=float, metavar="S", help="part of the filters to remove (default: 0.5)")
     group.add_argument("--config", type=Path, metavar="FILE", help="JSON file with an NNI config_list, passed through unchanged")
-    p.add_argument("--pruner", choices=("auto", "nni", "native"), default="auto", help="who makes the masks (default: NNI if installed)")
+    p.add_argument(
+        "--pruner", choices=("auto", "nni", "native"), default="auto", help="who makes the masks (default: NNI if installed)"
+    )
     p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="shape the MACs are counted at")
     p.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="pictures to fine-tune on")
     p.add_argument("--finetune-steps", type=int, default=0, metavar="N", help="fine-tuning steps (default: 0)")
@@ -31,7 +33,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     add_recipe_arguments(p)
-    p.set_defaults(optimizer="adam", lr=1e-3, schedule="cosine", warmup=20, weight_decay=0.0, clip_mode="norm", clip=2.0, batch_size=16)
+    p.set_defaults(
+        optimizer="adam", lr=1e-3, schedule="cosine", warmup=20, weight_decay=0.0, clip_mode="norm", clip=2.0, batch_size=16
+    )
     return p
 
 

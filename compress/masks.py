@@ -47,19 +47,29 @@ def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Litera
         InputError: the list is malformed, selects something that is no convolution, prunes the output convolution,
             removes a whole layer, or selects nothing.
     """
-    masks = native_masks(network, config_list) if backend == "native" or not _use_nni(backend) else nni_masks(network, config_list)
+    masks = (
+        native_masks(network, config_list) if backend == "native" or not _use_nni(backend) else nni_masks(network, config_list)
+    )
     convs = convolutions(network)
     if not masks:
-        raise InputError(f"config_list {_short(config_list)}: selects no module of this network; known convolutions: {', '.join(convs)}")
+        raise InputError(
+            f"config_list {_short(config_list)}: selects no module of this network; known convolutions: {', '.join(convs)}"
+        )
     for name, mask in masks.items():
         if name not in convs:
             kind = type(network.get_submodule(name)).__name__
-            raise InputError(f"config_list {_short(config_list)}: selects {name}, a {kind}; only convolutions can be pruned, exclude it")
+            raise InputError(
+                f"config_list {_short(config_list)}: selects {name}, a {kind}; only convolutions can be pruned, exclude it"
+            )
         if not bool(mask.any()):
-            raise InputError(f"config_list {_short(config_list)}: removes all {mask.numel()} filters of {name}; choose a lower sparsity")
+            raise InputError(
+                f"config_list {_short(config_list)}: removes all {mask.numel()} filters of {name}; choose a lower sparsity"
+            )
     last = list(convs)[-1]
     if last in masks and not bool(masks[last].all()):
-        raise InputError(f'config_list {_short(config_list)}: prunes {last}, which makes the picture; add "exclude_op_names": ["{last}"]')
+        raise InputError(
+            f'config_list {_short(config_list)}: prunes {last}, which makes the picture; add "exclude_op_names": ["{last}"]'
+        )
     return masks
 
 
@@ -151,7 +161,9 @@ def _selected(network: nn.Module, entry: Mapping[str, object]) -> list[str]:
     types = {name: type(module).__name__ for name, module in network.named_modules()}
     missing = [name for name in _strings(entry, "op_names") if name not in types]
     if missing:
-        raise InputError(f"config_list: op_names {missing[0]!r} is no module of this network; known: {', '.join(filter(None, types))}")
+        raise InputError(
+            f"config_list: op_names {missing[0]!r} is no module of this network; known: {', '.join(filter(None, types))}"
+        )
     patterns = [*_strings(entry, "op_names_re"), *(f".*{part}.*" for part in _strings(entry, "op_partial_names"))]
     named = set(_strings(entry, "op_names")) | {n for n in types if any(re.match(p, n) for p in patterns)}
     by_name = any(key in entry for key in ("op_names", "op_names_re", "op_partial_names"))

@@ -65,9 +65,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
 
 def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
-    config = DataConfig(
-        tuple(arguments.data), card.scales, arguments.patch, tuple(arguments.shrink), arguments.detail
-    )
+    config = DataConfig(tuple(arguments.data), card.scales, arguments.patch, tuple(arguments.shrink), arguments.detail)
     arguments.steps = arguments.finetune_steps
     run = Run(
         recipe=recipe_from(arguments, default_epochs=1.0),
@@ -109,9 +107,9 @@ def read_config(path: Path) -> ConfigList:
     try:
         value = json.loads(read_bytes(path, advice="name a JSON file with --config"))
     except ValueError as err:
-        raise InputError(f"{path}: not JSON ({err}); it holds a list like [{{\"sparsity\": 0.5, \"op_types\": [\"Conv2d\"]}}]") from err
+        raise InputError(f'{path}: not JSON ({err}); it holds a list like [{{"sparsity": 0.5, "op_types": ["Conv2d"]}}]') from err
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
-        raise InputError(f"{path}: not a config_list; it holds a list like [{{\"sparsity\": 0.5, \"op_types\": [\"Conv2d\"]}}]")
+        raise InputError(f'{path}: not a config_list; it holds a list like [{{"sparsity": 0.5, "op_types": ["Conv2d"]}}]')
     return value
 
 

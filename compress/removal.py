@@ -65,7 +65,9 @@ def check_equal(masked_network: nn.Module, small: nn.Module, x: Tensor) -> float
     with torch.no_grad():
         worst = float((masked_network(x) - small(x)).abs().max())
     if not worst <= TOLERANCE:
-        raise CheckError(f"pruning: the smaller network's output differs by {worst:.2e}, the limit is {TOLERANCE:.0e}; report this")
+        raise CheckError(
+            f"pruning: the smaller network's output differs by {worst:.2e}, the limit is {TOLERANCE:.0e}; report this"
+        )
     return worst
 
 

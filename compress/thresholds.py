@@ -53,7 +53,7 @@ class Histogram:
     @property
     def centres(self) -> Weights:
         """Bin centres: float64 (BINS,), in the unit of the values."""
-        return (np.arange(BINS) + 0.5) * (self.maximum / BINS)
+        return np.asarray((np.arange(BINS) + 0.5) * (self.maximum / BINS), np.float64)
 
 
 def count(values: NDArray[np.float32], maximum: float) -> NDArray[np.int64]:

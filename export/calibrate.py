@@ -147,7 +147,9 @@ def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads
             found = np.array([float(v) for v in session.run(None, {INPUT: tile})])
             if not np.isfinite(found).all():
                 name = names[int(np.flatnonzero(~np.isfinite(found))[0])]
-                raise InputError(f"{name}: is not a finite number on a calibration picture; the checkpoint is broken, train again")
+                raise InputError(
+                    f"{name}: is not a finite number on a calibration picture; the checkpoint is broken, train again"
+                )
             largest = np.maximum(largest, found)
             advance("")
     return dict(zip(names, largest.tolist(), strict=True))
@@ -205,7 +207,9 @@ def check_same(calibration: Calibration, graph_digest: str, tiles: CalibrationSe
     for what, theirs, ours in pairs:
         if theirs != ours:
             short = [str(v).removeprefix("sha256:")[:12] for v in (theirs, ours)]
-            raise InputError(f"{source}: made with {what} {short[0]}, this export has {short[1]}; calibrate again without --thresholds")
+            raise InputError(
+                f"{source}: made with {what} {short[0]}, this export has {short[1]}; calibrate again without --thresholds"
+            )
 
 
 def graph_digest_of(model: onnx.ModelProto) -> str:

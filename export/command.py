@@ -17,14 +17,20 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(PROG, "Export a checkpoint as fixed-shape ONNX graphs.")
     p.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="network (.safetensors)")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the graphs")
-    p.add_argument("--precision", nargs="+", choices=("fp32", "fp16", "int8"), default=["fp32", "fp16", "int8"], help="default: all three")
+    p.add_argument(
+        "--precision", nargs="+", choices=("fp32", "fp16", "int8"), default=["fp32", "fp16", "int8"], help="default: all three"
+    )
     p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="input shape (default: 1 1 256 256)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor to calibrate for (default: the checkpoint's)")
     p.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
     p.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
     p.add_argument("--method", choices=METHODS, default="kl-weighted", help="how thresholds are chosen (default: kl-weighted)")
-    p.add_argument("--thresholds", type=Path, metavar="FILE", help="use these thresholds; refused if made for another graph or data")
-    p.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="more convolutions that stay out of int8, by module path")
+    p.add_argument(
+        "--thresholds", type=Path, metavar="FILE", help="use these thresholds; refused if made for another graph or data"
+    )
+    p.add_argument(
+        "--keep", nargs="+", default=[], metavar="NAME", help="more convolutions that stay out of int8, by module path"
+    )
     p.add_argument("--all-layers", action="store_true", help="quantize the first and last convolution too (costs quality)")
     p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
     return p

@@ -12,7 +12,21 @@ from sr_deploy.card import KEY, ModelCard, seal
 from sr_deploy.errors import InputError
 
 KEEPS_PIXELS = frozenset(
-    {"Relu", "Add", "Mul", "PRelu", "LeakyRelu", "Sub", "Div", "Cast", "QuantizeLinear", "DequantizeLinear", "Clip", "Tanh", "Identity"}
+    {
+        "Relu",
+        "Add",
+        "Mul",
+        "PRelu",
+        "LeakyRelu",
+        "Sub",
+        "Div",
+        "Cast",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Clip",
+        "Tanh",
+        "Identity",
+    }
 )
 
 

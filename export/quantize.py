@@ -109,8 +109,8 @@ class _Builder:
 
     def _pair(self, value: str, scale: float, base: str) -> str:
         if base not in self.pairs:
-            for name, content in ((f"{base}.scale", np.float32(scale)), (f"{base}.zero", np.int8(0))):
-                self.tensors[name] = numpy_helper.from_array(np.asarray(content), name)
+            self.tensors[f"{base}.scale"] = numpy_helper.from_array(np.array(scale, np.float32), f"{base}.scale")
+            self.tensors[f"{base}.zero"] = numpy_helper.from_array(np.array(0, np.int8), f"{base}.zero")
             parameters = [f"{base}.scale", f"{base}.zero"]
             self.nodes.append(_node("QuantizeLinear", [value, *parameters], f"{base}.quantized"))
             self.nodes.append(_node("DequantizeLinear", [f"{base}.quantized", *parameters], f"{base}.dequantized"))
@@ -123,7 +123,9 @@ class _Builder:
         parts = {f"{name}.quantized": integers, f"{name}.scale": scale, f"{name}.zero": zero}
         for part, content in parts.items():
             self.tensors[part] = numpy_helper.from_array(content, part)
-        self.nodes.append(onnx.helper.make_node("DequantizeLinear", list(parts), [f"{name}.dequantized"], name=f"{name}.dequantize", axis=0))
+        self.nodes.append(
+            onnx.helper.make_node("DequantizeLinear", list(parts), [f"{name}.dequantized"], name=f"{name}.dequantize", axis=0)
+        )
         return f"{name}.dequantized"
 
     def _keep_tensors(self, node: NodeProto) -> None:

@@ -6,7 +6,6 @@ import argparse
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -89,7 +88,9 @@ def prepare(arguments: argparse.Namespace) -> Export:
     shape = _shape(arguments.shape, parent)
     scale = parent.default_scale if arguments.scale is None else arguments.scale
     if scale not in parent.scales:
-        raise InputError(f"--scale {scale}: {arguments.checkpoint} serves {', '.join(map(str, parent.scales))}; choose one of them")
+        raise InputError(
+            f"--scale {scale}: {arguments.checkpoint} serves {', '.join(map(str, parent.scales))}; choose one of them"
+        )
     tiles = CalibrationSet(arguments.calib or folder("calibrate"), scale=scale, shape=shape, limit=arguments.calib_tiles)
     for line in tiles.skipped:
         print(f"warning: left out: {line}")
@@ -97,7 +98,9 @@ def prepare(arguments: argparse.Namespace) -> Export:
     check_names(model, set(arguments.keep))
     reach = halo(model)
     if min(shape[2:]) <= 2 * reach:
-        raise InputError(f"--shape {' '.join(map(str, shape))}: not larger than twice the halo of {reach} pixels; use at least {2 * reach + 1}")
+        raise InputError(
+            f"--shape {' '.join(map(str, shape))}: not larger than twice the halo of {reach} pixels; use at least {2 * reach + 1}"
+        )
     card = parent.with_changes(
         halo=reach,
         input_shape=shape,
@@ -127,7 +130,9 @@ def check_against_torch(export: Export) -> None:
         expected = export.network(torch.from_numpy(tile)).numpy()
     worst = float(np.abs(_run(export.model, tile, export.arguments.threads) - expected).max())
     if not worst <= TOLERANCE:
-        raise CheckError(f"{export.stem}: the graph differs from PyTorch by {worst:.1e}, the limit is {TOLERANCE:.0e}; report this")
+        raise CheckError(
+            f"{export.stem}: the graph differs from PyTorch by {worst:.1e}, the limit is {TOLERANCE:.0e}; report this"
+        )
     print(f"{export.stem}: largest difference between graph and PyTorch {worst:.1e} on a photograph (limit 1e-04)")
 
 
@@ -183,7 +188,9 @@ def thresholds_for(export: Export) -> Calibration:
         else:
             print(f"{path}: reused, made from the same graph and pictures")
             return stored
-    made = calibrate(export.model, digest, export.tiles, method=arguments.method, maxima=export.ranges(), threads=arguments.threads)
+    made = calibrate(
+        export.model, digest, export.tiles, method=arguments.method, maxima=export.ranges(), threads=arguments.threads
+    )
     made.write(path)
     print(f"{path}: {len(made.thresholds)} thresholds by {made.method} from {len(export.tiles)} tiles")
     return made
@@ -224,5 +231,7 @@ def _shape(values: list[int], card: ModelCard) -> Shape:
     n, c, h, w = values
     channels = 1 if card.color == "y" else 3
     if min(values) < 1 or c != channels:
-        raise InputError(f"--shape {n} {c} {h} {w}: this network takes {channels} channel(s) and sides of at least 1, as 1 {channels} 256 256")
+        raise InputError(
+            f"--shape {n} {c} {h} {w}: this network takes {channels} channel(s) and sides of at least 1, as 1 {channels} 256 256"
+        )
     return n, c, h, w

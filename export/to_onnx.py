@@ -63,9 +63,7 @@ def normalised(model: onnx.ModelProto) -> onnx.ModelProto:
             attribute.doc_string = ""
         nodes.append(copy)
     tensors = [onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(t), t.name) for t in graph.initializer]
-    return make_model(
-        nodes, sorted(tensors, key=lambda t: t.name), _shape_of(graph.input[0]), _shape_of(graph.output[0])
-    )
+    return make_model(nodes, sorted(tensors, key=lambda t: t.name), _shape_of(graph.input[0]), _shape_of(graph.output[0]))
 
 
 def make_model(

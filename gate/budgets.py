@@ -11,6 +11,7 @@ A table named after a precision holds for every model; one under ``models.NAME``
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -50,7 +51,10 @@ def read_budgets(path: Path) -> dict[str, object]:
     except ValueError as err:
         raise InputError(f"{path}: not a TOML file ({err}); see docs/gate.md") from err
     models = tables.get("models", {})
-    groups = {"": {k: v for k, v in tables.items() if k != "models"}, **(models if isinstance(models, dict) else {"models": models})}
+    groups = {
+        "": {k: v for k, v in tables.items() if k != "models"},
+        **(models if isinstance(models, dict) else {"models": models}),
+    }
     for model, group in groups.items():
         if not isinstance(group, dict):
             raise InputError(f"{path}: {model or 'a budget'} is {group!r}, a table per precision is needed; see docs/gate.md")
@@ -75,5 +79,5 @@ def _check_limits(limits: object, precision: str, where: str) -> None:
     for key, value in limits.items():
         if key not in KEYS:
             raise InputError(f"{where}: {key!r} is no budget; known: {', '.join(KEYS)}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise InputError(f"{where}: {key} is {value!r}, a number is needed")

@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     p.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
-    p.add_argument("--summary", type=Path, metavar="FILE", help="append a Markdown summary (in GitHub Actions: $GITHUB_STEP_SUMMARY)")
+    p.add_argument(
+        "--summary", type=Path, metavar="FILE", help="append a Markdown summary (in GitHub Actions: $GITHUB_STEP_SUMMARY)"
+    )
     return p
 
 

@@ -17,10 +17,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("models", nargs="+", metavar="MODEL", help="checkpoint (.safetensors), engine (.onnx), or the word bicubic")
     p.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of pictures")
     p.add_argument("--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's; 2 for bicubic)")
-    p.add_argument("--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)")
+    p.add_argument(
+        "--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)"
+    )
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (default: auto)")
     p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON; - for standard output instead of the table")
+    p.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results as JSON; - for standard output instead of the table"
+    )
     return p
 
 

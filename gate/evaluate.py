@@ -88,7 +88,15 @@ def report(results: Sequence[Result], path: Path | None) -> None:
         return
     heading = ["model", "data", "scale", "protocol", "images", "PSNR dB", "SSIM"]
     rows = [
-        [r.model, r.data, f"x{r.scale}", r.protocol, str(r.images), "inf" if r.psnr_db is None else f"{r.psnr_db:.3f}", f"{r.ssim:.4f}"]
+        [
+            r.model,
+            r.data,
+            f"x{r.scale}",
+            r.protocol,
+            str(r.images),
+            "inf" if r.psnr_db is None else f"{r.psnr_db:.3f}",
+            f"{r.ssim:.4f}",
+        ]
         for r in results
     ]
     print(table([heading, *rows]))

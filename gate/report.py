@@ -21,7 +21,9 @@ def result_table(results: Sequence[EngineResult], reference: str, reference_ms: 
     for scale in sorted({r.scale for r in results}):
         first = next(r for r in results if r.scale == scale)
         mean = sum(p.reference_db for p in first.pictures) / len(first.pictures)
-        rows.append([f"{Path(reference).name} (reference)", f"x{scale}", f"{mean:.3f}", "", "", "", "", f"{reference_ms:.1f}", ""])
+        rows.append(
+            [f"{Path(reference).name} (reference)", f"x{scale}", f"{mean:.3f}", "", "", "", "", f"{reference_ms:.1f}", ""]
+        )
     for r in results:
         verdict = "FAILED" if r.failures else "ok (weights only)" if r.note else "ok"
         rows.append(

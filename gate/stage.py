@@ -61,7 +61,7 @@ def check_same_network(engine: Engine, reference: Engine, name: str, source: str
     ours, theirs = engine.card, reference.card
     if (ours.arch, ours.widths) != (theirs.arch, theirs.widths):
         raise InputError(
-            f"{name}: is {ours.arch} with {sum(ours.widths)} filters, the reference {source} is {theirs.arch} with {sum(theirs.widths)}; "
+            f"{name}: is {ours.arch} with {sum(ours.widths)} filters, {source} is {theirs.arch} with {sum(theirs.widths)}; "
             "name the checkpoint it was exported from"
         )
 
@@ -74,7 +74,9 @@ def _references(arguments: argparse.Namespace, engines: dict[str, Engine], stack
         if shape not in references:
             reference = stack.enter_context(closing(open_reference(arguments.reference, shape, threads=arguments.threads)))
             if reference.card.input_shape != shape:
-                raise InputError(f"{name}: takes tiles {shape}, the reference {arguments.reference} {reference.card.input_shape}; export both alike")
+                raise InputError(
+                    f"{name}: takes tiles {shape}, {arguments.reference} {reference.card.input_shape}; export both alike"
+                )
             references[shape] = reference
     return references
 
@@ -82,5 +84,7 @@ def _references(arguments: argparse.Namespace, engines: dict[str, Engine], stack
 def _budget(tables: dict[str, object], path: Path, engine: Engine, source: Path) -> Budget:
     budget = budget_for(tables, path.stem, engine.card.precision)
     if budget == Budget():
-        raise InputError(f"{source}: has no budget for {engine.card.precision} ({path.name}); add a table [{engine.card.precision}]")
+        raise InputError(
+            f"{source}: has no budget for {engine.card.precision} ({path.name}); add a table [{engine.card.precision}]"
+        )
     return budget

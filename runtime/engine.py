@@ -12,7 +12,10 @@ from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, MachineError
 
 Tiles = NDArray[np.float32]
-"""Tiles of a picture: float32 (n, c, h, w); c is 1 for luma (BT.601 studio range over 255) and 3 for RGB in [0, 1]; any n >= 1."""
+"""Tiles of a picture: float32 (n, c, h, w), any n >= 1.
+
+c is 1 for luma (BT.601 studio range over 255) and 3 for RGB in [0, 1].
+"""
 
 Provider = Literal["auto", "cpu", "cuda"]
 

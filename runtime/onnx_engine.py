@@ -49,7 +49,9 @@ class OnnxEngine:
             try:
                 output = self._session.run(None, {self._input: np.ascontiguousarray(full)})[0]
             except Exception as err:  # ONNX Runtime's own errors share no base class
-                raise EngineError(f"{self.path}: ONNX Runtime failed ({_first_line(err)}); see sr-export to make it again") from err
+                raise EngineError(
+                    f"{self.path}: ONNX Runtime failed ({_first_line(err)}); see sr-export to make it again"
+                ) from err
             outputs.append(np.asarray(output, np.float32)[: len(part)])
         return np.concatenate(outputs)
 
@@ -69,7 +71,8 @@ def providers_for(provider: Provider) -> list[str]:
         return [name for name in (PROVIDERS["cuda"], PROVIDERS["cpu"]) if name in offered]
     if PROVIDERS[provider] not in offered:
         raise InputError(
-            f"--provider {provider}: the installed ONNX Runtime offers {', '.join(offered)}; pip install 'sr-deploy[cuda]' on a machine with a GPU"
+            f"--provider {provider}: the installed ONNX Runtime offers {', '.join(offered)}; "
+            "pip install 'sr-deploy[cuda]' on a machine with a GPU"
         )
     return [PROVIDERS[provider]]
 

@@ -61,7 +61,7 @@ def grid_of(card: ModelCard) -> Grid:
 
 def spans(length: int, tile: int, halo: int) -> list[Span]:
     """Return the tiles that cover ``length`` >= ``tile`` pixels; their ``[low, high)`` partition it."""
-    starts = list(range(0, length - tile, tile - 2 * halo)) + [length - tile]
+    starts = [*range(0, length - tile, tile - 2 * halo), length - tile]
     edges = [0, *(start + tile - halo for start in starts[:-1]), length]
     return [Span(start, low, high) for start, low, high in zip(starts, edges, edges[1:], strict=False)]
 

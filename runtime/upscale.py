@@ -74,4 +74,4 @@ def planes_from(pixels: Pixels, grey: bool) -> NDArray[np.float32]:
 
 def grey_from_luma(luma: Plane) -> NDArray[np.uint8]:
     """Return full-range grey samples from studio-range luma: uint8 (h, w), rounded and clipped."""
-    return np.clip(np.rint((luma - np.float32(16.0)) * np.float32(255.0 / 219.0)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint((luma - np.float32(16.0)) * np.float32(255.0 / 219.0)), 0, 255), np.uint8)

@@ -19,7 +19,7 @@ INVERSE = np.linalg.inv(FORWARD)
 def luma_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return luma in grey levels, 16..235 and unrounded: float32 (h, w) from uint8 (h, w, 3) in R, G, B order."""
     weights = (FORWARD[0] / 255.0).astype(np.float32)
-    return (rgb.astype(np.float32) @ weights + np.float32(OFFSET[0])).astype(np.float32)
+    return np.asarray(rgb.astype(np.float32) @ weights + np.float32(OFFSET[0]), np.float32)
 
 
 def ycbcr_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -33,4 +33,4 @@ def rgb_from_ycbcr(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return rounded and clipped uint8 (h, w, 3) from Y, Cb, Cr in grey levels, float32 (3, h, w)."""
     matrix = (INVERSE * 255.0).astype(np.float32)
     centred = np.moveaxis(planes, 0, -1) - OFFSET.astype(np.float32)
-    return np.clip(np.rint(centred @ matrix.T), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(centred @ matrix.T), 0, 255), np.uint8)

@@ -35,7 +35,7 @@ class Score:
 
 def levels(plane: Plane) -> Plane:
     """Return a plane in [0, 1] as whole grey levels: float32, rounded and clipped to 0..255."""
-    return np.clip(np.rint(plane * np.float32(255.0)), 0.0, 255.0).astype(np.float32)
+    return np.asarray(np.clip(np.rint(plane * np.float32(255.0)), 0.0, 255.0), np.float32)
 
 
 def shaved(plane: Plane, pixels: int) -> Plane:

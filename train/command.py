@@ -42,7 +42,9 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--batch-size", type=positive_int, default=64, metavar="N", help="patches a step (default: 64)")
     p.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: sgd")
     p.add_argument("--lr", type=positive_float, default=0.1, help="learning rate (default: 0.1)")
-    p.add_argument("--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: 20)")
+    p.add_argument(
+        "--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: 20)"
+    )
     p.add_argument("--schedule", choices=("step", "cosine"), default="step", help="default: step")
     p.add_argument("--warmup", type=int, default=0, metavar="N", help="steps of linear warm-up (default: 0)")
     p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: 0.9)")
@@ -54,7 +56,9 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
     p.add_argument("--workers", type=int, default=1, metavar="N", help="threads that prepare batches (default: 1)")
     p.add_argument("--threads", type=positive_int, metavar="N", help="threads that compute (default: all cores)")
-    p.add_argument("--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: 5)")
+    p.add_argument(
+        "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: 5)"
+    )
     p.add_argument("--log-dir", type=Path, metavar="DIR", help="TensorBoard log")
 
 

@@ -8,7 +8,7 @@ so that any number of workers and a resumed run see the same batches.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,8 @@ class PatchSource:
         self.by_scale = {scale: [pair for s, pair in found if s == scale] for scale in config.scales}
         if not all(self.by_scale.values()):
             raise InputError(
-                f"{', '.join(map(str, config.folders))}: no picture of at least {config.patch}x{config.patch} pixels; name other folders"
+                f"{', '.join(map(str, config.folders))}: no picture of at least {config.patch}x{config.patch} pixels; "
+                "name other folders"
             )
         self.cumulative = {s: np.cumsum([p.cumulative[-1] for p in pairs]) for s, pairs in self.by_scale.items()}
         pixels = sum(p.original.size for pairs in self.by_scale.values() for p in pairs)
@@ -91,7 +92,7 @@ class PatchSource:
         original /= np.float32(255)
         return torch.from_numpy(degraded), torch.from_numpy(original)
 
-    def batches(self, *, size: int, seed: int, first_step: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, *, size: int, seed: int, first_step: int, workers: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Yield batches from ``first_step`` on for ever, prepared ``workers`` ahead by as many threads (0: none)."""
         if workers == 0:
             while True:

@@ -79,8 +79,9 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
 
 class _Loop:
     def __init__(self, run: Run, network: nn.Module, resume: bool) -> None:
-        precision = "bf16-mixed" if run.recipe.precision == "bf16" else "32-true"
-        self.fabric = Fabric(accelerator=run.device, devices=1, precision=precision)  # type: ignore[arg-type]
+        self.fabric = Fabric(
+            accelerator=run.device, devices=1, precision="bf16-mixed" if run.recipe.precision == "bf16" else "32-true"
+        )
         torch.manual_seed(run.recipe.seed)
         self.run, self.recipe, self.network = run, run.recipe, network
         self.optimizer = make_optimizer(network, run.recipe)
@@ -97,7 +98,7 @@ class _Loop:
         batches = self.run.data.batches(
             size=self.recipe.batch_size, seed=self.recipe.seed, first_step=self.step, workers=self.run.workers
         )
-        writer = SummaryWriter(str(self.run.log_dir)) if self.run.log_dir else None  # type: ignore[no-untyped-call]
+        writer = SummaryWriter(str(self.run.log_dir)) if self.run.log_dir else None
         self.network.train()
         try:
             while (fraction := self._fraction()) < 1.0:
@@ -118,9 +119,9 @@ class _Loop:
             self._save()
             raise
         finally:
-            batches.close()  # type: ignore[attr-defined]
+            batches.close()
             if writer is not None:
-                writer.close()  # type: ignore[no-untyped-call]
+                writer.close()
         return self.network.eval()
 
     def _fraction(self) -> float:
@@ -173,9 +174,7 @@ class _Loop:
         checkpoint.save(self.run.output, self.network, card)
         state = {f"net.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
-            state |= {
-                f"opt.{index}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in values.items() if v is not None
-            }
+            state |= {f"opt.{index}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in values.items() if v is not None}
         state["rng"] = torch.get_rng_state()
         facts = {"step": self.step, "elapsed": self.elapsed, "loss": self.loss, "recipe": _identity(self.recipe)}
         write_bytes(self.run.state_path, safetensors.torch.save(state, {"run": json.dumps(facts, sort_keys=True)}))
@@ -257,6 +256,6 @@ def validate(network: nn.Module, pictures: Sequence[Plane], scales: Sequence[int
 def write_scalars(writer: SummaryWriter, status: Status) -> None:
     """Write one status to TensorBoard."""
     for name, value in (("loss", status.loss), ("lr", status.lr), ("images_per_s", status.images_per_s)):
-        writer.add_scalar(name, value, status.step)  # type: ignore[no-untyped-call]
+        writer.add_scalar(name, value, status.step)
     for scale, value in (status.psnr_db or {}).items():
-        writer.add_scalar(f"psnr_db/x{scale}", value, status.step)  # type: ignore[no-untyped-call]
+        writer.add_scalar(f"psnr_db/x{scale}", value, status.step)

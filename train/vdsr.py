@@ -7,6 +7,7 @@ residual between the bicubic enlargement and the original. One set of weights se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class VDSR(nn.Module):
         super().__init__()
         self.config = config
         channels = (1, *config.widths)
-        for number, (n_in, n_out) in enumerate(zip(channels, channels[1:], strict=False), start=1):
+        for number, (n_in, n_out) in enumerate(pairwise(channels), start=1):
             conv = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             self.add_module(f"conv{number}", conv)
@@ -51,7 +52,8 @@ class VDSR(nn.Module):
         features = x
         for number in range(1, depth):
             features = torch.relu(self.conv(number)(features))  # (n, widths[number - 1], h, w)
-        return x + self.conv(depth)(features)  # (n, 1, h, w)
+        residual: Tensor = self.conv(depth)(features)
+        return x + residual  # (n, 1, h, w)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: those between one convolution and the next."""
