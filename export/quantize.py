@@ -120,7 +120,7 @@ class _Builder:
     def _weight(self, name: str) -> str:
         integers, scale = quantize_weight(numpy_helper.to_array(self.weights[name]).astype(np.float32))
         zero = np.zeros(len(scale), np.int8)
-        parts = {f"{name}.quantized": integers, f"{name}.scale": scale, f"{name}.zero": zero}
+        parts: dict[str, NDArray[np.generic]] = {f"{name}.quantized": integers, f"{name}.scale": scale, f"{name}.zero": zero}
         for part, content in parts.items():
             self.tensors[part] = numpy_helper.from_array(content, part)
         self.nodes.append(

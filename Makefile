@@ -1,0 +1,87 @@
+# The pipeline: make prune export build-trt    on any machine: make demo    the tests: make test
+MODEL    ?= vdsr
+SCALE    ?= 2
+SPARSITY ?= 0.5
+DATA     ?=
+CALIB    ?=
+OUT      ?= build
+STEPS    ?= 150
+SHAPE    ?= 1 1 256 256
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+CHECKPOINT := train/pretrained/$(MODEL).safetensors
+PRUNED     := $(OUT)/$(MODEL)_pruned.safetensors
+INT8       := $(OUT)/$(MODEL)_pruned_int8.onnx
+TUNE_ON    := $(or $(DATA),calib_data/calibrate calib_data/select)
+CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
+GATE_ON    := tests/pictures
+
+.PHONY: install demo test check prune export build-trt gate clean FORCE
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make demo                    the whole pipeline on this machine, CPU only, from a checkpoint to an enlarged photograph"
+	@echo "make test | check            tests | format, lint and types"
+	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS)"
+	@echo "make gate                    compare the exported engines with the fp32 network"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "make install: $$($(PYTHON) --version) is too old, Python 3.10 or later is needed; make PYTHON=python3.11 install"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# A file that changes only when the arguments of its target change, so that other arguments make it again.
+$(OUT)/.prune-arguments: FORCE
+	@mkdir -p $(OUT)
+	@echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' | cmp -s - $@ || echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' > $@
+
+$(OUT)/.export-arguments: FORCE
+	@mkdir -p $(OUT)
+	@echo '$(SCALE) $(CALIB_ON) $(SHAPE)' | cmp -s - $@ || echo '$(SCALE) $(CALIB_ON) $(SHAPE)' > $@
+
+$(PRUNED): $(CHECKPOINT) $(OUT)/.prune-arguments | $(VENV)/.installed
+	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --data $(TUNE_ON) --finetune-steps $(STEPS) \
+	  --val $(GATE_ON) --overwrite
+
+$(INT8): $(PRUNED) $(OUT)/.export-arguments
+	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --scale $(SCALE) --calib $(CALIB_ON) --shape $(SHAPE)
+
+prune: $(PRUNED)
+
+export: $(INT8)
+
+build-trt: $(INT8)
+	@$(BIN)/sr-build $(OUT)/$(MODEL)_pruned_fp16.onnx $(INT8) -o $(OUT)
+
+gate: $(INT8)
+	$(BIN)/sr-gate $(OUT)/$(MODEL)_pruned_fp16.onnx $(INT8) --reference $(PRUNED) --data $(GATE_ON) \
+	  --budget gates.toml --json $(OUT)/gate.json
+
+demo: gate
+	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) --shape $(SHAPE)
+	$(BIN)/sr-infer --engine $(INT8) tests/pictures/coffee.png -o $(OUT)/pictures --overwrite
+	@echo; echo "What each engine costs (x$(SCALE), luma PSNR over $(GATE_ON), one tile on this machine):"
+	@$(BIN)/sr-bench $(OUT)/$(MODEL)_fp32.onnx $(OUT)/$(MODEL)_pruned_fp32.onnx $(OUT)/$(MODEL)_pruned_fp16.onnx $(INT8) \
+	  --data $(GATE_ON) --json $(OUT)/table.json --markdown $(OUT)/table.md
+	@echo; echo "picture: $(OUT)/pictures/coffee_x$(SCALE).png (from tests/pictures/coffee.png)"
+	@echo "table:   $(OUT)/table.md, gate: $(OUT)/gate.json, engines: $(OUT)/*.onnx"
+
+test: $(VENV)/.installed
+	$(BIN)/pytest -q --cov --cov-report=term:skip-covered
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy sr_deploy tests
+
+clean:
+	rm -rf $(OUT)

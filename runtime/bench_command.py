@@ -1,0 +1,41 @@
+"""``sr-bench``: what engines cost in milliseconds and, on pictures, in decibels."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import Parser, positive_int, run
+
+PROG = "sr-bench"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-bench``."""
+    p = Parser(PROG, "Time engines on one tile, interleaved so that ratios hold on a noisy machine.")
+    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx); ratios are to the first")
+    p.add_argument("--rounds", type=positive_int, default=15, metavar="N", help="timed runs of each engine (default: 15)")
+    p.add_argument("--data", type=Path, metavar="DIR", help="high-resolution pictures: adds a column of PSNR")
+    p.add_argument("--scale", type=positive_int, metavar="N", help="factor for PSNR (default: each engine's own)")
+    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
+    p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    p.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-bench`` and return its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def command() -> int:
+        from sr_deploy.runtime.bench import bench_command
+
+        return bench_command(arguments)
+
+    return run(PROG, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
