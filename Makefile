@@ -14,7 +14,11 @@ BIN    := $(VENV)/bin
 
 CHECKPOINT := train/pretrained/$(MODEL).safetensors
 PRUNED     := $(OUT)/$(MODEL)_pruned.safetensors
-INT8       := $(OUT)/$(MODEL)_pruned_int8.onnx
+# Graphs for another scale than the network's default carry it in their name.
+SUFFIX     := $(if $(filter 2,$(SCALE)),,_x$(SCALE))
+DENSE_NAME := $(OUT)/$(MODEL)$(SUFFIX)
+NAME       := $(OUT)/$(MODEL)_pruned$(SUFFIX)
+INT8       := $(NAME)_int8.onnx
 TUNE_ON    := $(or $(DATA),calib_data/calibrate calib_data/select)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
@@ -60,17 +64,17 @@ prune: $(PRUNED)
 export: $(INT8)
 
 build-trt: $(INT8)
-	@$(BIN)/sr-build $(OUT)/$(MODEL)_pruned_fp16.onnx $(INT8) -o $(OUT)
+	@$(BIN)/sr-build $(NAME)_fp16.onnx $(INT8) -o $(OUT)
 
 gate: $(INT8)
-	$(BIN)/sr-gate $(OUT)/$(MODEL)_pruned_fp16.onnx $(INT8) --reference $(PRUNED) --data $(GATE_ON) \
+	$(BIN)/sr-gate $(NAME)_fp16.onnx $(INT8) --reference $(PRUNED) --data $(GATE_ON) \
 	  --budget gates.toml --json $(OUT)/gate.json
 
 demo: gate
 	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) --shape $(SHAPE)
 	$(BIN)/sr-infer --engine $(INT8) tests/pictures/coffee.png -o $(OUT)/pictures --overwrite
 	@echo; echo "What each engine costs (x$(SCALE), luma PSNR over $(GATE_ON), one tile on this machine):"
-	@$(BIN)/sr-bench $(OUT)/$(MODEL)_fp32.onnx $(OUT)/$(MODEL)_pruned_fp32.onnx $(OUT)/$(MODEL)_pruned_fp16.onnx $(INT8) \
+	@$(BIN)/sr-bench $(DENSE_NAME)_fp32.onnx $(NAME)_fp32.onnx $(NAME)_fp16.onnx $(INT8) \
 	  --data $(GATE_ON) --json $(OUT)/table.json --markdown $(OUT)/table.md
 	@echo; echo "picture: $(OUT)/pictures/coffee_x$(SCALE).png (from tests/pictures/coffee.png)"
 	@echo "table:   $(OUT)/table.md, gate: $(OUT)/gate.json, engines: $(OUT)/*.onnx"

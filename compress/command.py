@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="pictures to fine-tune on")
     p.add_argument("--finetune-steps", type=int, default=0, metavar="N", help="fine-tuning steps (default: 0)")
     p.add_argument("--val", type=Path, metavar="DIR", help="pictures whose PSNR is shown before and after")
+    p.add_argument("--scale", type=int, nargs="+", metavar="N", help="factors to fine-tune on (default: the network's)")
     p.add_argument("--patch", type=int, default=41, metavar="N", help="patch side in pixels (default: 41)")
     p.add_argument("--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at")
     p.add_argument("--detail", type=float, default=0.5, metavar="E", help="draw patches by (bicubic error) ** E (default: 0.5)")
@@ -34,7 +35,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     add_recipe_arguments(p)
     p.set_defaults(
-        optimizer="adam", lr=1e-3, schedule="cosine", warmup=20, weight_decay=0.0, clip_mode="norm", clip=2.0, batch_size=16
+        optimizer="adam",
+        lr=1e-3,
+        schedule="cosine",
+        warmup=20,
+        weight_decay=0.0,
+        clip_mode="norm",
+        clip=2.0,
+        batch_size=16,
+        loss=None,
     )
     return p
 

@@ -23,7 +23,7 @@ from sr_deploy.train import checkpoint
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
 from sr_deploy.train.loop import Run, train, validate
 from sr_deploy.train.networks import macs, weight_count, widths_of
-from sr_deploy.train.session import check_device, check_output, recipe_from, reporter
+from sr_deploy.train.session import check_device, check_output, data_facts, recipe_from, reporter
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def prune_command(arguments: argparse.Namespace) -> int:
     difference = check_equal(masked(network, masks), small, probe(pictures))
     print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
     rows.append(row("pruned", small, shape, pictures, card))
-    recipe = {**card.recipe, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
+    parent = {f"parent.{name}": value for name, value in card.recipe.items() if not name.startswith("parent.")}
+    recipe = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
     pruned_card = card.with_changes(widths=widths_of(small), parent_digest=card.digest, recipe=recipe)
     if arguments.finetune_steps:
         small = finetune(arguments, small, pruned_card)
@@ -65,12 +66,15 @@ def prune_command(arguments: argparse.Namespace) -> int:
 
 def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
-    config = DataConfig(tuple(arguments.data), card.scales, arguments.patch, tuple(arguments.shrink), arguments.detail)
+    config = DataConfig(
+        tuple(arguments.data), tuple(arguments.scale or card.scales), arguments.patch, tuple(arguments.shrink), arguments.detail
+    )
     arguments.steps = arguments.finetune_steps
+    arguments.loss = arguments.loss or card.recipe.get("parent.train.loss", "mse")
     run = Run(
         recipe=recipe_from(arguments, default_epochs=1.0),
         data=PatchSource(config, workers=max(arguments.workers, 1)),
-        card=card,
+        card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
         output=arguments.output,
         report=reporter(),
         device=arguments.device,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from sr_deploy.console import progress
+from sr_deploy.console import Advance, progress
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.picture_files import read_pixels, write_png
@@ -25,7 +25,7 @@ def infer_command(arguments: argparse.Namespace) -> int:
         with progress("upscaling", len(pictures)) as advance:
             for picture, output in zip(pictures, outputs, strict=True):
                 try:
-                    enlarge_file(engine, picture, output, scale=scale, overwrite=arguments.overwrite)
+                    enlarge_file(engine, picture, output, scale=scale, overwrite=arguments.overwrite, advance=advance)
                 except InputError as err:
                     failed += 1
                     print(f"sr-infer: {err}", file=sys.stderr)
@@ -37,7 +37,7 @@ def infer_command(arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def enlarge_file(engine: Engine, picture: Path, output: Path, *, scale: int, overwrite: bool) -> None:
+def enlarge_file(engine: Engine, picture: Path, output: Path, *, scale: int, overwrite: bool, advance: Advance) -> None:
     """Enlarge one picture file.
 
     Raises:
@@ -47,7 +47,10 @@ def enlarge_file(engine: Engine, picture: Path, output: Path, *, scale: int, ove
         raise InputError(f"{output}: is the input itself; choose another name with -o")
     if output.exists() and not overwrite:
         raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
-    write_png(output, upscale(engine, read_pixels(picture), scale))
+    write_png(
+        output,
+        upscale(engine, read_pixels(picture), scale, on_band=lambda part: advance(f"{picture.name} {100 * part:.0f} %", by=0)),
+    )
 
 
 def output_paths(pictures: Sequence[Path], output: Path | None, scale: int) -> list[Path]:

@@ -6,6 +6,8 @@ are brought to studio range and back (BT.601), so that grey and colour pictures 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +35,10 @@ def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
     return chosen
 
 
-def upscale(engine: Engine, pixels: Pixels, scale: int) -> Pixels:
+def upscale(engine: Engine, pixels: Pixels, scale: int, *, on_band: Callable[[float], None] | None = None) -> Pixels:
     """Return the picture enlarged ``scale`` times, a new array with the same channels.
+
+    ``on_band`` is told the part that is done, 0 to 1, after each band.
 
     Raises:
         EngineError: the backend failed.
@@ -62,6 +66,8 @@ def upscale(engine: Engine, pixels: Pixels, scale: int) -> Pixels:
         if alpha:
             plane = enlarge_band(lambda a, b: pixels[a:b, :, -1].astype(np.float32), (h, w), scale, band)
             target[..., -1] = np.clip(np.rint(plane), 0, 255)
+        if on_band is not None:
+            on_band(band[1] / (h * scale))
     return result
 
 

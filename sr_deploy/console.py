@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from sr_deploy import __version__
 from sr_deploy.errors import InputError, SrDeployError
@@ -90,14 +90,17 @@ def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
     return "\n".join(lines)
 
 
-@contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show a bar on standard error when it is a terminal; the yielded function advances it by one.
+class Advance(Protocol):
+    """Moves a bar on by ``by`` steps; ``text`` replaces what stands beside it."""
 
-    Its argument replaces the text beside the bar.
-    """
+    def __call__(self, text: str = "", *, by: int = 1) -> None: ...
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Advance]:
+    """Show a bar on standard error when it is a terminal; the yielded function advances it."""
     if not sys.stderr.isatty():
-        yield lambda _text: None
+        yield lambda text="", *, by=1: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -106,7 +109,7 @@ def progress(label: str, total: int) -> Iterator[Callable[[str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
 
-        def advance(text: str) -> None:
-            bar.update(task, advance=1, description=text or label)
+        def advance(text: str = "", *, by: int = 1) -> None:
+            bar.update(task, advance=by, description=text or label)
 
         yield advance

@@ -18,7 +18,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
     p.add_argument("--arch", default="vdsr", help="network (default: vdsr)")
     p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
-    p.add_argument("--scale", type=int, nargs="+", default=[2, 3, 4], metavar="N", help="factors to serve (default: 2 3 4)")
+    p.add_argument(
+        "--scale",
+        type=int,
+        nargs="+",
+        default=[2, 3, 4],
+        metavar="N",
+        help="factors to serve; one named twice is drawn twice as often (default: 2 3 4)",
+    )
     p.add_argument("--patch", type=positive_int, default=41, metavar="N", help="patch side in pixels (default: 41)")
     p.add_argument(
         "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
@@ -51,6 +58,9 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--weight-decay", type=float, default=1e-4, help="default: 1e-4")
     p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: value")
     p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (0.01); norm: to T (0.4)")
+    p.add_argument(
+        "--loss", choices=("mse", "l1"), default="mse", help="mse: as VDSR, summed over pixels; l1: as EDSR (default: mse)"
+    )
     p.add_argument("--seed", type=int, default=0, help="default: 0")
     p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")

@@ -25,6 +25,7 @@ class Recipe:
     warmup: int = 0  # steps of linear warm-up
     clip_mode: Literal["value", "norm", "none"] = "value"
     clip: float = 0.01  # theta: gradients are cut to +-theta / lr, or their norm to theta
+    loss: Literal["mse", "l1"] = "mse"  # mse: half the squared error summed over pixels, as in the paper
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
 

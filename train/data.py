@@ -69,7 +69,7 @@ class PatchSource:
         paths = [path for folder in config.folders for path in list_pictures(folder)]
         with ThreadPoolExecutor(max(workers, 1)) as pool:
             found = [pair for pairs in pool.map(self._pairs_of, paths) for pair in pairs]
-        self.by_scale = {scale: [pair for s, pair in found if s == scale] for scale in config.scales}
+        self.by_scale = {scale: [pair for s, pair in found if s == scale] for scale in dict.fromkeys(config.scales)}
         if not all(self.by_scale.values()):
             raise InputError(
                 f"{', '.join(map(str, config.folders))}: no picture of at least {config.patch}x{config.patch} pixels; "
@@ -128,7 +128,7 @@ class PatchSource:
         pairs = []
         for factor in self.config.shrink:
             plane = luma if factor == 1.0 else np.clip(np.rint(imresize(luma, factor)), 0, 255)
-            for scale in self.config.scales:
+            for scale in dict.fromkeys(self.config.scales):
                 if min(n - n % scale for n in plane.shape) >= side:
                     pairs.append((scale, make_pair(plane, scale, side=side, detail=self.config.detail)))
         if not pairs:

@@ -25,7 +25,7 @@ from sr_deploy.measure import mean, score
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import PatchSource
-from sr_deploy.train.losses import half_sum_of_squares
+from sr_deploy.train.losses import LOSSES
 
 Report = Callable[["Status"], None]
 
@@ -139,7 +139,7 @@ class _Loop:
             group["lr"] = lr
         degraded, original = (t.to(self.fabric.device, memory_format=torch.channels_last) for t in batch)
         self.wrapped.zero_grad()
-        loss = half_sum_of_squares(self.model(degraded), original)
+        loss = LOSSES[self.recipe.loss](self.model(degraded), original)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MachineError(
@@ -169,7 +169,7 @@ class _Loop:
 
     def _save(self) -> None:
         recipe = {f"train.{k}": str(v) for k, v in dataclasses.asdict(self.recipe).items() if v is not None}
-        recipe |= {"train.done_steps": str(self.step), "train.loss": "0.5*MSE summed over pixels"}
+        recipe["train.done_steps"] = str(self.step)
         card = self.run.card.with_changes(recipe={**self.run.card.recipe, **recipe})
         checkpoint.save(self.run.output, self.network, card)
         state = {f"net.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}

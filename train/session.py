@@ -34,10 +34,13 @@ def train_command(arguments: argparse.Namespace) -> int:
             print(note, file=sys.stderr)
     scales = tuple(arguments.scale)
     config = DataConfig(tuple(arguments.data), scales, arguments.patch, tuple(arguments.shrink), arguments.detail)
+    card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
+    if arguments.init_from is not None:
+        card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     run = Run(
         recipe=recipe,
         data=PatchSource(config, workers=max(arguments.workers, 1)),
-        card=card_of(network, scales=scales, default_scale=min(scales)),
+        card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
         validation=load_validation(arguments.val) if arguments.val else (),
@@ -49,6 +52,17 @@ def train_command(arguments: argparse.Namespace) -> int:
     train(run, network, resume=arguments.resume)
     print(f"{output}: written; its training state is {run.state_path.name}")
     return 0
+
+
+def data_facts(config: DataConfig) -> dict[str, str]:
+    """Return what the card says of the data: settings and the folders' names, no paths."""
+    return {
+        "data.folders": " ".join(folder.name for folder in config.folders),
+        "data.scales": " ".join(map(str, config.scales)),
+        "data.patch": str(config.patch),
+        "data.shrink": " ".join(f"{factor:g}" for factor in config.shrink),
+        "data.detail": f"{config.detail:g}",
+    }
 
 
 def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Recipe:
@@ -68,6 +82,7 @@ def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Reci
         warmup=arguments.warmup,
         clip_mode=arguments.clip_mode,
         clip=arguments.clip or CLIP_DEFAULTS[arguments.clip_mode],
+        loss=arguments.loss,
         seed=arguments.seed,
         precision=arguments.precision,
     )
