@@ -35,6 +35,7 @@ class Budget:
     max_drop_worst_picture_db: float | None = None  # the same of the picture that lost most
     min_agreement_db: float | None = None  # PSNR of the output against the reference's output, worst picture
     max_shift_levels: float | None = None  # mean signed difference of both outputs in grey levels, worst picture
+    max_weight_error_steps: float | None = None  # largest weight error in steps of the engine's precision
 
 
 KEYS = tuple(f.name for f in fields(Budget))

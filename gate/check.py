@@ -51,6 +51,7 @@ class EngineResult:
     latency_ms: float  # median of one tile
     budget: Budget
     note: str = ""
+    weight_error: tuple[float, str] | None = None  # in steps, and the convolution; None: not readable
     failures: tuple[str, ...] = field(default=())
 
     @property
@@ -106,11 +107,11 @@ def compare(picture: str, output: Plane, expected: Plane, hr: Plane, scale: int)
     return PictureResult(picture, _finite(ours), _finite(theirs), _finite(agreement), shift)
 
 
-def failures_of(name: str, pictures: Sequence[PictureResult], budget: Budget) -> tuple[str, ...]:
+def failures_of(result: EngineResult) -> tuple[str, ...]:
     """Return one clear line for each broken budget."""
-    result = EngineResult(name, "", 0, tuple(pictures), 0.0, budget)
+    name, budget = result.name, result.budget
     drop, worst, apart, shifted = result.drop_db, result.worst_drop, result.worst_agreement, result.worst_shift
-    mean_reference = statistics.fmean(p.reference_db for p in pictures)
+    mean_reference = statistics.fmean(p.reference_db for p in result.pictures)
     advice = "add photographs to the calibration set or keep a layer out of int8 (sr-export --keep NAME)"
     lines = []
     if budget.max_drop_db is not None and not drop <= budget.max_drop_db:
@@ -133,7 +134,18 @@ def failures_of(name: str, pictures: Sequence[PictureResult], budget: Budget) ->
             f"{name}: {shifted.picture} is {shifted.shift_levels:+.3f} grey levels off fp32 on average, "
             f"the budget is {budget.max_shift_levels:g}; the engine adds a constant: export it again"
         )
-    return tuple(lines)
+    return (*lines, *weight_failure(result))
+
+
+def weight_failure(result: EngineResult) -> tuple[str, ...]:
+    """Return the line for a weight that is further off than rounding explains."""
+    limit, found = result.budget.max_weight_error_steps, result.weight_error
+    if limit is None or found is None or found[0] <= limit:
+        return ()
+    return (
+        f"{result.name}: a weight of {found[1]} is {found[0]:.2f} {result.precision} steps off the fp32 network's, "
+        f"the budget is {limit:g} (rounding alone gives 0.5); its weights are damaged: export it again",
+    )
 
 
 def latencies_ms(engines: Mapping[str, Engine], *, rounds: int = 7) -> dict[str, float]:

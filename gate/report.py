@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -54,6 +55,7 @@ def write_json(path: Path, results: Sequence[EngineResult], reference: str, data
             "worst_drop_db": r.worst_drop.drop_db,
             "worst_agreement_db": r.worst_agreement.agreement_db,
             "worst_shift_levels": r.worst_shift.shift_levels,
+            "weight_error_steps": r.weight_error[0] if r.weight_error and math.isfinite(r.weight_error[0]) else None,
             "latency_ms": r.latency_ms,
             "budget": asdict(r.budget),
             "note": r.note,

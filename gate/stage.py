@@ -14,6 +14,7 @@ from sr_deploy.gate.budgets import Budget, budget_for, read_budgets
 from sr_deploy.gate.check import EngineResult, failures_of, latencies_ms, measure
 from sr_deploy.gate.models import open_reference
 from sr_deploy.gate.report import append_summary, result_table, write_json, write_junit
+from sr_deploy.gate.weights import largest_error_steps
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.upscale import check_scale
 
@@ -36,8 +37,9 @@ def gate_command(arguments: argparse.Namespace) -> int:
             check_same_network(engine, reference, name, str(arguments.reference))
             pictures = measure(engine, reference, paths, scale)
             note = WEIGHTS_ONLY if engine.card.precision == "fp16" else ""
-            result = EngineResult(name, engine.card.precision, scale, pictures, timed[name], budget, note)
-            results.append(dataclasses.replace(result, failures=failures_of(name, pictures, budget)))
+            weight_error = largest_error_steps(Path(name), arguments.reference)
+            result = EngineResult(name, engine.card.precision, scale, pictures, timed[name], budget, note, weight_error)
+            results.append(dataclasses.replace(result, failures=failures_of(result)))
         reference_ms = min(timed[f"reference {shape}"] for shape in references)
     print(result_table(results, str(arguments.reference), reference_ms))
     if arguments.json:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sr_deploy.card import KEY, ModelCard, card_from_json, check_seal
 from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes
@@ -17,7 +20,8 @@ from sr_deploy.files import read_bytes
 MODEL_GRAPH, MODEL_METADATA = 7, 14
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
 NODE_ATTRIBUTE, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 5, 6, 10, 11
-TENSOR_EXTERNAL = 13
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL = 1, 2, 8, 9, 13
+TYPES = {1: np.float32, 3: np.int8, 10: np.float16}  # TensorProto.DataType
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 
 
@@ -42,6 +46,38 @@ def read_card(path: Path) -> ModelCard:
     card = card_from_json(metadata[KEY], source=str(path))
     check_seal(content, card, source=str(path))
     return card
+
+
+def read_weights(path: Path) -> dict[str, NDArray[np.generic]]:
+    """Return the graph's float32, float16 and int8 initializers by name, in their own shape and type.
+
+    Raises:
+        InputError: not an ONNX file.
+    """
+    content = read_bytes(path, advice="name an .onnx made by sr-export")
+    try:
+        tensors = [t for graph in _messages(content, MODEL_GRAPH) for t in _messages(graph, GRAPH_INITIALIZER)]
+        return dict(found for tensor in tensors if (found := _tensor(tensor)) is not None)
+    except (ValueError, IndexError) as err:
+        raise InputError(f"{path}: not an ONNX model ({err}); it is truncated or another kind of file") from err
+
+
+def _tensor(message: bytes) -> tuple[str, NDArray[np.generic]] | None:
+    texts: dict[int, bytes] = {}
+    dims: list[int] = []
+    kind = 0
+    for number, value in _fields(message):
+        if isinstance(value, bytes):
+            if number == TENSOR_DIMS:  # packed
+                dims += _varints(value)
+            texts[number] = value
+        elif number == TENSOR_DIMS:
+            dims.append(value)
+        elif number == TENSOR_TYPE:
+            kind = value
+    if kind not in TYPES or TENSOR_RAW not in texts:
+        return None
+    return texts[TENSOR_NAME].decode(), np.frombuffer(texts[TENSOR_RAW], TYPES[kind]).reshape(dims)
 
 
 def _external_locations(model: bytes) -> Iterator[str]:
@@ -70,16 +106,16 @@ def _tensor_locations(tensor: bytes) -> Iterator[str]:
 
 
 def _entry(message: bytes) -> tuple[str, str]:
-    fields = dict(_fields(message))
-    return fields.get(ENTRY_KEY, b"").decode(), fields.get(ENTRY_VALUE, b"").decode()
+    texts = {number: value.decode() for number, value in _fields(message) if isinstance(value, bytes)}
+    return texts.get(ENTRY_KEY, ""), texts.get(ENTRY_VALUE, "")
 
 
 def _messages(message: bytes, number: int) -> Iterator[bytes]:
-    return (value for found, value in _fields(message) if found == number)
+    return (value for found, value in _fields(message) if found == number and isinstance(value, bytes))
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (field number, content) of every length-delimited field; the others are skipped."""
+def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield (field number, content): bytes of length-delimited fields, integers of varints; fixed-size ones are skipped."""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
@@ -91,11 +127,19 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
             yield tag >> 3, message[position : position + size]
             position += size
         elif kind == 0:
-            _, position = _varint(message, position)
+            value, position = _varint(message, position)
+            yield tag >> 3, value
         elif kind in (1, 5):
             position += 8 if kind == 1 else 4
         else:
             raise ValueError(f"unknown wire type {kind}")
+
+
+def _varints(packed: bytes) -> Iterator[int]:
+    position = 0
+    while position < len(packed):
+        value, position = _varint(packed, position)
+        yield value
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
