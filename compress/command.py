@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, run
+from sr_deploy.console import Parser, missing_package, natural_int, positive_int, run
 from sr_deploy.train.command import add_recipe_arguments
 
 PROG = "sr-prune"
@@ -25,10 +25,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="shape the MACs are counted at")
     p.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="pictures to fine-tune on")
-    p.add_argument("--finetune-steps", type=int, default=0, metavar="N", help="fine-tuning steps (default: 0)")
+    p.add_argument("--finetune-steps", type=natural_int, default=0, metavar="N", help="fine-tuning steps (default: 0)")
     p.add_argument("--val", type=Path, metavar="DIR", help="pictures whose PSNR is shown before and after")
     p.add_argument("--scale", type=int, nargs="+", metavar="N", help="factors to fine-tune on (default: the network's)")
-    p.add_argument("--patch", type=int, default=41, metavar="N", help="patch side in pixels (default: 41)")
+    p.add_argument("--patch", type=positive_int, default=41, metavar="N", help="patch side in pixels (default: 41)")
     p.add_argument("--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at")
     p.add_argument("--detail", type=float, default=0.5, metavar="E", help="draw patches by (bicubic error) ** E (default: 0.5)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")

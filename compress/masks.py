@@ -7,6 +7,7 @@ same keys; a test holds both equal. A key that the native code does not know is 
 from __future__ import annotations
 
 import copy
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,7 @@ def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Litera
         InputError: the list is malformed, selects something that is no convolution, prunes the output convolution,
             removes a whole layer, or selects nothing.
     """
+    check_numbers(config_list)
     masks = (
         native_masks(network, config_list) if backend == "native" or not _use_nni(backend) else nni_masks(network, config_list)
     )
@@ -73,6 +75,18 @@ def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Litera
     return masks
 
 
+def check_numbers(config_list: ConfigList) -> None:
+    """Check that every number in the list is finite; JSON admits NaN, and NNI takes it.
+
+    Raises:
+        InputError: one is not.
+    """
+    for entry in config_list:
+        for key, value in entry.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"config_list key {key!r} is {value}; a number in [0, 1) is needed")
+
+
 def nni_masks(network: nn.Module, config_list: ConfigList) -> Masks:
     """Return the masks of NNI 3.0's ``L1NormPruner``; ``config_list`` is passed through unchanged."""
     with warnings.catch_warnings():
@@ -84,7 +98,7 @@ def nni_masks(network: nn.Module, config_list: ConfigList) -> Masks:
             pruner = L1NormPruner(clone, [dict(c) for c in config_list])
             _, masks = pruner.compress()
         except Exception as err:  # its schema, selection and mask code raise whatever they met
-            raise InputError(f"config_list {_short(config_list)}: NNI refuses it ({type(err).__name__}: {err})") from err
+            raise InputError(f"config_list {_short(config_list)}: NNI refuses it ({_one_line(err)})") from err
     return {name: _per_filter(found["weight"]) for name, found in masks.items() if "weight" in found}
 
 
@@ -123,6 +137,10 @@ def nni_installed() -> bool:
     except ImportError:
         return False
     return True
+
+
+def _one_line(err: Exception) -> str:
+    return " ".join(f"{type(err).__name__}: {err}".split())[:300]
 
 
 def _use_nni(backend: str) -> bool:
@@ -164,16 +182,21 @@ def _selected(network: nn.Module, entry: Mapping[str, object]) -> list[str]:
         raise InputError(
             f"config_list: op_names {missing[0]!r} is no module of this network; known: {', '.join(filter(None, types))}"
         )
-    patterns = [*_strings(entry, "op_names_re"), *(f".*{part}.*" for part in _strings(entry, "op_partial_names"))]
-    named = set(_strings(entry, "op_names")) | {n for n in types if any(re.match(p, n) for p in patterns)}
+    patterns = [*_patterns(entry, "op_names_re"), *(re.compile(f".*{p}.*") for p in _strings(entry, "op_partial_names"))]
+    named = set(_strings(entry, "op_names")) | {n for n in types if any(p.match(n) for p in patterns)}
     by_name = any(key in entry for key in ("op_names", "op_names_re", "op_partial_names"))
     wanted = set(_strings(entry, "op_types"))
     chosen = [n for n in types if (n in named or not by_name) and (not wanted or types[n] in wanted) and (by_name or wanted)]
     out_names, out_types = set(_strings(entry, "exclude_op_names")), set(_strings(entry, "exclude_op_types"))
-    out_patterns = _strings(entry, "exclude_op_names_re")
-    return [
-        n for n in chosen if n not in out_names and types[n] not in out_types and not any(re.match(p, n) for p in out_patterns)
-    ]
+    out_patterns = _patterns(entry, "exclude_op_names_re")
+    return [n for n in chosen if n not in out_names and types[n] not in out_types and not any(p.match(n) for p in out_patterns)]
+
+
+def _patterns(entry: Mapping[str, object], key: str) -> list[re.Pattern[str]]:
+    try:
+        return [re.compile(text) for text in _strings(entry, key)]
+    except re.error as err:
+        raise InputError(f"config_list key {key!r}: {err.pattern!r} is not a regular expression ({err})") from err
 
 
 def _strings(entry: Mapping[str, object], key: str) -> list[str]:

@@ -20,10 +20,11 @@ from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes, write_text
 from sr_deploy.train import checkpoint
+from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
 from sr_deploy.train.loop import Run, train, validate
 from sr_deploy.train.networks import macs, weight_count, widths_of
-from sr_deploy.train.session import check_device, check_output, data_facts, recipe_from, reporter
+from sr_deploy.train.session import check_device, check_log_dir, check_output, data_facts, recipe_from, reporter
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,27 @@ class Row:
 def prune_command(arguments: argparse.Namespace) -> int:
     """Prune as the command line asks and return the exit code."""
     check_output(arguments.output, overwrite=arguments.overwrite)
+    if arguments.output.resolve() == arguments.checkpoint.resolve():
+        raise InputError(f"{arguments.output}: is the network to prune itself; choose another name with -o")
+    check_log_dir(arguments.log_dir)
     check_device(arguments)
     check_length(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
+    recipe = finetune_recipe(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
-    pictures = load_validation(arguments.val) if arguments.val else []
-    shape = _shape(arguments.shape)
+    pictures = load_validation(arguments.val, card.scales) if arguments.val else []
+    shape = _shape(arguments.shape, card)
     rows = [row("dense", network, shape, pictures, card)]
     masks = filter_masks(network, config_list, backend=arguments.pruner)
     small = without_filters(network, masks)
     difference = check_equal(masked(network, masks), small, probe(pictures))
     print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
     rows.append(row("pruned", small, shape, pictures, card))
-    parent = {f"parent.{name}": value for name, value in card.recipe.items() if not name.startswith("parent.")}
-    recipe = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
-    pruned_card = card.with_changes(widths=widths_of(small), parent_digest=card.digest, recipe=recipe)
-    if arguments.finetune_steps:
-        small = finetune(arguments, small, pruned_card)
+    parent = {f"parent.{name}": value for name, value in card.recipe.items()}
+    facts = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
+    pruned_card = card.with_changes(widths=widths_of(small), parent_digest=card.digest, recipe=facts)
+    if recipe is not None:
+        small = finetune(arguments, small, pruned_card, recipe)
         rows.append(row("fine-tuned", small, shape, pictures, card))
     else:
         checkpoint.save(arguments.output, small, pruned_card)
@@ -64,15 +69,20 @@ def prune_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> nn.Module:
+def finetune_recipe(arguments: argparse.Namespace, card: ModelCard) -> Recipe:
+    """Return how the pruned network is trained: with the dense network's loss, unless told otherwise."""
+    arguments.steps = arguments.finetune_steps
+    arguments.loss = arguments.loss or loss_of(card)
+    return recipe_from(arguments, default_epochs=1.0)
+
+
+def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, recipe: Recipe) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
     config = DataConfig(
         tuple(arguments.data), tuple(arguments.scale or card.scales), arguments.patch, tuple(arguments.shrink), arguments.detail
     )
-    arguments.steps = arguments.finetune_steps
-    arguments.loss = arguments.loss or card.recipe.get("parent.train.loss", "mse")
     run = Run(
-        recipe=recipe_from(arguments, default_epochs=1.0),
+        recipe=recipe,
         data=PatchSource(config, workers=max(arguments.workers, 1)),
         card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
         output=arguments.output,
@@ -87,14 +97,18 @@ def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard)
     return tuned.to("cpu")
 
 
+def loss_of(card: ModelCard) -> str:
+    """Return the loss of the nearest ancestor that was trained; the paper's where the card does not tell."""
+    told = {name: value for name, value in card.recipe.items() if name.endswith("train.loss")}
+    return told[min(told, key=len)] if told else "mse"
+
+
 def check_length(arguments: argparse.Namespace) -> None:
     """Check the fine-tuning options against each other.
 
     Raises:
         InputError: steps without pictures, or a length that ``sr-prune`` does not take.
     """
-    if arguments.finetune_steps < 0:
-        raise InputError(f"--finetune-steps {arguments.finetune_steps} is below 0; 0 leaves fine-tuning out")
     if arguments.finetune_steps and not arguments.data:
         raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
     for name in ("steps", "epochs"):
@@ -150,8 +164,11 @@ def _sparsity(arguments: argparse.Namespace) -> float:
     return 0.5 if arguments.sparsity is None else float(arguments.sparsity)
 
 
-def _shape(values: Sequence[int]) -> Shape:
+def _shape(values: Sequence[int], card: ModelCard) -> Shape:
     n, c, h, w = values
     if min(values) < 1:
         raise InputError(f"--shape {' '.join(map(str, values))}: every side must be at least 1")
+    channels = 1 if card.color == "y" else 3
+    if c != channels:
+        raise InputError(f"--shape {' '.join(map(str, values))}: this network takes {channels} channel(s)")
     return n, c, h, w

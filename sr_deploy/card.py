@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal
 
@@ -74,8 +75,10 @@ def card_from_json(text: str, *, source: str) -> ModelCard:
         for name in ("widths", "scales", "input_shape", "output_shape"):
             if values.get(name) is not None:
                 values[name] = tuple(int(v) for v in values[name])
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", values["digest"]):
+            raise ValueError(f"digest {values['digest']!r}")
         return ModelCard(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, KeyError, AttributeError) as err:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
         raise InputError(f"{source}: its model card is damaged ({err}); export the model again") from err
 
 

@@ -31,15 +31,30 @@ class Parser(argparse.ArgumentParser):
 
 def positive_int(text: str) -> int:
     """Return ``text`` as an integer of at least 1, for ``type=`` of an argument."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return _whole(text, 1)
+
+
+def natural_int(text: str) -> int:
+    """Return ``text`` as an integer of at least 0, for ``type=`` of an argument."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
     return value
 
 
 def positive_float(text: str) -> float:
     """Return ``text`` as a finite number above 0, for ``type=`` of an argument."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value

@@ -78,11 +78,15 @@ def list_pictures(folder: Path) -> list[Path]:
     found = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in PICTURE_SUFFIXES and not _hidden(path.relative_to(folder)) and path.is_file()
     ]
     if not found:
         raise InputError(f"{folder}: holds no picture; put {', '.join(sorted(PICTURE_SUFFIXES))} files into it")
     return found
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _umask() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +17,20 @@ from sr_deploy.luma import luma_from_rgb
 
 MAX_PIXELS = 500_000_000
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
+_DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Return the decoded picture, EXIF orientation applied; its first frame if it has several.
+    """Return the decoded picture, EXIF orientation applied; its first frame if it has several. Thread-safe.
 
     Raises:
         InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
     try:
-        with warnings.catch_warnings():
+        with path.open("rb") as stream, _DECODING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _open_unlimited(path)
-            if image.mode in DEEP_MODES:
-                raise InputError(f"{path}: has samples of mode {image.mode}, this version reads 8-bit pictures; convert it")
+            image = _open_unlimited(stream, path)
             image.load()
             return ImageOps.exif_transpose(image)
     except InputError:
@@ -45,19 +46,21 @@ def open_picture(path: Path) -> Image.Image:
         raise InputError(f"{path}: cannot be decoded ({reason}); the file is not a picture or is damaged") from err
 
 
-def _open_unlimited(path: Path) -> Image.Image:
-    with path.open("rb") as stream:
-        head = stream.read(1)
-    if not head:
+def _open_unlimited(stream: BinaryIO, path: Path) -> Image.Image:
+    if not stream.read(1):
         raise InputError(f"{path}: an empty file; it was probably never written out")
+    stream.seek(0)
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own limit is a global; ours is below
     try:
-        image = Image.open(path)
+        image = Image.open(stream)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(f"{path}: declares {width}x{height} pixels, the limit is {MAX_PIXELS}; cut it into parts")
+    # Pillow cuts 16-bit RGB to 8 bits without a word; only the raw mode of its tiles tells.
+    if image.mode in DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
+        raise InputError(f"{path}: has samples deeper than 8 bits ({image.mode}), this version reads 8-bit pictures; convert it")
     return image
 
 
@@ -68,6 +71,8 @@ def is_grey(image: Image.Image) -> bool:
 
 def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
     """Return uint8 (h, w, 3) in R, G, B order; a grey picture gives three equal channels."""
+    if image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow warns when a palette with transparency goes straight to RGB
     return np.asarray(image.convert("RGB"))
 
 

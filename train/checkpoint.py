@@ -48,7 +48,11 @@ def read_card(path: Path) -> ModelCard:
 
 def tensors(path: Path) -> dict[str, Tensor]:
     """Return the weights of a checkpoint by name."""
-    return safetensors.torch.load(read_bytes(path, advice="name a .safetensors checkpoint"))
+    content = read_bytes(path, advice="name a .safetensors checkpoint")
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as err:
+        raise InputError(f"{path}: not a safetensors checkpoint ({err}); make one with sr-train") from err
 
 
 def _card_in(content: bytes, path: Path) -> ModelCard:

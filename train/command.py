@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, positive_float, positive_int, run
+from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run
 
 PROG = "sr-train"
 
@@ -53,18 +53,18 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
         "--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: 20)"
     )
     p.add_argument("--schedule", choices=("step", "cosine"), default="step", help="default: step")
-    p.add_argument("--warmup", type=int, default=0, metavar="N", help="steps of linear warm-up (default: 0)")
+    p.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: 0)")
     p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: 0.9)")
     p.add_argument("--weight-decay", type=float, default=1e-4, help="default: 1e-4")
     p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: value")
-    p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (0.01); norm: to T (0.4)")
+    p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
     p.add_argument(
         "--loss", choices=("mse", "l1"), default="mse", help="mse: as VDSR, summed over pixels; l1: as EDSR (default: mse)"
     )
-    p.add_argument("--seed", type=int, default=0, help="default: 0")
+    p.add_argument("--seed", type=natural_int, default=0, help="default: 0")
     p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="threads that prepare batches (default: 1)")
+    p.add_argument("--workers", type=natural_int, default=1, metavar="N", help="threads that prepare batches (default: 1)")
     p.add_argument("--threads", type=positive_int, metavar="N", help="threads that compute (default: all cores)")
     p.add_argument(
         "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: 5)"

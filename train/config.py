@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +25,7 @@ class Recipe:
     lr_step: float = 20.0  # epochs between divisions of the learning rate by 10
     warmup: int = 0  # steps of linear warm-up
     clip_mode: Literal["value", "norm", "none"] = "value"
-    clip: float = 0.01  # theta: gradients are cut to +-theta / lr, or their norm to theta
+    clip: float = 3e-4  # theta: gradients are cut to +-theta / lr, or their norm to theta; the paper gives no value
     loss: Literal["mse", "l1"] = "mse"  # mse: half the squared error summed over pixels, as in the paper
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -34,5 +35,15 @@ class Recipe:
             raise InputError("training has no length; give --steps, --epochs or --minutes")
         for name in ("steps", "epochs", "minutes", "batch_size", "lr", "lr_step", "clip"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {value} is not above 0")
+        if not 0.0 <= self.momentum < 1.0:
+            raise InputError(f"--momentum {self.momentum} is not in [0, 1); 0.9 is usual")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise InputError(f"--weight-decay {self.weight_decay} is not a number of at least 0; 1e-4 is usual")
+        if self.warmup < 0:
+            raise InputError(f"--warmup {self.warmup} is below 0; 0 leaves it out")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed {self.seed} is not in 0 to 2**63 - 1")
+        if self.loss not in ("mse", "l1"):
+            raise InputError(f"loss {self.loss!r} is unknown; known: mse, l1 (--loss)")

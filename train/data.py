@@ -7,6 +7,7 @@ so that any number of workers and a resumed run see the same batches.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from sr_deploy.files import list_pictures
 from sr_deploy.pictures import read_luma
 
 FRACTION = 64  # degraded luma is stored in 1/64 grey level
+MEASURED_SIDE = 11  # pixels that SSIM needs
 GRID = 8  # spacing in pixels of the patch positions whose detail is weighed
 
 
@@ -40,8 +42,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) < 2 or max(self.scales) > 8:
             raise InputError(f"scales {self.scales} do not fit; use integers from 2 to 8")
-        if not self.shrink or min(self.shrink) <= 0.0 or max(self.shrink) > 1.0:
+        if not self.shrink or not all(0.0 < factor <= 1.0 for factor in self.shrink):
             raise InputError(f"down-scaling factors {self.shrink} do not fit; use numbers above 0 up to 1")
+        if not 0.0 <= self.detail < math.inf:
+            raise InputError(f"--detail {self.detail} is not a number of at least 0; 0 draws patches uniformly")
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,17 @@ def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
     return min(position, len(cumulative) - 1)
 
 
-def load_validation(folder: Path) -> Sequence[Plane]:
-    """Return the luma of every picture in ``folder``, in grey levels."""
-    return [read_luma(path) for path in list_pictures(folder)]
+def load_validation(folder: Path, scales: Sequence[int]) -> Sequence[Plane]:
+    """Return the luma of every picture in ``folder``, in grey levels.
+
+    Raises:
+        InputError: a picture is broken, or too small to be measured at the largest scale.
+    """
+    least = MEASURED_SIDE + 3 * max(scales)  # cut to a multiple of the scale, and shaved by it on both sides
+    planes = []
+    for path in list_pictures(folder):
+        planes.append(read_luma(path))
+        h, w = planes[-1].shape
+        if min(h, w) < least:
+            raise InputError(f"{path}: {w}x{h} pixels is too small to measure at x{max(scales)}, {least} are needed")
+    return planes

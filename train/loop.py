@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
@@ -19,13 +17,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Plane, imresize
-from sr_deploy.errors import InputError, MachineError
-from sr_deploy.files import read_bytes, write_bytes
+from sr_deploy.errors import MachineError
 from sr_deploy.measure import mean, score
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import PatchSource
+from sr_deploy.train.interrupt import Interrupt
 from sr_deploy.train.losses import LOSSES
+from sr_deploy.train.state import Progress, load_state_, save_state
 
 Report = Callable[["Status"], None]
 
@@ -57,7 +56,7 @@ class Run:
     workers: int = 1
     save_minutes: float = 5.0
     log_dir: Path | None = None
-    history: list[Status] = field(default_factory=list)  # of validations
+    history: list[Status] = field(default_factory=list)  # of validations, for callers that compare runs
 
     @property
     def state_path(self) -> Path:
@@ -74,11 +73,13 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
         InputError: ``resume`` without a state, or with another recipe.
         MachineError: the loss is no longer a number.
     """
-    return _Loop(run, network, resume).train()
+    with Interrupt() as interrupt:
+        return _Loop(run, network, resume, interrupt).train()
 
 
 class _Loop:
-    def __init__(self, run: Run, network: nn.Module, resume: bool) -> None:
+    def __init__(self, run: Run, network: nn.Module, resume: bool, interrupt: Interrupt) -> None:
+        self.interrupt = interrupt
         self.fabric = Fabric(
             accelerator=run.device, devices=1, precision="bf16-mixed" if run.recipe.precision == "bf16" else "32-true"
         )
@@ -87,7 +88,8 @@ class _Loop:
         self.optimizer = make_optimizer(network, run.recipe)
         self.step, self.elapsed, self.loss = 0, 0.0, math.nan
         if resume:
-            self._load_state()
+            found = load_state_(run.state_path, network, self.optimizer, identity_of(run))
+            self.step, self.elapsed, self.loss = found.step, found.elapsed_s, found.loss
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.wrapped = self.fabric.setup(network, self.optimizer)
         self.steps_per_epoch = math.ceil(run.data.patches / self.recipe.batch_size)
@@ -102,6 +104,7 @@ class _Loop:
         self.network.train()
         try:
             while (fraction := self._fraction()) < 1.0:
+                self.interrupt.check()
                 lr = learning_rate(self.recipe, self.step, fraction, self.steps_per_epoch)
                 self._take_step(next(batches), lr)
                 now = time.monotonic()
@@ -159,11 +162,10 @@ class _Loop:
 
     def _checkpoint(self, status: Status, writer: SummaryWriter | None) -> None:
         self._save()
-        if not self.run.validation:
-            return
-        status = dataclasses.replace(status, psnr_db=validate(self.network, self.run.validation, self.run.card.scales))
-        self.run.history.append(status)
-        self.run.report(status)
+        if self.run.validation:
+            status = dataclasses.replace(status, psnr_db=validate(self.network, self.run.validation, self.run.card.scales))
+            self.run.history.append(status)
+            self.run.report(status)
         if writer is not None:
             write_scalars(writer, status)
 
@@ -172,43 +174,17 @@ class _Loop:
         recipe["train.done_steps"] = str(self.step)
         card = self.run.card.with_changes(recipe={**self.run.card.recipe, **recipe})
         checkpoint.save(self.run.output, self.network, card)
-        state = {f"net.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            state |= {f"opt.{index}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in values.items() if v is not None}
-        state["rng"] = torch.get_rng_state()
-        facts = {"step": self.step, "elapsed": self.elapsed, "loss": self.loss, "recipe": _identity(self.recipe)}
-        write_bytes(self.run.state_path, safetensors.torch.save(state, {"run": json.dumps(facts, sort_keys=True)}))
-
-    def _load_state(self) -> None:
-        path = self.run.state_path
-        content = read_bytes(path, advice="there is no run to resume; start without --resume")
-        try:
-            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-            facts = json.loads(header["__metadata__"]["run"])
-            state = safetensors.torch.load(content)
-        except (ValueError, KeyError, safetensors.SafetensorError) as err:
-            raise InputError(f"{path}: not a training state ({err}); start without --resume") from err
-        for name, value in _identity(self.recipe).items():
-            if facts["recipe"].get(name) != value:
-                raise InputError(
-                    f"{path}: was trained with {name} {facts['recipe'].get(name)}, not {value}; give the same options to resume"
-                )
-        self.network.load_state_dict({k[4:]: v for k, v in state.items() if k.startswith("net.")})
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {}
-        for key, value in state.items():
-            if key.startswith("opt."):
-                _, index, name = key.split(".", 2)
-                optimizer["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(optimizer)
-        torch.set_rng_state(state["rng"])
-        self.step, self.elapsed, self.loss = facts["step"], facts["elapsed"], facts["loss"]
+        progress = Progress(self.step, self.elapsed, self.loss)
+        save_state(self.run.state_path, self.network, self.optimizer, progress, identity_of(self.run))
 
 
-def _identity(recipe: Recipe) -> dict[str, object]:
-    """What must be equal to resume: everything but the length, which a cosine schedule depends on."""
-    values = dataclasses.asdict(recipe)
-    return values if recipe.schedule == "cosine" else {k: v for k, v in values.items() if k not in ("steps", "epochs", "minutes")}
+def identity_of(run: Run) -> dict[str, object]:
+    """Return what must be equal to resume a run: network, data and recipe; its length only where the schedule depends on it."""
+    recipe = dataclasses.asdict(run.recipe)
+    if run.recipe.schedule != "cosine":
+        recipe = {name: value for name, value in recipe.items() if name not in ("steps", "epochs", "minutes")}
+    data = {name: value for name, value in run.card.recipe.items() if name.startswith("data.")}
+    return {"widths": list(run.card.widths), **data, "patches in the data": run.data.patches, **recipe}
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ from sr_deploy.train.loop import Run, Status, train
 from sr_deploy.train.networks import FAMILIES, build, card_of
 from sr_deploy.train.warm_start import warm_start_
 
-CLIP_DEFAULTS = {"value": 0.01, "norm": 0.4, "none": 1.0}
+CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
 
 def train_command(arguments: argparse.Namespace) -> int:
@@ -26,6 +26,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)
+    check_log_dir(arguments.log_dir)
     recipe = recipe_from(arguments, default_epochs=80.0)
     torch.manual_seed(recipe.seed)
     network = build(arguments.arch, _widths(arguments))
@@ -43,7 +44,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
-        validation=load_validation(arguments.val) if arguments.val else (),
+        validation=load_validation(arguments.val, scales) if arguments.val else (),
         device=arguments.device,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,
@@ -98,6 +99,16 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: a checkpoint's name ends in .safetensors, this one in {path.suffix or 'nothing'}")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; add --overwrite to replace it, or choose another name")
+
+
+def check_log_dir(path: Path | None) -> None:
+    """Check before any work that ``--log-dir`` is a folder or can become one.
+
+    Raises:
+        InputError: it is a file.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise InputError(f"--log-dir {path}: a file, a folder is needed; choose another name")
 
 
 def check_device(arguments: argparse.Namespace) -> None:

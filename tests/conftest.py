@@ -1,0 +1,68 @@
+"""Fixtures that every folder of tests shares; the run-time's tests use them where torch and onnx are not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDS = {"train": ("torch", "lightning"), "compress": ("torch", "lightning"), "export": ("torch", "onnx")}
+
+collect_ignore = [
+    folder for folder, packages in NEEDS.items() if any(importlib.util.find_spec(package) is None for package in packages)
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Sums split over threads differ in their last bit; a test that imports torch later computes so little that none start."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """The folder of photographs kept for tests."""
+    return ROOT / "tests" / "pictures"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The benchmark pictures beside the repository; a test that wants them is skipped where they are missing."""
+    folder = ROOT / ".." / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the benchmark pictures (../shared/data) are not here")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def crops(pictures: Path) -> list[NDArray[np.uint8]]:
+    """Three detailed 64x64 parts of the photographs: uint8 (64, 64, 3)."""
+    corners = {"china.jpg": (150, 200), "coffee.png": (180, 260), "grass.png": (100, 100)}
+    found = []
+    for name, (top, left) in corners.items():
+        with Image.open(pictures / name) as image:
+            found.append(np.asarray(image.convert("RGB"))[top : top + 64, left : left + 64])
+    return found
+
+
+@pytest.fixture
+def photos(tmp_path: Path, crops: list[NDArray[np.uint8]]) -> Path:
+    """A folder of three 64x64 PNG pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, crop in enumerate(crops):
+        Image.fromarray(crop).save(folder / f"{number}.png")
+    return folder

@@ -1,0 +1,114 @@
+"""The figures of a comparison and the lines that a broken budget gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sr_deploy.degrade import Plane
+from sr_deploy.gate.budgets import Budget
+from sr_deploy.gate.check import EQUAL_DB, EngineResult, PictureResult, compare, failures_of
+
+
+def plane(seed: int) -> Plane:
+    return np.random.default_rng(seed).random((32, 32), np.float32)
+
+
+def result(name: str = "a", *, drop: float = 0.0, agreement: float = 60.0, shift: float = 0.0) -> PictureResult:
+    return PictureResult(name, 30.0 - drop, 30.0, agreement, shift)
+
+
+def lines_of(pictures: list[PictureResult], budget: Budget, weight_error: tuple[float, str] | None = None) -> tuple[str, ...]:
+    return failures_of(EngineResult("m", "int8", 2, tuple(pictures), 1.0, budget, weight_error=weight_error))
+
+
+def test_equal_outputs_drop_nothing() -> None:
+    found = compare("a", plane(0), plane(0), plane(1) * 255, 2)
+    assert (found.drop_db, found.agreement_db, found.shift_levels) == (0.0, EQUAL_DB, 0.0)
+
+
+def test_agreement_and_shift_are_measured_before_rounding() -> None:
+    found = compare("a", plane(0) + np.float32(0.5 / 255), plane(0), plane(1) * 255, 2)
+    # float32 near one resolves 6e-8, 1.5e-5 of a grey level
+    assert found.shift_levels == pytest.approx(0.5, abs=1e-4)
+    assert found.agreement_db == pytest.approx(20 * math.log10(255 / 0.5), abs=1e-2)
+
+
+def test_drop_is_the_psnr_lost() -> None:
+    hr: Plane = np.rint(plane(1) * np.float32(255.0))
+    good, bad = ((hr + step) / np.float32(255.0) for step in (np.float32(1.0), np.float32(2.0)))
+    keep = slice(2, -2)  # the shaved border; clipping at 255 touches few pixels
+    inner = np.minimum(hr + 1, 255)[keep, keep] - hr[keep, keep], np.minimum(hr + 2, 255)[keep, keep] - hr[keep, keep]
+    expected = 10 * math.log10(float(np.mean(inner[1] ** 2)) / float(np.mean(inner[0] ** 2)))
+    assert compare("a", bad, good, hr, 2).drop_db == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_output_that_is_not_finite_agrees_with_nothing(value: float) -> None:
+    found = compare("a", np.full((32, 32), value, np.float32), plane(0), plane(1) * 255, 2)
+    lines = lines_of([found], Budget(min_agreement_db=1.0))
+    assert len(lines) == 1
+
+
+def test_one_infinite_pixel_agrees_with_nothing() -> None:
+    broken = plane(0)
+    broken[5, 5] = math.inf
+    found = compare("a", broken, plane(0), plane(1) * 255, 2)
+    assert lines_of([found], Budget(min_agreement_db=1.0))
+
+
+def test_within_the_budget_nothing_is_said() -> None:
+    assert lines_of([result(drop=0.125, agreement=42.0, shift=-0.25)], Budget(0.125, 0.125, 42.0, 0.25)) == ()
+
+
+def test_no_limit_is_not_checked() -> None:
+    assert lines_of([result(drop=9.0, agreement=1.0, shift=9.0)], Budget()) == ()
+
+
+def test_mean_drop_over_the_budget_is_named() -> None:
+    lines = lines_of([result(drop=0.1), result(drop=0.3)], Budget(max_drop_db=0.15))
+    assert len(lines) == 1
+    assert lines[0].startswith("m: PSNR 29.800 dB is 0.200 dB below fp32 (30.000 dB), the budget is 0.15 dB; ")
+
+
+def test_a_picture_over_its_budget_is_named() -> None:
+    lines = lines_of([result("good"), result("bad", drop=0.4)], Budget(max_drop_worst_picture_db=0.3))
+    assert len(lines) == 1
+    assert lines[0].startswith("m: bad lost 0.400 dB (30.000 to 29.600 dB), the budget for a single picture is 0.3 dB; ")
+
+
+def test_a_picture_that_agrees_too_little_is_named() -> None:
+    lines = lines_of([result("good"), result("bad", agreement=41.0)], Budget(min_agreement_db=42.0))
+    assert len(lines) == 1 and "on bad it agrees with fp32 by 41.00 dB, the budget is at least 42 dB" in lines[0]
+
+
+@pytest.mark.parametrize("shift", [0.3, -0.3])
+def test_a_picture_that_became_brighter_or_darker_is_named(shift: float) -> None:
+    lines = lines_of([result("good"), result("bad", shift=shift)], Budget(max_shift_levels=0.25))
+    assert len(lines) == 1 and f"bad is {shift:+.3f} grey levels off fp32 on average, the budget is 0.25" in lines[0]
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_shift_that_is_no_number_is_seen_on_any_picture(position: int) -> None:
+    pictures = [result(), result()]
+    pictures[position] = result("nan", shift=math.nan)
+    assert lines_of(pictures, Budget(max_shift_levels=0.25))
+
+
+def test_a_gain_is_no_failure() -> None:
+    assert lines_of([result(drop=-1.0)], Budget(max_drop_db=0.1, max_drop_worst_picture_db=0.1)) == ()
+
+
+@pytest.mark.parametrize("steps", [0.52, 254.0, math.inf, math.nan])
+def test_a_weight_further_off_than_rounding_is_named(steps: float) -> None:
+    lines = lines_of([result()], Budget(max_weight_error_steps=0.51), (steps, "conv7"))
+    assert (
+        len(lines) == 1 and "m: a weight of conv7 is " in lines[0] and "the budget is 0.51 (rounding alone gives 0.5)" in lines[0]
+    )
+
+
+def test_a_rounded_weight_is_within_the_budget() -> None:
+    assert lines_of([result()], Budget(max_weight_error_steps=0.51), (0.5, "conv7")) == ()

@@ -1,0 +1,228 @@
+"""``sr-infer`` from its arguments to the files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from sr_deploy.runtime.command import main
+from sr_deploy.runtime.engine import load
+from sr_deploy.runtime.picture_files import read_pixels
+from sr_deploy.runtime.upscale import upscale
+
+ODD = Path(__file__).resolve().parents[2] / "../shared/data/odd"
+DEEP = frozenset(
+    {
+        *("gray12in16_100x100.tif", "gray16_64x64.tif", "gray16_trns.png", "gray_float32_128x128.tiff"),
+        *("rgb16_100x40.tiff", "rgb16_32x32.png", "rgb16_900x600.png", "rgba16_32x32.png"),
+    }
+)
+
+
+def odd(folder: str) -> list[Path]:
+    return sorted((ODD / folder).iterdir()) if (ODD / folder).is_dir() else []
+
+
+def eight_bit_files() -> list[Path]:
+    found = []
+    for path in odd("valid"):
+        with Image.open(path) as image:
+            if image.width <= 700 and image.height <= 500 and path.name not in DEEP:
+                found.append(path)
+    return found
+
+
+def infer(engine: Path, *arguments: Path | str) -> int:
+    return main(["--engine", str(engine), "--threads", "1", *map(str, arguments)])
+
+
+def picture(path: Path, size: tuple[int, int] = (20, 12), mode: str = "RGB") -> Path:
+    Image.effect_noise(size, 60).convert(mode).save(path)
+    return path
+
+
+def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_result_lies_beside_the_input(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png")) == 0
+    with Image.open(tmp_path / "a_x2.png") as found:
+        assert (found.size, found.mode, found.format) == ((40, 24), "RGB", "PNG")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "a_x2.png")
+
+
+def test_result_is_what_upscale_returns(random_file: Path, tmp_path: Path) -> None:
+    source = picture(tmp_path / "a.png", (70, 60))
+    assert infer(random_file, source, "--scale", "3") == 0
+    expected = upscale(load(random_file, threads=1), read_pixels(source), 3)
+    assert np.array_equal(read_pixels(tmp_path / "a_x3.png"), expected)
+
+
+def test_results_go_into_a_new_folder(identity_file: Path, tmp_path: Path) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), picture(tmp_path / "b.jpg"), "-o", tmp_path / "new" / "out") == 0
+    assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == ["a_x2.png", "b_x2.png"]
+
+
+def test_one_result_goes_into_a_named_file(identity_file: Path, tmp_path: Path) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.jpg"), "-o", tmp_path / "named.PNG", "--scale", "1") == 0
+    assert (tmp_path / "named.PNG").is_file()
+
+
+def test_one_file_for_two_pictures_is_refused(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), picture(tmp_path / "b.png"), "-o", tmp_path / "c.png") == 2
+    assert "one file for 2 pictures" in error_lines(capsys)[0]
+
+
+def test_another_format_is_refused(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), "-o", tmp_path / "out.jpg") == 2
+    assert error_lines(capsys) == [
+        f"sr-infer: {tmp_path / 'out.jpg'}: pictures are written as PNG; end its name in .png, or name a folder"
+    ]
+
+
+def test_an_existing_folder_with_a_dot_is_a_folder(identity_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "v1.0").mkdir()
+    assert infer(identity_file, picture(tmp_path / "a.png"), "-o", tmp_path / "v1.0") == 0
+    assert (tmp_path / "v1.0" / "a_x2.png").is_file()
+
+
+def test_an_existing_file_is_not_replaced(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a_x2.png").write_text("mine")
+    assert infer(identity_file, picture(tmp_path / "a.png")) == 2
+    assert "exists already; add --overwrite" in error_lines(capsys)[0]
+    assert (tmp_path / "a_x2.png").read_text() == "mine"
+
+
+def test_an_existing_file_is_replaced_when_asked(identity_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a_x2.png").write_text("old")
+    assert infer(identity_file, picture(tmp_path / "a.png"), "--overwrite") == 0
+    assert read_pixels(tmp_path / "a_x2.png").shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("name", ["a.png", "link.png"])
+def test_the_input_is_never_replaced(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    before = picture(tmp_path / "a.png").read_bytes()
+    (tmp_path / "link.png").symlink_to("a.png")
+    assert infer(identity_file, tmp_path / "a.png", "-o", tmp_path / name, "--overwrite") == 2
+    assert "is the input itself" in error_lines(capsys)[0]
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_no_other_input_is_replaced_either(identity_file: Path, tmp_path: Path) -> None:
+    before = picture(tmp_path / "a_x2.png").read_bytes()
+    assert infer(identity_file, picture(tmp_path / "a.png"), tmp_path / "a_x2.png", "--overwrite") == 2
+    assert (tmp_path / "a_x2.png").read_bytes() == before
+
+
+def test_two_inputs_with_one_output_are_refused_before_work(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), picture(tmp_path / "a.jpg")) == 2
+    assert "would be written for" in error_lines(capsys)[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "a.png"]
+
+
+def test_two_spellings_of_one_output_are_refused_before_work(identity_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    picture(tmp_path / "a.png")
+    other = picture(tmp_path / "a.jpg").parent / "sub" / ".." / "a.jpg"
+    assert infer(identity_file, tmp_path / "a.png", other, "--overwrite") == 2
+    assert not (tmp_path / "a_x2.png").exists()
+
+
+def test_a_bad_picture_is_named_and_the_others_are_done(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.png").write_bytes(picture(tmp_path / "a.png").read_bytes()[:100])
+    assert infer(identity_file, tmp_path / "bad.png", tmp_path / "a.png", tmp_path / "none.png") == 2
+    lines = error_lines(capsys)
+    assert str(tmp_path / "bad.png") in lines[0] and str(tmp_path / "none.png") in lines[1]
+    assert lines[2] == "sr-infer: 2 of 3 pictures failed"
+    assert (tmp_path / "a_x2.png").is_file() and not (tmp_path / "bad_x2.png").exists()
+
+
+def test_a_scale_that_is_not_served_is_refused(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), "--scale", "7") == 2
+    assert "serves scales 1, 2, 3, 4, not 7" in error_lines(capsys)[0]
+
+
+def test_a_missing_engine_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(tmp_path / "none.onnx", picture(tmp_path / "a.png")) == 2
+    assert error_lines(capsys) == [f"sr-infer: {tmp_path / 'none.onnx'}: no such file; make it with sr-export"]
+
+
+def test_a_damaged_engine_is_one_line(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.onnx").write_bytes(identity_file.read_bytes()[:-9])
+    assert infer(tmp_path / "m.onnx", picture(tmp_path / "a.png")) == 2
+    assert len(error_lines(capsys)) == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--scale", "0"], ["--scale", "two"], ["--threads", "0"], ["--provider", "tpu"]])
+def test_a_wrong_command_line_is_one_line_and_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--engine", "m.onnx", *(["a.png"] if arguments else []), *arguments])
+    assert caught.value.code == 2
+    assert len(error_lines(capsys)) == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 1), (300, 1), (1, 300), (129, 140)])
+def test_mode_and_size_are_kept(identity_file: Path, tmp_path: Path, mode: str, size: tuple[int, int]) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png", size, mode)) == 0
+    with Image.open(tmp_path / "a_x2.png") as found:
+        assert (found.size, found.mode) == ((2 * size[0], 2 * size[1]), mode)
+
+
+def test_a_picture_of_the_repository_goes_through(random_file: Path, pictures: Path, tmp_path: Path) -> None:
+    assert infer(random_file, *sorted(pictures.glob("*.*g")), "-o", tmp_path) == 0
+    with Image.open(tmp_path / "grass_x2.png") as grey, Image.open(tmp_path / "china_x2.png") as colour:
+        assert (grey.size, grey.mode) == ((1024, 1024), "L")
+        assert (colour.size, colour.mode) == ((1280, 854), "RGB")
+
+
+@pytest.mark.skipif(not odd("bad"), reason="no shared data")
+@pytest.mark.parametrize("path", odd("bad"), ids=lambda p: p.name)
+def test_a_broken_file_is_one_line_and_exit_2(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: Path
+) -> None:
+    assert infer(identity_file, path, "-o", tmp_path / "out") == 2
+    lines = error_lines(capsys)
+    assert len(lines) == 1 and path.name in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not odd("huge"), reason="no shared data")
+@pytest.mark.parametrize("name", ["bmp_2147483647x6.bmp", "bmp_3000000x2000000.bmp"])
+def test_a_picture_that_declares_too_much_is_refused(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert infer(identity_file, ODD / "huge" / name, "-o", tmp_path) == 2
+    assert "the limit is 500000000" in error_lines(capsys)[0]
+
+
+@pytest.mark.skipif(not odd("valid"), reason="no shared data")
+@pytest.mark.parametrize("name", sorted(DEEP))
+def test_deep_pictures_are_refused(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert infer(identity_file, ODD / "valid" / name, "-o", tmp_path) == 2
+    assert "8-bit pictures" in error_lines(capsys)[0]
+
+
+def expected_mode(image: Image.Image) -> str:
+    transparent = image.mode in ("LA", "RGBA") or "transparency" in image.info
+    return ("LA" if transparent else "L") if image.mode in ("1", "L", "LA") else "RGBA" if transparent else "RGB"
+
+
+@pytest.mark.skipif(not odd("valid"), reason="no shared data")
+@pytest.mark.parametrize("path", eight_bit_files(), ids=lambda p: p.name)
+def test_an_unusual_picture_goes_through(identity_file: Path, tmp_path: Path, path: Path) -> None:
+    copied = Path(shutil.copy(path, tmp_path / path.name))
+    assert infer(identity_file, copied, "-o", tmp_path / "out.png", "--scale", "2") == 0
+    with Image.open(path) as source, Image.open(tmp_path / "out.png") as found:
+        upright = ImageOps.exif_transpose(source)
+        assert found.size == (2 * upright.width, 2 * upright.height)
+        assert found.mode == expected_mode(source)

@@ -1,0 +1,98 @@
+"""Modes of picture files to arrays and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_deploy.errors import InputError, MachineError
+from sr_deploy.runtime.picture_files import read_pixels, write_png
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def noise(h: int, w: int, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    values = np.random.default_rng(0).integers(0, 256, (h, w, channels), np.uint8)
+    return values[..., 0] if channels == 1 else values
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4)])
+def test_modes_come_as_they_are(tmp_path: Path, mode: str, channels: int) -> None:
+    values = noise(5, 7, channels)
+    found = read_pixels(saved(tmp_path / "p.png", Image.fromarray(values, mode)))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, values.reshape(5, 7, channels))
+
+
+def test_a_bilevel_picture_is_grey(tmp_path: Path) -> None:
+    found = read_pixels(saved(tmp_path / "p.png", Image.fromarray(noise(9, 8, 1)).convert("1")))
+    assert found.shape == (9, 8, 1)
+    assert set(np.unique(found)) == {0, 255}
+
+
+def test_a_palette_with_transparency_keeps_it(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    image.putpixel((0, 0), 2)
+    found = read_pixels(saved(tmp_path / "p.png", image, transparency=2))
+    assert found.shape == (2, 4, 4)
+    assert found[0, 0].tolist() == [0, 0, 255, 0]
+    assert found[1, 3].tolist() == [0, 255, 0, 255]
+
+
+def test_a_palette_without_transparency_is_rgb(tmp_path: Path) -> None:
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    assert read_pixels(saved(tmp_path / "p.png", image))[0, 0].tolist() == [0, 255, 0]
+
+
+def test_a_transparent_grey_level_becomes_alpha(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[10, 20], [20, 30]], np.uint8))
+    found = read_pixels(saved(tmp_path / "p.png", image, transparency=20))
+    assert found.tolist() == [[[10, 255], [20, 0]], [[20, 0], [30, 255]]]
+
+
+def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
+    found = read_pixels(saved(tmp_path / "p.png", image, transparency=(4, 5, 6)))
+    assert found.tolist() == [[[1, 2, 3, 255], [4, 5, 6, 0]]]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    found = read_pixels(saved(tmp_path / "p.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)), quality=100))
+    assert found.shape == (8, 8, 3)
+    assert np.abs(found[4, 4].astype(int) - [255, 0, 0]).max() <= 3  # JPEG
+
+
+def test_orientation_is_applied(tmp_path: Path) -> None:
+    image = Image.fromarray(noise(8, 16, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_pixels(saved(tmp_path / "p.png", image, exif=exif)).shape == (16, 8, 3)
+
+
+def test_deep_samples_are_refused(tmp_path: Path) -> None:
+    deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
+    with pytest.raises(InputError, match="this version reads 8-bit pictures"):
+        read_pixels(saved(tmp_path / "p.png", deep))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_written_png_reads_back_equal(tmp_path: Path, channels: int) -> None:
+    values = noise(6, 9, channels).reshape(6, 9, channels)
+    write_png(tmp_path / "p.png", values)
+    assert np.array_equal(read_pixels(tmp_path / "p.png"), values)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(MachineError, match="cannot be written"):
+        write_png(tmp_path / "file" / "p.png", np.zeros((2, 2, 3), np.uint8))
+    assert (tmp_path / "file").read_text() == "kept"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from sr_deploy import __version__
+from sr_deploy.console import Parser, missing_package, positive_float, positive_int, progress, run, table
+from sr_deploy.errors import CheckError, EngineError, InputError, MachineError, SrDeployError
+
+ROWS = [["method", "x2", "x10"], ["bicubic", "33.66", "1"], ["vdsr", "7.5", "22.95"]]
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def command() -> int:
+        raise error
+
+    return command
+
+
+def parser() -> Parser:
+    p = Parser("sr-x", "Do x.")
+    p.add_argument("--number", type=positive_int)
+    return p
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--number", "0"], "sr-x: argument --number: 0 is not at least 1; see sr-x --help\n"),
+        (["--bad"], "sr-x: unrecognized arguments: --bad; see sr-x --help\n"),
+        (["--num", "3"], "sr-x: unrecognized arguments: --num 3; see sr-x --help\n"),  # no abbreviations
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(argv)
+    assert ended.value.code == 2
+    assert capsys.readouterr() == ("", expected)
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"sr-x {__version__}\n"
+
+
+def test_positive_numbers_are_read() -> None:
+    assert (positive_int("3"), positive_float("1e-3")) == (3, 0.001)
+
+
+@pytest.mark.parametrize("text", ["0", "-1"])
+def test_positive_int_refuses(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is not at least 1"):
+        positive_int(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-0.5", "nan", "inf"])
+def test_positive_float_refuses(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is not above 0"):
+        positive_float(text)
+
+
+def test_run_returns_the_commands_code() -> None:
+    assert [run("sr-x", lambda: code) for code in (0, 1)] == [0, 1]  # noqa: B023  # called at once
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(CheckError, 1), (InputError, 2), (MachineError, 3), (EngineError, 3), (SrDeployError, 3)],
+)
+def test_an_expected_failure_is_one_line(error: type[SrDeployError], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("sr-x", raising(error("a.png: no such file; check the name"))) == code
+    assert capsys.readouterr() == ("", "sr-x: a.png: no such file; check the name\n")
+
+
+def test_interruption_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("sr-x", raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "sr-x: interrupted\n"
+
+
+def test_full_memory_is_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("sr-x", raising(MemoryError())) == 3
+    assert "out of memory; use a smaller picture" in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run("sr-x", raising(ZeroDivisionError()))
+
+
+def test_a_reader_that_leaves_is_no_failure() -> None:
+    script = (
+        "import sys; from sr_deploy.console import run\n"
+        "def command():\n"
+        "    for _ in range(100_000): print('x' * 80)\n"
+        "    return 0\n"
+        "sys.exit(run('sr-x', command))"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0
+
+
+def test_missing_package_names_the_extra() -> None:
+    with (
+        pytest.raises(InputError, match=r"^package sr_absent is not installed; pip install 'sr-deploy\[train\]'$"),
+        missing_package("train"),
+    ):
+        __import__("sr_absent")
+
+
+def test_missing_package_hides_no_other_error() -> None:
+    with pytest.raises(ImportError, match="cannot import"), missing_package("train"):
+        exec("from sr_deploy.console import no_such_name")
+
+
+def test_table_is_aligned() -> None:
+    assert table(ROWS).splitlines() == [
+        "method      x2    x10",
+        "-------  -----  -----",
+        "bicubic  33.66      1",
+        "vdsr       7.5  22.95",
+    ]
+
+
+def test_markdown_table_is_aligned() -> None:
+    assert table(ROWS, markdown=True).splitlines() == [
+        "| method  |    x2 |   x10 |",
+        "| ------- | ----: | ----: |",
+        "| bicubic | 33.66 |     1 |",
+        "| vdsr    |   7.5 | 22.95 |",
+    ]
+
+
+def test_progress_is_silent_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    with progress("work", 2) as advance:
+        advance("a")
+        advance(by=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_shows_a_bar_on_a_terminal() -> None:
+    script = "from sr_deploy.console import progress\nwith progress('work', 2) as advance:\n    advance('tile 1'); advance()\n"
+    ours, theirs = os.openpty()
+    done = subprocess.run([sys.executable, "-c", script], stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, check=False)
+    shown = os.read(ours, 65536)
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0
+    assert b"work" in shown
+    assert b"2/2" in shown
+    assert done.stdout == b""

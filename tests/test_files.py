@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from sr_deploy.errors import InputError, MachineError
+from sr_deploy.files import digest_bytes, list_pictures, read_bytes, replacing, write_bytes, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_new_file_appears_and_nothing_else(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a.bin", b"new")
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_missing_folders_are_made(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b" / "c.txt", "\u00e4")
+    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == b"\xc3\xa4"
+
+
+def test_mode_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, ValueError])
+def test_a_writer_that_raises_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error, match="stopped"), replacing(path) as temporary:
+        temporary.write_bytes(b"half of the new")
+        raise error("stopped")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_disk_error_is_one_line_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(MachineError, match=r"a\.bin: writing failed \(No space left on device\); nothing"), replacing(path):
+        raise OSError(28, os.strerror(28))
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_the_old_file_is_there_until_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+def test_temporary_keeps_folder_and_suffix(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.png") as temporary:
+        assert (temporary.parent, temporary.suffix) == (tmp_path, ".png")
+
+
+def test_a_long_name_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 240 + ".bin")
+    write_bytes(path, b"x")
+    assert path.read_bytes() == b"x"
+
+
+def test_a_folder_in_the_way_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(MachineError, match="a: writing failed"):
+        write_bytes(tmp_path / "a", b"x")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_file_as_parent_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(MachineError, match=r"b: cannot be written .*; choose another folder with -o"):
+        write_bytes(tmp_path / "a" / "b", b"x")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("missing", "No such file"), (".", "Is a directory")])
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"cannot be read \({reason}.*\); name a model$"):
+        read_bytes(tmp_path / name, advice="name a model")
+
+
+def test_digest_is_sha256() -> None:
+    assert digest_bytes(b"abc") == "sha256:" + hashlib.sha256(b"abc").hexdigest()
+
+
+def test_pictures_are_listed_sorted_from_all_levels(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpeg", "sub/c.tif", ".hidden.png", "notes.txt", "noext"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
+    assert [str(p.relative_to(tmp_path)) for p in list_pictures(tmp_path)] == ["a.jpeg", "b.PNG", "sub/c.tif"]
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds no picture; put \.bmp, .* files into it"):
+        list_pictures(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "file.png"])
+def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file.png").write_bytes(b"")
+    with pytest.raises(InputError, match=rf"{name}: not a folder; name one that holds pictures"):
+        list_pictures(tmp_path / name)

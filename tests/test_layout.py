@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from sr_deploy.files import list_pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+SCRIPTS: dict[str, str] = PROJECT["project"]["scripts"]
+HEAVY = ("numpy", "cv2", "torch", "onnx", "onnxruntime", "lightning", "nni", "PIL", "rich")
+
+
+def test_packages_are_the_folders_with_modules() -> None:
+    folders = {path.parent.name for path in ROOT.glob("*/*.py") if not path.parent.name.startswith(".")} - {"tests", "benchmarks"}
+    expected = {"sr_deploy", *(f"sr_deploy.{name}" for name in folders - {"sr_deploy"})}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == expected
+
+
+def test_package_dir_maps_every_package_to_its_folder() -> None:
+    packages = PROJECT["tool"]["setuptools"]["packages"]
+    assert PROJECT["tool"]["setuptools"]["package-dir"] == {name: name.rpartition(".")[2] for name in packages}
+
+
+def test_links_lead_to_the_folders() -> None:
+    names = [name.rpartition(".")[2] for name in PROJECT["tool"]["setuptools"]["packages"] if "." in name]
+    assert {name: str((ROOT / "sr_deploy" / name).readlink()) for name in names} == {name: f"../{name}" for name in names}
+
+
+def test_package_data_exists() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    folders = PROJECT["tool"]["setuptools"]["package-dir"]
+    for package in ("sr_deploy", "sr_deploy.calib_data"):
+        assert all(list((ROOT / folders[package]).glob(pattern)) for pattern in patterns[package])
+
+
+@pytest.mark.parametrize("command", SCRIPTS)
+def test_entry_point_imports(command: str) -> None:
+    module, _, name = SCRIPTS[command].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+@pytest.mark.parametrize("command", SCRIPTS)
+def test_help_imports_nothing_heavy(command: str) -> None:
+    script = (
+        f"import sys; from {SCRIPTS[command].partition(':')[0]} import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as ended: code = ended.code\n"
+        f"print('code', code, [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "code 0 []\n"
+    assert done.stdout.startswith(f"usage: {command} ")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {hashlib.sha256(path.read_bytes()).hexdigest(): path.name for path in list_pictures(folder)}
+
+
+def test_photograph_sets_are_disjoint() -> None:
+    sets = [digests(ROOT / name) for name in ("calib_data/calibrate", "calib_data/select", "tests/pictures")]
+    assert all(sets)
+    assert len(set().union(*sets)) == sum(len(found) for found in sets)
+
+
+def test_a_shared_photograph_would_be_noticed(tmp_path: Path, pictures: Path) -> None:
+    first = list_pictures(pictures)[0]
+    (tmp_path / f"renamed{first.suffix}").write_bytes(first.read_bytes())
+    assert digests(tmp_path).keys() & digests(pictures).keys()
+
+
+def test_every_photograph_is_listed_with_its_licence() -> None:
+    text = (ROOT / "calib_data" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (.+) \| (.+) \|$", text, re.MULTILINE)
+    listed = {(ROOT / "calib_data" / name).resolve() for name, _, _ in rows}
+    folders = [ROOT / name for name in ("calib_data/calibrate", "calib_data/select", "tests/pictures")]
+    assert listed == {path.resolve() for folder in folders for path in folder.iterdir()}
+    assert all(licence.startswith(("public domain", "CC")) for _, _, licence in rows)

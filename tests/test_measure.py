@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from sr_deploy.degrade import Plane, bicubic_pair, imresize
+from sr_deploy.measure import Score, bicubic, compare, levels, mean, psnr, score, score_fixed, shaved, ssim
+
+
+def noise(h: int, w: int, seed: int = 0) -> Plane:
+    return np.rint(np.random.default_rng(seed).uniform(0.0, 255.0, (h, w))).astype(np.float32)
+
+
+def smooth(h: int, w: int) -> Plane:
+    y, x = np.mgrid[0:h, 0:w]
+    return np.asarray(np.rint(128 + 60 * np.sin(x / 5.0) + 50 * np.cos(y / 7.0)), np.float32)
+
+
+def brute_force_ssim(a: Plane, b: Plane) -> float:
+    """Wang et al. 2004, window by window, variances as weighted mean squares around the weighted mean."""
+    line = np.exp(-((np.arange(11) - 5.0) ** 2) / (2.0 * 1.5**2))
+    window = np.outer(line, line) / np.outer(line, line).sum()
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    found = []
+    for top in range(a.shape[0] - 10):
+        for left in range(a.shape[1] - 10):
+            x = a[top : top + 11, left : left + 11].astype(np.float64)
+            y = b[top : top + 11, left : left + 11].astype(np.float64)
+            mx, my = (window * x).sum(), (window * y).sum()
+            vx, vy = (window * (x - mx) ** 2).sum(), (window * (y - my) ** 2).sum()
+            vxy = (window * (x - mx) * (y - my)).sum()
+            found.append((2 * mx * my + c1) * (2 * vxy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    return float(np.mean(found))
+
+
+def test_psnr_of_one_level_everywhere() -> None:
+    a = noise(8, 8)
+    assert psnr(a, a + 1) == pytest.approx(48.1308, abs=1e-4)  # 20 log10 255
+
+
+def test_psnr_of_equal_pictures_is_infinite() -> None:
+    assert math.isinf(psnr(noise(8, 8), noise(8, 8)))
+
+
+def test_psnr_leaves_the_shaved_border_out() -> None:
+    a = noise(9, 8)
+    b = a.copy()
+    b[:2] += 50
+    b[:, -2:] += 50
+    assert math.isinf(psnr(a, b, shave=2))
+    assert psnr(a, b, shave=1) < 30
+
+
+def test_shaving_everything_is_refused() -> None:
+    with pytest.raises(ValueError, match="8x9 plane has nothing left after cutting 4"):
+        shaved(noise(8, 9), 4)
+
+
+def test_ssim_of_equal_pictures_is_one() -> None:
+    assert ssim(noise(12, 12), noise(12, 12)) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("other", [noise(16, 16, 1), smooth(16, 16) + 3, noise(16, 16) * 0.5])
+def test_ssim_equals_the_formula_window_by_window(other: Plane) -> None:
+    a = noise(16, 16)
+    assert ssim(a, other.astype(np.float32)) == pytest.approx(brute_force_ssim(a, other), abs=1e-9)  # float64 both
+
+
+def test_ssim_shaves_first() -> None:
+    a, b = noise(20, 18), noise(20, 18, 1)
+    assert ssim(a, b, shave=3) == ssim(a[3:-3, 3:-3], b[3:-3, 3:-3])
+
+
+def test_ssim_of_less_than_a_window_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least 11x11 pixels, 10x12 are left"):
+        ssim(noise(14, 16), noise(14, 16), shave=2)
+
+
+def test_levels_rounds_and_clips() -> None:
+    plane = np.array([[-0.2, 0.0, 0.4999 / 255, 0.51 / 255, 1.0, 1.3]], np.float32)
+    assert levels(plane).tolist() == [[0.0, 0.0, 0.0, 1.0, 255.0, 255.0]]
+
+
+def test_score_hands_over_the_unrounded_shrunken_luma() -> None:
+    hr, seen = noise(33, 35), []
+
+    def enlarge(lr: Plane, scale: int) -> Plane:
+        seen.append(lr)
+        return bicubic(lr, scale)
+
+    score(enlarge, hr, 2)
+    assert np.array_equal(seen[0], imresize(hr[:32, :34], 0.5) / np.float32(255.0))
+
+
+def test_score_of_bicubic_equals_the_bicubic_pair() -> None:
+    hr = smooth(41, 38)
+    enlarged, cropped = bicubic_pair(hr, 3)
+    assert score(bicubic, hr, 3) == compare(levels(enlarged / np.float32(255.0)), cropped, 3)
+
+
+def test_score_of_the_original_is_perfect() -> None:
+    hr = noise(32, 32)
+    assert score(lambda _lr, _scale: hr / np.float32(255.0), hr, 2) == Score(math.inf, 1.0)
+
+
+def test_fixed_protocol_gives_the_network_256_pixels() -> None:
+    seen = []
+
+    def restore(x: Plane) -> Plane:
+        seen.append((x.shape, x.dtype))
+        return x
+
+    score_fixed(restore, smooth(60, 90), 2)
+    assert seen == [((256, 256), np.dtype(np.float32))]
+
+
+def test_fixed_protocol_of_an_identity_at_256_is_bicubic() -> None:
+    hr = smooth(256, 256)
+    assert score_fixed(lambda x: x, hr, 4) == score(bicubic, hr, 4)  # cv2.resize to the same size copies
+
+
+def test_fixed_protocol_resizes_bilinearly_there_and_back() -> None:
+    hr = smooth(61, 90)
+    enlarged, cropped = bicubic_pair(hr, 2)
+    there = cv2.resize(enlarged / np.float32(255.0), (256, 256), interpolation=cv2.INTER_LINEAR)
+    back = cv2.resize(there, (90, 60), interpolation=cv2.INTER_LINEAR)
+    assert score_fixed(lambda x: x, hr, 2) == compare(levels(np.asarray(back, np.float32)), cropped, 2)
+
+
+def test_mean_is_of_decibels() -> None:
+    assert mean([Score(30.0, 0.75), Score(40.0, 0.25)]) == Score(35.0, 0.5)

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import sr_deploy.pictures
+from sr_deploy.errors import InputError
+from sr_deploy.luma import luma_from_rgb
+from sr_deploy.pictures import is_grey, open_picture, read_luma, rgb_pixels
+
+BAD = (
+    "bmp_bad_bitcount.bmp",
+    "bmp_short_file.bmp",
+    "broken_data_stream.png",
+    "broken_signature.png",
+    "tiff_missing_dimensions.tif",
+    "tiff_out_of_memory.tif",
+    "tiff_seek_too_large.tif",
+    "truncated_a.jpg",
+    "truncated_a.png",
+    "truncated_end_chunk.png",
+    "unknown_compression_method.png",
+)
+DEEP = (
+    "gray16_64x64.tif",
+    "gray12in16_100x100.tif",
+    "gray16_trns.png",
+    "gray_float32_128x128.tiff",
+    "rgb16_32x32.png",
+    "rgb16_100x40.tiff",
+    "rgba16_32x32.png",
+)
+ODD = {  # name -> size and whether it is grey
+    "tiny_1x1_palette.png": (1, 1, False),
+    "tiny_3x3.png": (3, 3, False),
+    "bilevel_500x500.png": (500, 500, True),
+    "gray8_odd_400x267.jpg": (400, 267, True),
+    "gray_alpha8_400x300.png": (400, 300, True),
+    "cmyk_100x100.jpg": (100, 100, False),
+    "rgba8_162x150.png": (162, 150, False),
+    "rgb8_interlaced_32x32.png": (32, 32, False),
+    "rgb8_jpeg_in_tiff.tif": (128, 128, False),
+    "progressive_320x240.jpg": (320, 240, False),
+    "rgb8.webp": (128, 128, False),
+    "jpeg_ff00_header.jpg": (300, 225, False),
+}
+
+
+def gradient() -> NDArray[np.uint8]:
+    y, x = np.mgrid[0:20, 0:30]
+    return np.stack([x * 8, y * 12, 255 - x * 8], -1).astype(np.uint8)
+
+
+def test_every_broken_file_of_the_collection_is_named(shared_data: Path) -> None:
+    assert sorted(path.name for path in (shared_data / "odd" / "bad").iterdir()) == sorted(BAD)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_broken_file_is_refused_in_one_line(shared_data: Path, name: str) -> None:
+    path = shared_data / "odd" / "bad" / name
+    with pytest.raises(InputError) as refused:
+        open_picture(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path}: cannot be decoded (")
+    assert message.count(str(path)) == 1
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["bmp_2147483647x6.bmp", "bmp_3000000x2000000.bmp"])
+def test_a_picture_over_the_limit_is_refused(shared_data: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"{name}: declares \d+x\d+ pixels, the limit is 500000000; cut it into parts"):
+        open_picture(shared_data / "odd" / "huge" / name)
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_samples_are_refused(shared_data: Path, name: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"{name}: has samples deeper than 8 bits .*, this version reads 8-bit pictures; convert it"
+    ):
+        open_picture(shared_data / "odd" / "valid" / name)
+
+
+@pytest.mark.parametrize(("name", "expected"), ODD.items())
+def test_an_odd_file_is_read(shared_data: Path, name: str, expected: tuple[int, int, bool]) -> None:
+    image = open_picture(shared_data / "odd" / "valid" / name)
+    assert (*image.size, is_grey(image)) == expected
+    assert rgb_pixels(image).shape == (expected[1], expected[0], 3)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 6, 8])
+def test_turned_photographs_come_out_upright(shared_data: Path, orientation: int) -> None:
+    turned = rgb_pixels(open_picture(shared_data / "odd" / "valid" / f"exif_orientation_{orientation}.jpg"))
+    upright = rgb_pixels(open_picture(shared_data / "odd" / "valid" / "exif_orientation_2.jpg"))
+    # the same photograph, JPEG-compressed in another orientation each time
+    assert np.abs(turned.astype(float) - upright).mean() < 4.0
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    image, exif = Image.fromarray(gradient()), Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    image.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(rgb_pixels(open_picture(tmp_path / "a.png")), np.rot90(gradient(), -1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA"])
+def test_grey_modes_are_grey_and_taken_as_they_are(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(gradient()).convert("L").convert(mode)
+    image.save(tmp_path / "a.png")
+    assert is_grey(open_picture(tmp_path / "a.png"))
+    assert np.array_equal(read_luma(tmp_path / "a.png"), np.asarray(image.convert("L"), np.float32))
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA"])
+def test_colour_modes_give_rounded_studio_luma(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(gradient()).convert(mode)
+    image.save(tmp_path / "a.png")
+    assert not is_grey(open_picture(tmp_path / "a.png"))
+    luma = read_luma(tmp_path / "a.png")
+    assert luma.dtype == np.float32
+    assert np.array_equal(luma, np.rint(luma_from_rgb(np.asarray(image.convert("RGB")))))
+
+
+def test_a_grey_picture_gives_three_equal_channels(tmp_path: Path) -> None:
+    Image.fromarray(gradient()[..., 0]).save(tmp_path / "a.png")
+    pixels = rgb_pixels(open_picture(tmp_path / "a.png"))
+    assert np.array_equal(pixels, np.repeat(gradient()[..., :1], 3, axis=-1))
+
+
+def test_16_bit_grey_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "a.png")
+    with pytest.raises(
+        InputError, match=r"a\.png: has samples deeper than 8 bits \(I;16\), this version reads 8-bit pictures; convert it"
+    ):
+        open_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"cannot be decoded \(.*truncated.*\); the file is not a picture or is damaged$"):
+        open_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "an empty file; it was probably never written out"), (b"hello", r"cannot be decoded \(cannot identify image file")],
+)
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.png: {reason}"):
+        open_picture(tmp_path / "a.png")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.png: no such file; check the name$"):
+        open_picture(tmp_path / "a.png")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a folder, not a picture; name the pictures in it$"):
+        open_picture(tmp_path)
+
+
+def test_the_limit_is_ours_and_pillows_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert open_picture(tmp_path / "a.png").size == (30, 20)
+    assert Image.MAX_IMAGE_PIXELS == 10
+    monkeypatch.setattr(sr_deploy.pictures, "MAX_PIXELS", 599)
+    with pytest.raises(InputError, match=r"declares 30x20 pixels, the limit is 599"):
+        open_picture(tmp_path / "a.png")

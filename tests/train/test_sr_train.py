@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+from sr_deploy.train import checkpoint
+from sr_deploy.train.command import main
+from sr_deploy.train.interrupt import Interrupt
+from sr_deploy.train.loop import Status
+from sr_deploy.train.networks import convolutions
+from sr_deploy.train.session import describe
+
+TINY = ["--width", "16", "--patch", "16", "--batch-size", "2", "--scale", "2", "3", "--shrink", "1", "--device", "cpu"]
+TINY += ["--optimizer", "adam", "--lr", "1e-3"]  # 20 narrow layers die at the paper's learning rate
+
+
+def arguments(photos: Path, output: Path, *more: str, steps: int = 2) -> list[str]:
+    return [str(photos), "-o", str(output), *TINY, "--steps", str(steps), *more]
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("sr-train: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_pictures_become_a_checkpoint(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out" / "a.safetensors"
+    assert main(arguments(photos, output)) == 0
+    network, card = checkpoint.load(output)
+    assert (card.arch, card.widths, card.scales, card.default_scale) == ("vdsr", (16,) * 19 + (1,), (2, 3), 2)
+    assert card.recipe["train.steps"] == card.recipe["train.done_steps"] == "2"
+    assert len(convolutions(network)) == 20
+    assert capsys.readouterr().out == f"{output}: written; its training state is a.train.safetensors\n"
+    assert sorted(path.name for path in output.parent.iterdir()) == ["a.safetensors", "a.train.safetensors"]
+
+
+def test_log_and_validation(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    output = tmp_path / "a.safetensors"
+    assert main(arguments(photos, output, "--log-dir", str(log), "--val", str(photos), steps=20)) == 0
+    assert "PSNR x2 " in capsys.readouterr().err
+    events = EventAccumulator(str(log)).Reload()
+    tags = events.Tags()["scalars"]
+    assert sorted(tags) == ["images_per_s", "loss", "lr", "psnr_db/x2", "psnr_db/x3"]
+    assert [event.step for event in events.Scalars("psnr_db/x2")] == [20]
+
+
+def test_equal_commands_give_equal_bytes(photos: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / "a.safetensors", tmp_path / "b" / "c.safetensors"]
+    for output in outputs:
+        assert main(arguments(photos, output, "--seed", "3")) == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_seed_decides_the_weights(photos: Path, tmp_path: Path) -> None:
+    for seed in ("1", "2"):
+        assert main(arguments(photos, tmp_path / f"{seed}.safetensors", "--seed", seed)) == 0
+    assert (tmp_path / "1.safetensors").read_bytes() != (tmp_path / "2.safetensors").read_bytes()
+
+
+def test_resume_continues_to_the_new_length(photos: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    assert main(arguments(photos, whole, steps=4)) == 0
+    assert main(arguments(photos, parts, steps=2)) == 0
+    assert main(arguments(photos, parts, "--resume", steps=4)) == 0
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_resume_without_a_run_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(photos, tmp_path / "a.safetensors", "--resume")) == 2
+    assert "there is no run to resume; start without --resume" in line(capsys)
+
+
+def test_init_from_starts_with_those_weights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    narrow, wide = tmp_path / "narrow.safetensors", tmp_path / "wide.safetensors"
+    assert main(arguments(photos, narrow)) == 0
+    more = ["--init-from", str(narrow), "--width", "17", "--lr", "1e-9"]
+    assert main(arguments(photos, wide, *more, steps=1)) == 0
+    assert "conv2.weight: grown from (16, 16, 3, 3) to (17, 17, 3, 3)" in capsys.readouterr().err
+    assert checkpoint.read_card(wide).parent_digest == checkpoint.read_card(narrow).digest
+    a, b = checkpoint.tensors(narrow), checkpoint.tensors(wide)
+    assert torch.allclose(a["conv2.weight"], b["conv2.weight"][:16, :16], atol=1e-6)  # one step at a learning rate of 1e-9
+
+
+def test_an_existing_checkpoint_is_kept(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "a.safetensors"
+    output.write_bytes(b"precious")
+    assert main(arguments(photos, output)) == 2
+    assert "exists already; add --overwrite to replace it, or choose another name" in line(capsys)
+    assert output.read_bytes() == b"precious"
+    assert main(arguments(photos, output, "--overwrite")) == 0
+    assert output.read_bytes() != b"precious"
+
+
+@pytest.mark.parametrize(("name", "shown"), [("a.pt", r".pt"), ("a", "nothing")])
+def test_another_suffix_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, shown: str
+) -> None:
+    assert main(arguments(photos, tmp_path / name)) == 2
+    assert f"a checkpoint's name ends in .safetensors, this one in {shown}\n" in line(capsys)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_without_a_device_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(photos, tmp_path / "a.safetensors", "--device", "cuda")) == 2
+    assert "--device cuda: torch finds no CUDA device here; use --device cpu" in line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--scale", "1"], r"scales (1,) do not fit; use integers from 2 to 8"),
+        (["--shrink", "2"], "down-scaling factors (2.0,) do not fit"),
+        (["--arch", "srcnn"], "architecture 'srcnn' is unknown; known: vdsr"),
+        (["--patch", "65"], "no picture of at least 65x65 pixels"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert main(arguments(photos, tmp_path / "a.safetensors", *more)) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path / "none", tmp_path / "a.safetensors")) == 2
+    assert f"{tmp_path / 'none'}: not a folder" in line(capsys)
+
+
+def test_a_missing_validation_folder_is_noticed_before_training(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(photos, tmp_path / "a.safetensors", "--val", str(tmp_path / "none"))) == 2
+    assert "not a folder" in line(capsys)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_several_folders_are_joined(photos: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)).save(other / "a.png")
+    outputs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    assert main(arguments(photos, outputs[0], steps=8)) == 0
+    assert main([str(other), *arguments(photos, outputs[1], steps=8)]) == 0
+    first, second = (checkpoint.tensors(output)["conv1.weight"] for output in outputs)
+    assert not torch.equal(first, second)
+    assert checkpoint.read_card(outputs[1]).recipe["data.folders"] == "other photos"
+
+
+def test_card_tells_the_data(photos: Path, tmp_path: Path) -> None:
+    assert main(arguments(photos, tmp_path / "a.safetensors", "--scale", "3", "2", "3", "--detail", "0.5")) == 0
+    card = checkpoint.read_card(tmp_path / "a.safetensors")
+    assert card.scales == (2, 3)
+    assert {name: value for name, value in card.recipe.items() if name.startswith("data.")} == {
+        "data.folders": "photos",
+        "data.scales": "3 2 3",
+        "data.patch": "16",
+        "data.shrink": "1",
+        "data.detail": "0.5",
+    }
+
+
+def test_status_is_described_in_one_line() -> None:
+    status = Status(step=30, fraction=0.25, loss=1.23456, lr=0.1, images_per_s=12.34, seconds_left=90.0)
+    assert describe(status) == " 25.0 % step 30 loss 1.235 lr 1.00e-01 12.3 images/s, 1.5 min left"
+    validated = Status(30, 0.25, 1.23456, 0.1, 12.34, 90.0, {2: 37.5, 3: 33.25})
+    assert describe(validated).endswith("PSNR x2 37.500 x3 33.250 dB")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--momentum", "1.0"), r"--momentum 1\.0 is not in \[0, 1\)"),
+        (("--momentum", "nan"), r"--momentum nan is not in \[0, 1\)"),
+        (("--weight-decay", "-1"), "--weight-decay -1.0 is not a number of at least 0"),
+        (("--seed", str(2**70)), r"--seed \d+ is not in 0 to"),
+        (("--shrink", "nan"), r"down-scaling factors \(nan,\) do not fit"),
+        (("--detail", "nan"), "--detail nan is not a number of at least 0"),
+        (("--detail", "-1"), "--detail -1.0 is not a number of at least 0"),
+    ],
+)
+def test_a_number_out_of_range_is_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], message: str
+) -> None:
+    output = tmp_path / "a.safetensors"
+    assert main(arguments(photos, output, *more)) == 2
+    assert re.search(message, line(capsys))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("option", ["--warmup", "--workers", "--seed"])
+def test_a_negative_count_is_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments(photos, tmp_path / "a.safetensors", option, "-1"))
+    assert f"argument {option}: -1 is not at least 0" in line(capsys)
+
+
+def test_resuming_another_network_or_other_data_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "a.safetensors"
+    assert main(arguments(photos, output)) == 0
+    capsys.readouterr()
+    for more, message in (
+        (("--width", "8"), "was trained with widths"),
+        (("--detail", "0.5"), r"was trained with data\.detail 0, not 0\.5"),
+        (("--scale", "2"), r"was trained with data\.scales 2 3, not 2"),
+    ):
+        assert main(arguments(photos, output, "--resume", *more, steps=4)) == 2
+        assert re.search(message, line(capsys))
+
+
+def test_a_validation_picture_too_small_to_measure_stops_before_training(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    Image.new("L", (9, 9)).save(small / "a.png")
+    assert main(arguments(photos, tmp_path / "a.safetensors", "--val", str(small))) == 2
+    assert "9x9 pixels is too small to measure at x3" in line(capsys)
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_starting_from_something_else_is_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(photos, tmp_path / "a.safetensors", "--init-from", str(photos / "0.png"))) == 2
+    assert "0.png: not a safetensors checkpoint" in line(capsys)
+
+
+def test_a_log_dir_that_is_a_file_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(photos, tmp_path / "a.safetensors", "--log-dir", str(photos / "0.png"))) == 2
+    assert "0.png: a file, a folder is needed" in line(capsys)
+
+
+def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not() -> None:
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
