@@ -52,15 +52,14 @@ def read_budgets(path: Path) -> dict[str, object]:
     except ValueError as err:
         raise InputError(f"{path}: not a TOML file ({err}); see docs/gate.md") from err
     models = tables.get("models", {})
-    groups = {
-        "": {k: v for k, v in tables.items() if k != "models"},
-        **(models if isinstance(models, dict) else {"models": models}),
-    }
-    for model, group in groups.items():
+    named = models.items() if isinstance(models, dict) else [("models", models)]
+    groups = [("", {k: v for k, v in tables.items() if k != "models"}), *((f"models.{name}.", group) for name, group in named)]
+    for prefix, group in groups:
         if not isinstance(group, dict):
-            raise InputError(f"{path}: {model or 'a budget'} is {group!r}, a table per precision is needed; see docs/gate.md")
+            name = prefix.removesuffix(".").removeprefix("models.")
+            raise InputError(f"{path}: {name} is {group!r}, a table per precision is needed; see docs/gate.md")
         for precision, limits in group.items():
-            _check_limits(limits, precision, f"{path}: [{'models.' + model + '.' if model else ''}{precision}]")
+            _check_limits(limits, precision, f"{path}: [{prefix}{precision}]")
     return tables
 
 

@@ -21,7 +21,8 @@ from sr_deploy.pictures import read_luma
 from sr_deploy.runtime.engine import Engine
 from sr_deploy.runtime.tiling import run_whole
 
-EQUAL_DB = 200.0  # reported for outputs that are equal to the bit
+EQUAL_DB = 200.0  # reported for outputs that are equal to the bit, and its negative for those that are no numbers
+NOT_FINITE_LEVELS = 1e6
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class EngineResult:
     @property
     def worst_shift(self) -> PictureResult:
         """The picture that became brightest or darkest."""
-        return max(self.pictures, key=lambda p: abs(p.shift_levels))
+        return max(self.pictures, key=lambda p: abs(p.shift_levels) if math.isfinite(p.shift_levels) else math.inf)
 
 
 def measure(engine: Engine, reference: Engine, paths: Sequence[Path], scale: int) -> tuple[PictureResult, ...]:
@@ -104,6 +105,7 @@ def compare(picture: str, output: Plane, expected: Plane, hr: Plane, scale: int)
     ours, theirs = (psnr(levels(plane), hr, shave=scale) for plane in (output, expected))
     agreement = psnr(output * np.float32(255.0), expected * np.float32(255.0))
     shift = float(np.mean((output.astype(np.float64) - expected) * 255.0))
+    shift = shift if math.isfinite(shift) else NOT_FINITE_LEVELS
     return PictureResult(picture, _finite(ours), _finite(theirs), _finite(agreement), shift)
 
 
@@ -168,6 +170,4 @@ def _shape(engine: Engine) -> Shape:
 
 
 def _finite(value: float) -> float:
-    if math.isnan(value):
-        return -EQUAL_DB  # a network that returns NaN agrees with nothing
-    return min(value, EQUAL_DB)
+    return -EQUAL_DB if math.isnan(value) else max(-EQUAL_DB, min(value, EQUAL_DB))

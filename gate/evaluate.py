@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sr_deploy.console import progress, table
-from sr_deploy.errors import InputError
+from sr_deploy.degrade import Plane
+from sr_deploy.errors import CheckError, InputError
 from sr_deploy.files import list_pictures, write_text
 from sr_deploy.gate.models import Model, open_model
 from sr_deploy.measure import Score, mean, score, score_fixed
@@ -69,15 +70,22 @@ def measure_folder(model: Model, paths: Sequence[Path], scale: int, protocol: st
         for path in paths:
             hr = read_luma(path)
             try:
-                if protocol == "fixed":
-                    assert model.network is not None
-                    scores.append(score_fixed(model.network, hr, scale))
-                else:
-                    scores.append(score(model.enlarge, hr, scale))
+                found = measure_picture(model, hr, scale, protocol)
             except ValueError as err:
                 raise InputError(f"{path}: too small to measure at x{scale} ({err}); leave it out of the folder") from err
-            advance("")
+            if found.psnr_db == -math.inf:
+                raise CheckError(f"{model.name}: returns values that are no finite numbers on {path}; export or train it again")
+            scores.append(found)
+            advance()
     return mean(scores)
+
+
+def measure_picture(model: Model, hr: Plane, scale: int, protocol: str) -> Score:
+    """Return the quality on one picture; ``hr`` is luma in grey levels."""
+    if protocol == "fixed":
+        assert model.network is not None
+        return score_fixed(model.network, hr, scale)
+    return score(model.enlarge, hr, scale)
 
 
 def report(results: Sequence[Result], path: Path | None) -> None:

@@ -25,6 +25,7 @@ def infer_command(arguments: argparse.Namespace) -> int:
         with progress("upscaling", len(pictures)) as advance:
             for picture, output in zip(pictures, outputs, strict=True):
                 try:
+                    check_not_input(output, picture, pictures)
                     enlarge_file(engine, picture, output, scale=scale, overwrite=arguments.overwrite, advance=advance)
                 except InputError as err:
                     failed += 1
@@ -37,14 +38,24 @@ def infer_command(arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
+def check_not_input(output: Path, own: Path, pictures: Sequence[Path]) -> None:
+    """Check that a result would not replace a picture of this run, whatever ``--overwrite`` says.
+
+    Raises:
+        InputError: it would.
+    """
+    for picture in pictures:
+        if output.exists() and picture.exists() and output.samefile(picture):
+            which = "the input itself" if picture == own else f"the input {picture}"
+            raise InputError(f"{output}: is {which}; choose another name with -o")
+
+
 def enlarge_file(engine: Engine, picture: Path, output: Path, *, scale: int, overwrite: bool, advance: Advance) -> None:
     """Enlarge one picture file.
 
     Raises:
         InputError: the input cannot be read, or the output exists or is the input.
     """
-    if output.exists() and picture.exists() and output.samefile(picture):
-        raise InputError(f"{output}: is the input itself; choose another name with -o")
     if output.exists() and not overwrite:
         raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
     write_png(
@@ -72,7 +83,8 @@ def output_paths(pictures: Sequence[Path], output: Path | None, scale: int) -> l
         paths = [output / name for name in names]
     seen: dict[Path, Path] = {}
     for picture, path in zip(pictures, paths, strict=True):
-        if path in seen:
-            raise InputError(f"{path}: would be written for {seen[path]} and for {picture}; use separate folders")
-        seen[path] = picture
+        place = path.parent.resolve() / path.name
+        if place in seen:
+            raise InputError(f"{path}: would be written for {seen[place]} and for {picture}; use separate folders")
+        seen[place] = picture
     return paths

@@ -17,9 +17,11 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes
 
 # Field numbers of onnx.proto.
-MODEL_GRAPH, MODEL_METADATA = 7, 14
-GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
-NODE_ATTRIBUTE, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 5, 6, 10, 11
+MODEL_GRAPH, MODEL_METADATA, MODEL_TRAINING, MODEL_FUNCTION = 7, 14, 20, 25
+TRAINING_GRAPHS, FUNCTION_NODE = (1, 2), 7
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
+SPARSE_TENSORS = (1, 2)  # values, indices
+NODE_ATTRIBUTE, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = 5, (5, 10), (6, 11), (22, 23)
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL = 1, 2, 8, 9, 13
 TYPES = {1: np.float32, 3: np.int8, 10: np.float16}  # TensorProto.DataType
 ENTRY_KEY, ENTRY_VALUE = 1, 2
@@ -39,13 +41,20 @@ def read_card(path: Path) -> ModelCard:
         raise InputError(f"{path}: not an ONNX model ({err}); it is truncated or another kind of file") from err
     folder = path.resolve().parent
     for location in locations:
-        if not (folder / location).resolve().is_relative_to(folder):
+        if not _inside(folder, location):
             raise InputError(f"{path}: keeps data in {location!r}, outside its folder; only files beside the model are read")
     if KEY not in metadata:
         raise InputError(f"{path}: holds no model card; export it with sr-export")
     card = card_from_json(metadata[KEY], source=str(path))
     check_seal(content, card, source=str(path))
     return card
+
+
+def _inside(folder: Path, location: str) -> bool:
+    try:
+        return (folder / location).resolve(strict=False).is_relative_to(folder)
+    except (OSError, ValueError, RuntimeError):  # a loop of links, a NUL in the name
+        return False
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -83,19 +92,39 @@ def _tensor(message: bytes) -> tuple[str, NDArray[np.generic]] | None:
 def _external_locations(model: bytes) -> Iterator[str]:
     for graph in _messages(model, MODEL_GRAPH):
         yield from _graph_locations(graph)
+    for training in _messages(model, MODEL_TRAINING):
+        for graph in _any_of(training, TRAINING_GRAPHS):
+            yield from _graph_locations(graph)
+    for function in _messages(model, MODEL_FUNCTION):
+        yield from _node_locations(function, FUNCTION_NODE)
 
 
 def _graph_locations(graph: bytes) -> Iterator[str]:
     for tensor in _messages(graph, GRAPH_INITIALIZER):
         yield from _tensor_locations(tensor)
-    for node in _messages(graph, GRAPH_NODE):
+    for sparse in _messages(graph, GRAPH_SPARSE):
+        yield from _sparse_locations(sparse)
+    yield from _node_locations(graph, GRAPH_NODE)
+
+
+def _node_locations(owner: bytes, number: int) -> Iterator[str]:
+    for node in _messages(owner, number):
         for attribute in _messages(node, NODE_ATTRIBUTE):
-            for number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-                for tensor in _messages(attribute, number):
-                    yield from _tensor_locations(tensor)
-            for number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                for inner in _messages(attribute, number):
-                    yield from _graph_locations(inner)
+            for tensor in _any_of(attribute, ATTRIBUTE_TENSORS):
+                yield from _tensor_locations(tensor)
+            for sparse in _any_of(attribute, ATTRIBUTE_SPARSE):
+                yield from _sparse_locations(sparse)
+            for inner in _any_of(attribute, ATTRIBUTE_GRAPHS):
+                yield from _graph_locations(inner)
+
+
+def _sparse_locations(sparse: bytes) -> Iterator[str]:
+    for tensor in _any_of(sparse, SPARSE_TENSORS):
+        yield from _tensor_locations(tensor)
+
+
+def _any_of(message: bytes, numbers: tuple[int, ...]) -> Iterator[bytes]:
+    return (value for found, value in _fields(message) if found in numbers and isinstance(value, bytes))
 
 
 def _tensor_locations(tensor: bytes) -> Iterator[str]:

@@ -51,9 +51,14 @@ def shaved(plane: Plane, pixels: int) -> Plane:
 
 
 def psnr(a: Plane, b: Plane, *, shave: int = 0) -> float:
-    """Return the peak signal-to-noise ratio in dB of two planes in grey levels (peak 255); infinite if equal."""
+    """Return the peak signal-to-noise ratio in dB of two planes in grey levels (peak 255).
+
+    Infinite if they are equal, minus infinity if one holds a value that is not a finite number.
+    """
     difference = shaved(a, shave).astype(np.float64) - shaved(b, shave)
     error = float(np.mean(difference * difference))
+    if not math.isfinite(error):
+        return -math.inf
     return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)
 
 
