@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 
@@ -41,29 +41,64 @@ def graph_from_network(network: nn.Module, shape: Shape) -> onnx.ModelProto:
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     if opsets.get("") != OPSET or model.functions:
         raise MachineError(f"torch {torch.__version__} exported opset {opsets}, needed is {OPSET}; use the pinned constraints")
-    return normalised(model)
+    return normalised(model, execution_order(network, example))
 
 
-def normalised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a new model with canonical names and without metadata, debugging text and shapes of inner values."""
+def execution_order(network: nn.Module, example: torch.Tensor) -> list[str]:
+    """Return the module paths of the convolutions in the order in which they run."""
+    paths: list[str] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda _module, _inputs, path=path: paths.append(path))
+        for path, module in network.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    try:
+        with torch.no_grad():
+            network(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return paths
+
+
+def normalised(model: onnx.ModelProto, paths: Sequence[str]) -> onnx.ModelProto:
+    """Return a new model with canonical names and without metadata, debugging text and shapes of inner values.
+
+    ``paths`` names the convolutions in the order they run. Each gets weights of its own: the exporter lets convolutions of equal
+    weights share them.
+
+    Raises:
+        MachineError: the graph has another number of convolutions.
+    """
     graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    names = {graph.input[0].name: INPUT, **{name: name for name in weights}}
-    nodes, seen = [], Counter[str]()
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    count = sum(node.op_type == "Conv" for node in graph.node)
+    if count != len(paths):
+        raise MachineError(f"the exported graph has {count} convolutions, the network {len(paths)}; use the pinned constraints")
+    names = {graph.input[0].name: INPUT}
+    nodes, seen, used = [], Counter[str](), dict[str, onnx.TensorProto]()
+    convolutions = iter(paths)
     for node in graph.node:
         seen[node.op_type] += 1
-        name = _module_path(node, weights) or f"{node.op_type.lower()}{seen[node.op_type]}"
+        name = next(convolutions) if node.op_type == "Conv" else f"{node.op_type.lower()}{seen[node.op_type]}"
         for index, output in enumerate(node.output):
             last = output == graph.output[0].name
             names[output] = OUTPUT if last else f"{name}.output" + (str(index) if index else "")
-        inputs = [names[i] if i else "" for i in node.input]
+        inputs = []
+        for index, value in enumerate(node.input):
+            if value in weights:
+                own = f"{name}.{('input', 'weight', 'bias')[index]}" if node.op_type == "Conv" else value
+                used[own] = onnx.numpy_helper.from_array(weights[value], own)
+                inputs.append(own)
+            else:
+                inputs.append(names[value] if value else "")
         copy = onnx.helper.make_node(node.op_type, inputs, [names[o] for o in node.output], name=name, domain=node.domain)
         copy.attribute.extend(sorted(node.attribute, key=lambda a: a.name))
         for attribute in copy.attribute:
             attribute.doc_string = ""
         nodes.append(copy)
-    tensors = [onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(t), t.name) for t in graph.initializer]
-    return make_model(nodes, sorted(tensors, key=lambda t: t.name), _shape_of(graph.input[0]), _shape_of(graph.output[0]))
+    tensors = sorted(used.values(), key=lambda t: t.name)
+    return make_model(nodes, tensors, _shape_of(graph.input[0]), _shape_of(graph.output[0]))
 
 
 def make_model(
@@ -91,12 +126,6 @@ def shapes_of(model: onnx.ModelProto) -> tuple[Shape, Shape]:
 def _shape_of(value: onnx.ValueInfoProto) -> Shape:
     n, c, h, w = (d.dim_value for d in value.type.tensor_type.shape.dim)
     return n, c, h, w
-
-
-def _module_path(node: onnx.NodeProto, weights: set[str]) -> str | None:
-    if node.op_type != "Conv" or node.input[1] not in weights:
-        return None
-    return str(node.input[1]).removesuffix(".weight")
 
 
 @contextmanager
