@@ -1,10 +1,12 @@
 # The pipeline: make prune export build-trt    on any machine: make demo    the tests: make test
+OUT      ?= build
+# What was given at the last call is remembered beside the results, so that "make build-trt" continues "make prune DATA=...".
+-include $(OUT)/arguments.mk
 MODEL    ?= vdsr
 SCALE    ?= 2
 SPARSITY ?= 0.5
 DATA     ?=
 CALIB    ?=
-OUT      ?= build
 STEPS    ?= 150
 SHAPE    ?= 1 1 256 256
 
@@ -19,11 +21,11 @@ SUFFIX     := $(if $(filter 2,$(SCALE)),,_x$(SCALE))
 DENSE_NAME := $(OUT)/$(MODEL)$(SUFFIX)
 NAME       := $(OUT)/$(MODEL)_pruned$(SUFFIX)
 INT8       := $(NAME)_int8.onnx
-TUNE_ON    := $(or $(DATA),calib_data/calibrate calib_data/select)
+TUNE_ON    := $(or $(DATA),calib_data/calibrate)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
 
-.PHONY: install demo test check prune export build-trt gate clean FORCE
+.PHONY: install demo test check prune export build-trt gate clean demo-run FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -43,10 +45,21 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+define REMEMBERED
+SPARSITY ?= $(SPARSITY)
+DATA ?= $(DATA)
+STEPS ?= $(STEPS)
+SCALE ?= $(SCALE)
+CALIB ?= $(CALIB)
+SHAPE ?= $(SHAPE)
+endef
+export REMEMBERED
+
 # A file that changes only when the arguments of its target change, so that other arguments make it again.
 $(OUT)/.prune-arguments: FORCE
 	@mkdir -p $(OUT)
 	@echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' | cmp -s - $@ || echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' > $@
+	@echo "$$REMEMBERED" > $(OUT)/arguments.mk
 
 $(OUT)/.export-arguments: FORCE
 	@mkdir -p $(OUT)
@@ -70,7 +83,11 @@ gate: $(INT8)
 	$(BIN)/sr-gate $(NAME)_fp16.onnx $(INT8) --reference $(PRUNED) --data $(GATE_ON) \
 	  --budget gates.toml --json $(OUT)/gate.json
 
-demo: gate
+# The demo has a folder of its own, so that it never replaces what was made from your data.
+demo: $(VENV)/.installed
+	@$(MAKE) --no-print-directory demo-run OUT=$(OUT)/demo DATA= CALIB=
+
+demo-run: gate
 	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) --shape $(SHAPE)
 	$(BIN)/sr-infer --engine $(INT8) tests/pictures/coffee.png -o $(OUT)/pictures --overwrite
 	@echo; echo "What each engine costs (x$(SCALE), luma PSNR over $(GATE_ON), one tile on this machine):"

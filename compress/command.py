@@ -28,9 +28,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--finetune-steps", type=natural_int, default=0, metavar="N", help="fine-tuning steps (default: 0)")
     p.add_argument("--val", type=Path, metavar="DIR", help="pictures whose PSNR is shown before and after")
     p.add_argument("--scale", type=int, nargs="+", metavar="N", help="factors to fine-tune on (default: the network's)")
-    p.add_argument("--patch", type=positive_int, default=41, metavar="N", help="patch side in pixels (default: 41)")
-    p.add_argument("--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at")
-    p.add_argument("--detail", type=float, default=0.5, metavar="E", help="draw patches by (bicubic error) ** E (default: 0.5)")
+    p.add_argument("--patch", type=positive_int, metavar="N", help="patch side in pixels (default: the network's)")
+    p.add_argument("--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (default: the network's)")
+    p.add_argument("--detail", type=float, metavar="E", help="draw patches by (bicubic error) ** E (default: the network's)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     add_recipe_arguments(p)
@@ -41,7 +41,6 @@ def parser() -> argparse.ArgumentParser:
         warmup=20,
         weight_decay=0.0,
         clip_mode="norm",
-        clip=2.0,
         batch_size=16,
         loss=None,
     )

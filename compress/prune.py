@@ -72,35 +72,50 @@ def prune_command(arguments: argparse.Namespace) -> int:
 def finetune_recipe(arguments: argparse.Namespace, card: ModelCard) -> Recipe:
     """Return how the pruned network is trained: with the dense network's loss, unless told otherwise."""
     arguments.steps = arguments.finetune_steps
-    arguments.loss = arguments.loss or loss_of(card)
+    arguments.loss = arguments.loss or inherited(card, "train.loss") or "mse"
     return recipe_from(arguments, default_epochs=1.0)
 
 
 def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, recipe: Recipe) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
-    config = DataConfig(
-        tuple(arguments.data), tuple(arguments.scale or card.scales), arguments.patch, tuple(arguments.shrink), arguments.detail
-    )
+    config = finetune_data(arguments, card)
     run = Run(
         recipe=recipe,
         data=PatchSource(config, workers=max(arguments.workers, 1)),
         card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
         output=arguments.output,
         report=reporter(),
+        keep_state=False,
         device=arguments.device,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,
         log_dir=arguments.log_dir,
     )
     tuned = train(run, network)
-    run.state_path.unlink(missing_ok=True)
     return tuned.to("cpu")
 
 
-def loss_of(card: ModelCard) -> str:
-    """Return the loss of the nearest ancestor that was trained; the paper's where the card does not tell."""
-    told = {name: value for name, value in card.recipe.items() if name.endswith("train.loss")}
-    return told[min(told, key=len)] if told else "mse"
+def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
+    """Return what is cut from the pictures: as for the dense network, unless told otherwise.
+
+    Raises:
+        InputError: a scale that the network does not serve.
+    """
+    for scale in arguments.scale or ():
+        if scale not in card.scales:
+            raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
+    told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail")}
+    scales = arguments.scale or [int(v) for v in (told["scales"] or "").split()] or card.scales
+    patch = arguments.patch or int(told["patch"] or 41)
+    shrink = arguments.shrink or [float(v) for v in (told["shrink"] or "1 0.7").split()]
+    detail = float(told["detail"] or 0.0) if arguments.detail is None else arguments.detail
+    return DataConfig(tuple(arguments.data), tuple(scales), patch, tuple(shrink), detail)
+
+
+def inherited(card: ModelCard, name: str) -> str | None:
+    """Return a fact of the recipe by which the network, or its nearest ancestor that was trained, came about."""
+    found = {key: value for key, value in card.recipe.items() if key == name or key.endswith(f".{name}")}
+    return found[min(found, key=len)] if found else None
 
 
 def check_length(arguments: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from sr_deploy.errors import InputError
 BINS = 2048
 LEVELS = 128
 QMAX = 127
+TINY = 1e-30  # a tensor that never exceeds it holds nothing
 PERCENTILE = 99.99
 MOST_CLIPPED = 0.5  # a threshold that clips more of the weight is no candidate (an only occupied bin would fit perfectly)
 UNSEEN = 1e-10  # probability of a bin that holds clipped values but none of its own: makes such a cut expensive
@@ -47,7 +48,7 @@ class Histogram:
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Count the absolute values of an array of any shape; those above ``maximum`` go to the last bin."""
-        if self.maximum > 0.0:
+        if self.maximum > TINY:
             self.counts += count(values, self.maximum)
 
     @property
@@ -117,7 +118,7 @@ def choose(histogram: Histogram, method: str, *, name: str) -> float:
     """
     if method not in METHODS:
         raise InputError(f"calibration method {method!r} is unknown; known: {', '.join(METHODS)}")
-    if not histogram.maximum > 0.0 or not np.isfinite(histogram.maximum):
+    if not histogram.maximum > TINY or not np.isfinite(histogram.maximum):
         raise InputError(
             f"{name}: its largest value over the calibration pictures is {histogram.maximum}; calibrate on real photographs"
         )

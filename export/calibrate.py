@@ -24,7 +24,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.export.graph import convolution_nodes
 from sr_deploy.export.to_onnx import INPUT
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
-from sr_deploy.pictures import read_luma
+from sr_deploy.pictures import read_studio_luma
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.runtime.tiling import spans
@@ -113,7 +113,7 @@ class CalibrationSet:
             yield np.repeat(tile[None, None], self.shape[0], axis=0)
 
     def _plane(self, path: Path) -> Plane:
-        luma = read_luma(path)
+        luma = read_studio_luma(path)
         if min(luma.shape) < 2 * self.scale:
             raise InputError(f"{path}: {luma.shape[1]}x{luma.shape[0]} pixels is too small for scale {self.scale}")
         return bicubic_pair(luma, self.scale)[0] / np.float32(255.0)

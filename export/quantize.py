@@ -7,6 +7,10 @@ Placement. The input of an int8 convolution is quantized. Its output is quantize
 of the value behind the ReLU: for a symmetric type ReLU and quantization commute, relu(dq(q(x))) = dq(q(relu(x))), so
 nothing changes in the numbers, but only then does ONNX Runtime run the convolution in integers (it does not fuse
 Conv-Relu-Q for signed types). A pass for TensorRT, which wants Conv-Relu-Q, may remove the inner pair.
+
+A kept convolution computes in float32. Whether it also *reads* float32 is told by its threshold: with one, an int8
+convolution in front of it still ends in integers (the fast case, used for the last convolution); without one, that
+convolution's output stays float (``--keep``, for quality).
 """
 
 from __future__ import annotations
@@ -59,7 +63,8 @@ def quantized(model: onnx.ModelProto, thresholds: Mapping[str, float], *, keep: 
 def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 weights of the same shape (out, in, kh, kw) and the scale of each output channel, float32 (out,)."""
     peak = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = np.where(peak > 0.0, peak / QMAX, 1.0).astype(np.float32)
+    # A dead filter may hold denormal numbers, whose scale would be zero.
+    scale = np.where(peak > QMAX * np.finfo(np.float32).tiny, peak / QMAX, 1.0).astype(np.float32)
     integers = np.clip(np.rint(weight / scale[:, None, None, None]), -QMAX, QMAX)
     return integers.astype(np.int8), scale
 

@@ -86,6 +86,11 @@ def prepare(arguments: argparse.Namespace) -> Export:
     """
     network, parent = checkpoint.load(arguments.checkpoint)
     shape = _shape(arguments.shape, parent)
+    if min(shape[2:]) <= 2 * parent.halo:
+        least = 2 * parent.halo + 1
+        raise InputError(
+            f"--shape {' '.join(map(str, shape))}: not larger than twice the halo of {parent.halo} pixels; {least} is the least"
+        )
     scale = parent.default_scale if arguments.scale is None else arguments.scale
     if scale not in parent.scales:
         raise InputError(
@@ -157,7 +162,9 @@ def export_int8(export: Export) -> None:
     keep = frozenset(export.arguments.keep)
     if not export.arguments.all_layers:
         keep |= kept_by_default(export.model)
-    model = quantized(export.model, calibration.thresholds, keep=keep)
+    # What --keep names reads float activations too: they, not the weights, are what int8 loses.
+    thresholds = {n: t for n, t in calibration.thresholds.items() if n not in export.arguments.keep}
+    model = quantized(export.model, thresholds, keep=keep)
     layers: dict[str, Precision] = {n: "fp32" if n in keep else "int8" for n in export.card.layers}
     share = sum(m for n, m in export.macs.items() if n not in keep) / sum(export.macs.values())
     print(f"{export.stem}: {100 * share:.1f} % of the multiplications in int8, fp32: {', '.join(n for n in layers if n in keep)}")
@@ -184,7 +191,7 @@ def thresholds_for(export: Export) -> Calibration:
             stored = read_calibration(path)
             check_same(stored, digest, export.tiles, arguments.method, source=str(path))
         except InputError as err:
-            print(f"not reused: {err}")
+            print(f"not reused, calibrating again: {err}")
         else:
             print(f"{path}: reused, made from the same graph and pictures")
             return stored

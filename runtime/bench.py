@@ -117,7 +117,7 @@ def machine() -> dict[str, str]:
     """Return what the figures depend on."""
     return {
         "processor": processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         "system": platform.system(),
     }

@@ -65,9 +65,9 @@ def load(path: Path, *, provider: Provider = "auto", threads: int | None = None)
         )
     try:
         from sr_deploy.runtime.onnx_engine import OnnxEngine
-    except ModuleNotFoundError as err:
+    except ImportError as err:
         raise InputError(
-            f"no inference engine is installed ({err.name} is missing); pip install 'sr-deploy[cpu]' (onnxruntime), "
+            f"no inference engine is installed ({' '.join(str(err).split())}); pip install 'sr-deploy[cpu]' (onnxruntime), "
             "'sr-deploy[cuda]' (onnxruntime-gpu) or 'sr-deploy[tensorrt]'"
         ) from err
     return OnnxEngine(path, provider=provider, threads=threads)

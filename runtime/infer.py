@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sr_deploy.console import Advance, progress
-from sr_deploy.errors import InputError
+from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.picture_files import read_pixels, write_png
 from sr_deploy.runtime.upscale import check_scale, upscale
@@ -21,21 +21,30 @@ def infer_command(arguments: argparse.Namespace) -> int:
     with closing(load(arguments.engine, provider=arguments.provider, threads=arguments.threads)) as engine:
         scale = check_scale(engine.card, arguments.scale, source=str(arguments.engine))
         outputs = output_paths(pictures, arguments.output, scale)
-        failed = 0
+        codes: list[int] = []
         with progress("upscaling", len(pictures)) as advance:
             for picture, output in zip(pictures, outputs, strict=True):
                 try:
                     check_not_input(output, picture, pictures)
                     enlarge_file(engine, picture, output, scale=scale, overwrite=arguments.overwrite, advance=advance)
-                except InputError as err:
-                    failed += 1
-                    print(f"sr-infer: {err}", file=sys.stderr)
+                except (SrDeployError, MemoryError, OSError) as err:
+                    codes.append(err.exit_code if isinstance(err, SrDeployError) else 3)
+                    print(f"sr-infer: {failure(err, picture)}", file=sys.stderr)
                 else:
                     print(output)
                 advance(picture.name)
-    if failed and len(pictures) > 1:
-        print(f"sr-infer: {failed} of {len(pictures)} pictures failed", file=sys.stderr)
-    return 2 if failed else 0
+    if codes and len(pictures) > 1:
+        print(f"sr-infer: {len(codes)} of {len(pictures)} pictures failed", file=sys.stderr)
+    return max(codes, default=0)
+
+
+def failure(err: SrDeployError | MemoryError | OSError, picture: Path) -> str:
+    """Return one line about what went wrong with ``picture``."""
+    if isinstance(err, SrDeployError):
+        return str(err)
+    if isinstance(err, MemoryError):
+        return f"{picture}: out of memory; cut the picture into parts"
+    return f"{picture}: {err.strerror or err}; check its name and the folder of the result"
 
 
 def check_not_input(output: Path, own: Path, pictures: Sequence[Path]) -> None:
@@ -70,6 +79,9 @@ def output_paths(pictures: Sequence[Path], output: Path | None, scale: int) -> l
     Raises:
         InputError: two pictures would be written to one file, or one file is asked for several pictures.
     """
+    for picture in pictures:
+        if not picture.name or picture.is_dir():
+            raise InputError(f"{picture}: a folder, not a picture; name the pictures in it")
     names = [f"{picture.stem}_x{scale}.png" for picture in pictures]
     if output is None:
         paths = [picture.with_name(name) for picture, name in zip(pictures, names, strict=True)]

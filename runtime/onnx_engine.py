@@ -77,6 +77,11 @@ def providers_for(provider: Provider) -> list[str]:
     return [PROVIDERS[provider]]
 
 
+def cores() -> int:
+    """Return the number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def open_session(model: Path | bytes, providers: list[str], threads: int | None) -> ort.InferenceSession:
     """Return a session for a file or a serialized model.
 
@@ -85,7 +90,7 @@ def open_session(model: Path | bytes, providers: list[str], threads: int | None)
     """
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
     try:
         return ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=providers)

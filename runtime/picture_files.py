@@ -23,7 +23,7 @@ def read_pixels(path: Path) -> Pixels:
         InputError: see :func:`sr_deploy.pictures.open_picture`.
     """
     image = open_picture(path)
-    transparent = image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info
+    transparent = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
     if is_grey(image) and transparent:
         # Through RGBA: Pillow resolves a transparency key of a grey picture only there.
         rgba = np.asarray(image.convert("RGBA"))

@@ -7,6 +7,7 @@ Nothing heavy is imported here, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -63,7 +64,12 @@ def positive_float(text: str) -> float:
 def run(prog: str, command: Callable[[], int]) -> int:
     """Run ``command`` and return its exit code; an expected failure becomes one line on standard error."""
     try:
-        return command()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not end a run
+        code = command()
+        sys.stdout.flush()
+        return code
     except SrDeployError as err:
         print(f"{prog}: {err}", file=sys.stderr)
         return err.exit_code
@@ -72,7 +78,10 @@ def run(prog: str, command: Callable[[], int]) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141  # as a program that SIGPIPE ended
+    except OSError as err:
+        print(f"{prog}: {err.filename or 'input or output'}: {err.strerror or err}; check the name and the disk", file=sys.stderr)
+        return 3
     except MemoryError:
         print(f"{prog}: out of memory; use a smaller picture, batch or tile", file=sys.stderr)
         return 3

@@ -16,7 +16,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
 
 MAX_PIXELS = 500_000_000
-GREY_MODES = frozenset({"1", "L", "LA", "La"})
+GREY_MODES = frozenset({"1", "L", "LA"})
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
@@ -74,6 +74,14 @@ def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns when a palette with transparency goes straight to RGB
     return np.asarray(image.convert("RGB"))
+
+
+def read_studio_luma(path: Path) -> Plane:
+    """Return luma in grey levels and studio range (16..235), rounded: float32 (h, w).
+
+    A grey picture is treated as its RGB copy, as ``sr-infer`` does: what a network sees in use is what it is calibrated on.
+    """
+    return np.rint(luma_from_rgb(rgb_pixels(open_picture(path))))
 
 
 def read_luma(path: Path) -> Plane:

@@ -26,12 +26,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="factors to serve; one named twice is drawn twice as often (default: 2 3 4)",
     )
-    p.add_argument("--patch", type=positive_int, default=41, metavar="N", help="patch side in pixels (default: 41)")
+    p.add_argument("--patch", type=positive_int, default=41, metavar="N", help="patch side in pixels (default: %(default)s)")
     p.add_argument(
         "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
     )
     p.add_argument(
-        "--detail", type=float, default=0.0, metavar="E", help="draw patches by (bicubic error) ** E; 0 is uniform (default: 0)"
+        "--detail",
+        type=float,
+        default=0.0,
+        metavar="E",
+        help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
     )
     add_recipe_arguments(p)
     p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
@@ -46,28 +50,28 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--steps", type=positive_int, metavar="N", help="optimizer steps")
     p.add_argument("--epochs", type=positive_float, metavar="N", help="epochs (default: 80, unless --steps or --minutes)")
     p.add_argument("--minutes", type=positive_float, metavar="N", help="wall time")
-    p.add_argument("--batch-size", type=positive_int, default=64, metavar="N", help="patches a step (default: 64)")
-    p.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: sgd")
-    p.add_argument("--lr", type=positive_float, default=0.1, help="learning rate (default: 0.1)")
+    p.add_argument("--batch-size", type=positive_int, default=64, metavar="N", help="patches a step (default: %(default)s)")
+    p.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: %(default)s")
+    p.add_argument("--lr", type=positive_float, default=0.1, help="learning rate (default: %(default)s)")
     p.add_argument(
-        "--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: 20)"
+        "--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: %(default)s)"
     )
-    p.add_argument("--schedule", choices=("step", "cosine"), default="step", help="default: step")
-    p.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: 0)")
-    p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: 0.9)")
-    p.add_argument("--weight-decay", type=float, default=1e-4, help="default: 1e-4")
-    p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: value")
+    p.add_argument("--schedule", choices=("step", "cosine"), default="step", help="default: %(default)s")
+    p.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: %(default)s)")
+    p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: %(default)s)")
+    p.add_argument("--weight-decay", type=float, default=1e-4, help="default: %(default)s")
+    p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: %(default)s")
     p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
     p.add_argument(
         "--loss", choices=("mse", "l1"), default="mse", help="mse: as VDSR, summed over pixels; l1: as EDSR (default: mse)"
     )
-    p.add_argument("--seed", type=natural_int, default=0, help="default: 0")
-    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: fp32")
-    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
-    p.add_argument("--workers", type=natural_int, default=1, metavar="N", help="threads that prepare batches (default: 1)")
+    p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
+    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
+    p.add_argument("--workers", type=natural_int, default=1, metavar="N", help="threads preparing batches (default: %(default)s)")
     p.add_argument("--threads", type=positive_int, metavar="N", help="threads that compute (default: all cores)")
     p.add_argument(
-        "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: 5)"
+        "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: %(default)s)"
     )
     p.add_argument("--log-dir", type=Path, metavar="DIR", help="TensorBoard log")
 

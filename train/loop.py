@@ -56,6 +56,7 @@ class Run:
     workers: int = 1
     save_minutes: float = 5.0
     log_dir: Path | None = None
+    keep_state: bool = True  # whether the run can be resumed
     history: list[Status] = field(default_factory=list)  # of validations, for callers that compare runs
 
     @property
@@ -79,7 +80,7 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
 
 class _Loop:
     def __init__(self, run: Run, network: nn.Module, resume: bool, interrupt: Interrupt) -> None:
-        self.interrupt = interrupt
+        self.interrupt, self.in_step = interrupt, False
         self.fabric = Fabric(
             accelerator=run.device, devices=1, precision="bf16-mixed" if run.recipe.precision == "bf16" else "32-true"
         )
@@ -87,12 +88,12 @@ class _Loop:
         self.run, self.recipe, self.network = run, run.recipe, network
         self.optimizer = make_optimizer(network, run.recipe)
         self.step, self.elapsed, self.loss = 0, 0.0, math.nan
-        if resume:
-            found = load_state_(run.state_path, network, self.optimizer, identity_of(run))
-            self.step, self.elapsed, self.loss = found.step, found.elapsed_s, found.loss
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.wrapped = self.fabric.setup(network, self.optimizer)
         self.steps_per_epoch = math.ceil(run.data.patches / self.recipe.batch_size)
+        if resume:  # after the network went to its device: the optimizer's tensors follow the weights
+            found = load_state_(run.state_path, network, self.optimizer, identity_of(run))
+            self.step, self.elapsed, self.loss = found.step, found.elapsed_s, found.loss
 
     def train(self) -> nn.Module:
         began, saved = time.monotonic() - self.elapsed, time.monotonic()
@@ -119,7 +120,8 @@ class _Loop:
                     saved = time.monotonic()
             self._checkpoint(self._status(0.0, 0.0), writer)
         except KeyboardInterrupt:
-            self._save()
+            if not self.in_step:  # a step that was cut in two cannot be resumed; what was saved before is kept
+                self._save()
             raise
         finally:
             batches.close()
@@ -138,6 +140,7 @@ class _Loop:
         return max(fractions)
 
     def _take_step(self, batch: tuple[Tensor, Tensor], lr: float) -> None:
+        self.in_step = True
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         degraded, original = (t.to(self.fabric.device, memory_format=torch.channels_last) for t in batch)
@@ -147,12 +150,13 @@ class _Loop:
         if not math.isfinite(value):
             raise MachineError(
                 f"{self.run.output}: the loss became {value} at step {self.step}; "
-                "the last checkpoint is kept; resume with a lower --lr or a lower --clip"
+                "what was saved before is kept; start again with a lower --lr or --clip, with --init-from what was saved"
             )
         self.fabric.backward(loss)
         clip_(self.network, self.recipe, lr)
         self.wrapped.step()
         self.step += 1
+        self.in_step = False
         self.loss = value if math.isnan(self.loss) else 0.98 * self.loss + 0.02 * value
 
     def _status(self, lr: float, rate: float, psnr_db: dict[int, float] | None = None) -> Status:
@@ -174,6 +178,8 @@ class _Loop:
         recipe["train.done_steps"] = str(self.step)
         card = self.run.card.with_changes(recipe={**self.run.card.recipe, **recipe})
         checkpoint.save(self.run.output, self.network, card)
+        if not self.run.keep_state:
+            return
         progress = Progress(self.step, self.elapsed, self.loss)
         save_state(self.run.state_path, self.network, self.optimizer, progress, identity_of(self.run))
 

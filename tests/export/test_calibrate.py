@@ -169,10 +169,23 @@ def test_a_picture_smaller_than_a_tile_is_extended(tmp_path: Path) -> None:
     assert np.array_equal(tiles[0][0, 0, :, 20:], np.repeat(tiles[0][0, 0, :, 19:20], 12, axis=1))
 
 
-def test_black_pictures_alone_are_an_error(fp32: onnx.ModelProto, tmp_path: Path) -> None:
-    Image.new("L", (64, 64)).save(tmp_path / "black.png")
-    with pytest.raises(InputError, match=r"conv1: its largest value over the calibration pictures is 0\.0"):
-        thresholds(fp32, tile_set(tmp_path))
+def test_a_layer_that_sees_only_zeros_is_an_error(fp32: onnx.ModelProto, photos: Path) -> None:
+    dead = onnx.ModelProto()
+    dead.CopyFrom(fp32)
+    weight = next(t for t in dead.graph.initializer if t.name == "conv2.weight")
+    weight.CopyFrom(onnx.numpy_helper.from_array(-np.abs(onnx.numpy_helper.to_array(weight)), "conv2.weight"))
+    with pytest.raises(InputError, match=r"conv3: its largest value over the calibration pictures is 0\.0"):
+        thresholds(dead, tile_set(photos))
+
+
+def test_a_grey_picture_is_calibrated_as_its_rgb_copy(photos: Path, tmp_path: Path) -> None:
+    with Image.open(photos / "brick.png") as image:
+        assert image.mode == "L"
+        for mode in ("L", "RGB"):
+            (tmp_path / mode).mkdir()
+            image.convert(mode).save(tmp_path / mode / "p.png")
+    grey, colour = (list(tile_set(tmp_path / mode)) for mode in ("L", "RGB"))
+    assert all(np.array_equal(a, b) for a, b in zip(grey, colour, strict=True))
 
 
 def test_a_network_that_returns_no_numbers_is_an_error(fp32: onnx.ModelProto, photos: Path) -> None:

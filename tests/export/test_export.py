@@ -117,7 +117,7 @@ def test_a_wasteful_tile_is_warned_about_with_a_better_one(run: Run, capsys: pyt
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ("1 1 8 8", "--shape 1 1 8 8: not larger than twice the halo of 4 pixels; use at least 9"),
+        ("1 1 8 8", "--shape 1 1 8 8: not larger than twice the halo of 4 pixels; "),
         ("1 3 32 32", "--shape 1 3 32 32: this network takes 1 channel"),
         ("0 1 32 32", "--shape 0 1 32 32"),
         ("1 1 -5 32", "--shape 1 1 -5 32"),
@@ -164,6 +164,14 @@ def test_kept_layers_stay_fp32(run: Run, tmp_path: Path, capsys: pytest.CaptureF
     card = read_card(tmp_path / "out" / "tiny_int8.onnx")
     assert card.layers == {"conv1": "fp32", "conv2": "fp32", "conv3": "int8", "conv4": "fp32"}
     assert "44.4 % of the multiplications in int8, fp32: conv1, conv2, conv4" in capsys.readouterr().out
+
+
+def test_kept_layers_read_float_activations(run: Run, tmp_path: Path) -> None:
+    assert run("--precision", "int8", "--keep", "conv3") == 0
+    model = onnx.load(tmp_path / "out" / "tiny_int8.onnx")
+    quantized = {node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    assert len(quantized) == 1  # the input of conv2
+    assert {node.op_type for node in model.graph.node if "conv2.output" in node.input} == {"Relu"}
 
 
 def test_an_unknown_layer_to_keep_is_refused(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,6 +108,11 @@ def test_a_filter_of_zeros_stays_zero() -> None:
     assert integers[1, 0, 0, 0] == -127
 
 
+def test_a_filter_of_denormal_numbers_has_a_usable_scale() -> None:
+    integers, scale = quantize_weight(np.full((1, 1, 3, 3), 1e-42, np.float32))
+    assert scale[0] > 0 and np.isfinite(np.float32(1) / scale).all() and not integers.any()
+
+
 def test_first_and_last_convolution_are_kept(fp32: onnx.ModelProto) -> None:
     assert kept_by_default(fp32) == {"conv1", "conv4"}
 

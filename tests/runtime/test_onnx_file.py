@@ -13,7 +13,7 @@ import pytest
 from sr_deploy.card import seal
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.engine import load
-from sr_deploy.runtime.onnx_file import read_card
+from sr_deploy.runtime.onnx_file import read_card, read_weights
 from tests.runtime import tiny_onnx as tiny
 
 SHAPE = (1, 1, 32, 32)
@@ -160,6 +160,19 @@ def test_external_data_at_an_impossible_place_is_no_traceback(tmp_path: Path, lo
     path.write_bytes(sealed_model(tiny.graph_of(WEIGHTS, SHAPE, external=location)))
     with pytest.raises(InputError):
         load(path, threads=1)
+
+
+def test_weights_come_in_their_own_shape(tmp_path: Path) -> None:
+    found = read_weights(tiny.write(tmp_path / "m.onnx", WEIGHTS, SHAPE))
+    assert list(found) == ["conv1.weight", "conv2.weight"]
+    assert all(np.array_equal(value, w) and value.dtype == w.dtype for value, w in zip(found.values(), WEIGHTS, strict=True))
+
+
+def test_weights_of_a_truncated_file_are_refused(tmp_path: Path) -> None:
+    content = tiny.write(tmp_path / "m.onnx", WEIGHTS, SHAPE).read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(content[:200])
+    with pytest.raises(InputError, match="not an ONNX model"):
+        read_weights(tmp_path / "cut.onnx")
 
 
 def outside_tensor() -> bytes:
