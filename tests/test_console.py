@@ -94,7 +94,7 @@ def test_a_defect_keeps_its_traceback() -> None:
         run("sr-x", raising(ZeroDivisionError()))
 
 
-def test_a_reader_that_leaves_is_no_failure() -> None:
+def test_a_reader_that_leaves_ends_as_by_sigpipe() -> None:
     script = (
         "import sys; from sr_deploy.console import run\n"
         "def command():\n"
@@ -108,7 +108,7 @@ def test_a_reader_that_leaves_is_no_failure() -> None:
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=60) == 141
 
 
 def test_missing_package_names_the_extra() -> None:

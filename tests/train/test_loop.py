@@ -184,7 +184,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(data: PatchSource, tmp_pat
             with torch.no_grad():
                 next(model.parameters()).fill_(float("nan"))
 
-    with pytest.raises(MachineError, match=r"a\.safetensors: the loss became nan at step 2; .*resume with a lower --lr"):
+    with pytest.raises(MachineError, match=r"a\.safetensors: the loss became nan at step 2; .*start again with a lower --lr"):
         train(run_of(data, SGD, tmp_path / "a.safetensors", poison), model)
     assert (tmp_path / "a.safetensors").read_bytes() == b"the last checkpoint"
 
