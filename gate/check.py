@@ -53,6 +53,7 @@ class EngineResult:
     budget: Budget
     note: str = ""
     weight_error: tuple[float, str] | None = None  # in steps, and the convolution; None: not readable
+    threshold_ratio: tuple[float, str] | None = None  # of the threshold furthest off, and its convolution
     failures: tuple[str, ...] = field(default=())
 
     @property
@@ -81,23 +82,40 @@ class EngineResult:
         return max(self.pictures, key=lambda p: abs(p.shift_levels) if math.isfinite(p.shift_levels) else math.inf)
 
 
-def measure(engine: Engine, reference: Engine, paths: Sequence[Path], scale: int) -> tuple[PictureResult, ...]:
-    """Run both on every picture's degraded luma and compare.
+@dataclass(frozen=True)
+class Pair:
+    """An engine, its fp32 reference with tiles of the same shape, and the scale both are measured at."""
+
+    engine: Engine
+    reference: Engine
+    scale: int
+
+
+def measure(pairs: Mapping[str, Pair], paths: Sequence[Path]) -> dict[str, tuple[PictureResult, ...]]:
+    """Run all engines and references on every picture's degraded luma and compare; a reference runs once per picture.
 
     Raises:
         InputError: a picture is broken, or too small for the scale.
     """
-    results = []
-    with progress("gate", len(paths)) as advance:
+    results: dict[str, list[PictureResult]] = {name: [] for name in pairs}
+    with progress("gate", len(paths) * len(pairs)) as advance:
         for path in paths:
-            hr = read_luma(path)
-            if min(hr.shape) <= 4 * scale:
-                raise InputError(f"{path}: {hr.shape[1]}x{hr.shape[0]} pixels is too small to measure at x{scale}; leave it out")
-            enlarged, hr = bicubic_pair(hr, scale)
-            planes = (enlarged / np.float32(255.0))[None]
-            results.append(compare(path.name, run_whole(engine, planes)[0], run_whole(reference, planes)[0], hr, scale))
-            advance("")
-    return tuple(results)
+            original = read_luma(path)
+            expected: dict[tuple[int, int], Plane] = {}
+            for name, pair in pairs.items():
+                if min(original.shape) <= 4 * pair.scale:
+                    raise InputError(
+                        f"{path}: {original.shape[1]}x{original.shape[0]} pixels is too small to measure at x{pair.scale}; "
+                        "leave it out"
+                    )
+                enlarged, hr = bicubic_pair(original, pair.scale)
+                planes = (enlarged / np.float32(255.0))[None]
+                key = id(pair.reference), pair.scale
+                if key not in expected:
+                    expected[key] = run_whole(pair.reference, planes)[0]
+                results[name].append(compare(path.name, run_whole(pair.engine, planes)[0], expected[key], hr, pair.scale))
+                advance("")
+    return {name: tuple(found) for name, found in results.items()}
 
 
 def compare(picture: str, output: Plane, expected: Plane, hr: Plane, scale: int) -> PictureResult:
@@ -136,7 +154,7 @@ def failures_of(result: EngineResult) -> tuple[str, ...]:
             f"{name}: {shifted.picture} is {shifted.shift_levels:+.3f} grey levels off fp32 on average, "
             f"the budget is {budget.max_shift_levels:g}; the engine adds a constant: export it again"
         )
-    return (*lines, *weight_failure(result))
+    return (*lines, *weight_failure(result), *threshold_failure(result))
 
 
 def weight_failure(result: EngineResult) -> tuple[str, ...]:
@@ -147,6 +165,17 @@ def weight_failure(result: EngineResult) -> tuple[str, ...]:
     return (
         f"{result.name}: a weight of {found[1]} is {found[0]:.2f} {result.precision} steps off the fp32 network's, "
         f"the budget is {limit:g} (rounding alone gives 0.5); its weights are damaged: export it again",
+    )
+
+
+def threshold_failure(result: EngineResult) -> tuple[str, ...]:
+    """Return the line for a threshold that is not what these pictures ask for."""
+    limit, found = result.budget.max_threshold_ratio, result.threshold_ratio
+    if limit is None or found is None or found[0] <= limit:
+        return ()
+    return (
+        f"{result.name}: the threshold of {found[1]} is off by a factor of {found[0]:.2f} from what these pictures ask for, "
+        f"the budget is {limit:g}; calibrate again on photographs like those it will see (sr-export --calib DIR)",
     )
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
 from sr_deploy.gate.budgets import Budget, budget_for, read_budgets
-from sr_deploy.gate.check import EngineResult, failures_of, latencies_ms, measure
+from sr_deploy.gate.check import EngineResult, Pair, failures_of, latencies_ms, measure
 from sr_deploy.gate.models import open_reference
 from sr_deploy.gate.report import append_summary, result_table, write_json, write_junit
+from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.upscale import check_scale
@@ -27,27 +28,34 @@ def gate_command(arguments: argparse.Namespace) -> int:
     paths = list_pictures(arguments.data)
     with ExitStack() as stack:
         engines = {str(p): stack.enter_context(closing(load(p, threads=arguments.threads))) for p in arguments.engines}
-        references = _references(arguments, engines, stack)
-        timed = latencies_ms({**engines, **{f"reference {shape}": r for shape, r in references.items()}})
-        results = []
-        for name, engine in engines.items():
-            budget = _budget(tables, Path(name), engine, arguments.budget)
-            scale = check_scale(engine.card, arguments.scale or engine.card.calibrated_scale, source=name)
-            reference = references[engine.card.input_shape]
-            check_same_network(engine, reference, name, str(arguments.reference))
-            pictures = measure(engine, reference, paths, scale)
-            note = WEIGHTS_ONLY if engine.card.precision == "fp16" else ""
-            weight_error = largest_error_steps(Path(name), arguments.reference)
-            result = EngineResult(name, engine.card.precision, scale, pictures, timed[name], budget, note, weight_error)
-            results.append(dataclasses.replace(result, failures=failures_of(result)))
-        reference_ms = min(timed[f"reference {shape}"] for shape in references)
-    print(result_table(results, str(arguments.reference), reference_ms))
+        budgets = {name: _budget(tables, Path(name), engine, arguments.budget) for name, engine in engines.items()}
+        pairs = _pairs(arguments, engines, stack)
+        references = {f"reference {pair.engine.card.input_shape}": pair.reference for pair in pairs.values()}
+        timed = latencies_ms({**engines, **references})
+        measured = measure(pairs, paths)
+    results, judge = [], Judge(arguments.reference, paths, threads=arguments.threads)
+    for name, pair in pairs.items():
+        card, path = pair.engine.card, Path(name)
+        result = EngineResult(
+            name,
+            card.precision,
+            pair.scale,
+            measured[name],
+            timed[name],
+            budgets[name],
+            WEIGHTS_ONLY if card.precision == "fp16" else "",
+            largest_error_steps(path, arguments.reference),
+            judge.largest_ratio(path, card, pair.scale),
+        )
+        results.append(dataclasses.replace(result, failures=failures_of(result)))
+    reference_ms = min(timed[name] for name in references)
     if arguments.json:
         write_json(arguments.json, results, str(arguments.reference), str(arguments.data))
     if arguments.junit:
         write_junit(arguments.junit, results)
     if arguments.summary:
         append_summary(arguments.summary, results, str(arguments.reference), reference_ms)
+    print(result_table(results, str(arguments.reference), reference_ms))
     broken = [line for result in results for line in result.failures]
     for line in broken:
         print(f"sr-gate: {line}", file=sys.stderr)
@@ -68,10 +76,11 @@ def check_same_network(engine: Engine, reference: Engine, name: str, source: str
         )
 
 
-def _references(arguments: argparse.Namespace, engines: dict[str, Engine], stack: ExitStack) -> dict[object, Engine]:
+def _pairs(arguments: argparse.Namespace, engines: dict[str, Engine], stack: ExitStack) -> dict[str, Pair]:
     references: dict[object, Engine] = {}
+    pairs = {}
     for name, engine in engines.items():
-        shape = engine.card.input_shape
+        shape, scale = engine.card.input_shape, arguments.scale or engine.card.calibrated_scale
         assert shape is not None
         if shape not in references:
             reference = stack.enter_context(closing(open_reference(arguments.reference, shape, threads=arguments.threads)))
@@ -80,7 +89,9 @@ def _references(arguments: argparse.Namespace, engines: dict[str, Engine], stack
                     f"{name}: takes tiles {shape}, {arguments.reference} {reference.card.input_shape}; export both alike"
                 )
             references[shape] = reference
-    return references
+        check_same_network(engine, references[shape], name, str(arguments.reference))
+        pairs[name] = Pair(engine, references[shape], check_scale(engine.card, scale, source=name))
+    return pairs
 
 
 def _budget(tables: dict[str, object], path: Path, engine: Engine, source: Path) -> Budget:

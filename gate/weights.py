@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from sr_deploy.console import missing_package
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.onnx_file import read_weights
+from sr_deploy.runtime.onnx_file import Graph, read_graph
 
-Weights = Mapping[str, NDArray[np.generic]]
+Array = NDArray[np.generic]
 
 
 def largest_error_steps(engine: Path, reference: Path) -> tuple[float, str] | None:
@@ -27,47 +27,59 @@ def largest_error_steps(engine: Path, reference: Path) -> tuple[float, str] | No
     or float32 numbers. Rounding alone gives at most 0.5. ``reference`` is the fp32 graph or checkpoint.
 
     Raises:
-        InputError: both have no weight in common.
+        InputError: both have no convolution in common.
     """
     if engine.suffix != ".onnx":
         return None
-    ours, theirs = read_weights(engine), reference_weights(reference)
-    convolutions = {name: value for name, value in theirs.items() if value.ndim == 4}
-    errors = {name: steps(ours, name, value) for name, value in convolutions.items()}
-    if not any(stored_as(ours, name) for name in convolutions):
-        raise InputError(f"{engine}: has no weight in common with {reference}; name the checkpoint it was exported from")
+    graph, weights = read_graph(engine), reference_weights(reference)
+    if not weights.keys() & graph.convolutions.keys():
+        raise InputError(f"{engine}: has no convolution in common with {reference}; name the checkpoint it was exported from")
+    errors = {name: steps(graph, name, weight) for name, weight in weights.items()}
     worst = max(errors, key=lambda name: errors[name])
-    return errors[worst], worst.removesuffix(".weight")
+    return errors[worst], worst
 
 
-def reference_weights(path: Path) -> Weights:
-    """Return the weights of an fp32 graph or a checkpoint by name."""
+def reference_weights(path: Path) -> Mapping[str, Array]:
+    """Return the weights (out, in, kh, kw) of an fp32 graph or a checkpoint by their convolution's name."""
     if path.suffix != ".safetensors":
-        return read_weights(path)
+        graph = read_graph(path)
+        return {name: graph.tensors[node.inputs[1]] for name, node in graph.convolutions.items()}
     with missing_package("train"):
         from sr_deploy.train import checkpoint
-    return {name: tensor.numpy() for name, tensor in checkpoint.tensors(path).items()}
+    tensors = {name: tensor.numpy() for name, tensor in checkpoint.tensors(path).items()}
+    return {name.removesuffix(".weight"): value for name, value in tensors.items() if value.ndim == 4}
 
 
-def stored_as(weights: Weights, name: str) -> str | None:
-    """Return the name under which an engine keeps the weight ``name``: as it is, in half, or quantized."""
-    return next((n for n in (name, f"{name}.half", f"{name}.quantized") if n in weights), None)
-
-
-def steps(weights: Weights, name: str, expected: NDArray[np.generic]) -> float:
-    """Return the largest error of one weight tensor in steps; infinite if it is missing, of another shape, or not finite."""
-    stored = stored_as(weights, name)
-    if stored is None:
+def steps(graph: Graph, name: str, expected: Array) -> float:
+    """Return the largest error in steps of the weight that convolution ``name`` reads; infinite where it cannot be compared."""
+    found = stored(graph, name)
+    if found is None or found[0].shape != expected.shape:
         return float("inf")
-    value = weights[stored]
-    if value.shape != expected.shape:
-        return float("inf")
+    value, scale = found
     target = expected.astype(np.float64)
-    if stored.endswith(".quantized"):
-        step = weights[f"{name}.scale"].astype(np.float64)[:, None, None, None]
-        error = np.abs(value.astype(np.float64) - target / step)
-    else:
-        spacing = np.spacing(np.abs(target).astype(value.dtype)).astype(np.float64)
-        error = np.abs(value.astype(np.float64) - target) / spacing
-    worst = float(error.max())
+    with np.errstate(invalid="ignore", over="ignore"):
+        if scale is None:
+            spacing = np.spacing(np.abs(target).astype(value.dtype)).astype(np.float64)
+        else:
+            target, spacing = target / scale.reshape(-1, 1, 1, 1), np.ones(1)
+        worst = float((np.abs(value.astype(np.float64) - target) / spacing).max())
     return worst if np.isfinite(worst) else float("inf")
+
+
+def stored(graph: Graph, name: str) -> tuple[Array, NDArray[np.float64] | None] | None:
+    """Return the weight that convolution ``name`` reads and, of an int8 one, its scales; the zero point is taken off.
+
+    ``None``: there is no such convolution, or its weight is computed by something other than a DequantizeLinear.
+    """
+    node = graph.convolutions.get(name)
+    if node is None:
+        return None
+    if node.inputs[1] in graph.tensors:
+        return graph.tensors[node.inputs[1]], None
+    maker = graph.maker(node.inputs[1])
+    if maker is None or maker.kind != "DequantizeLinear" or not all(value in graph.tensors for value in maker.inputs):
+        return None
+    integers, scale, *zero = (graph.tensors[value].astype(np.float64) for value in maker.inputs)
+    if zero:
+        integers = integers - zero[0].reshape(-1, 1, 1, 1)
+    return integers, scale

@@ -1,12 +1,13 @@
-"""Reading what must be known of an ``.onnx`` file before a backend opens it: its model card and its outside files.
+"""Reading what must be known of an ``.onnx`` file without the onnx package: its model card, outside files, nodes and weights.
 
-The ONNX format is a Protocol Buffers message (onnx.proto, IR version 8); only four fields matter here, and reading them
+The ONNX format is a Protocol Buffers message (onnx.proto, IR version 8); only a few fields matter here, and reading them
 from the wire format keeps the run-time free of the onnx package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from sr_deploy.files import read_bytes
 # Field numbers of onnx.proto.
 MODEL_GRAPH, MODEL_METADATA, MODEL_TRAINING, MODEL_FUNCTION = 7, 14, 20, 25
 TRAINING_GRAPHS, FUNCTION_NODE = (1, 2), 7
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT, GRAPH_SPARSE = 1, 5, 12, 15
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_KIND = 1, 2, 3, 4
+VALUE_NAME, VALUE_TYPE, TYPE_TENSOR, TENSOR_ELEMENT, FLOAT = 1, 2, 1, 1, 1
 SPARSE_TENSORS = (1, 2)  # values, indices
 NODE_ATTRIBUTE, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = 5, (5, 10), (6, 11), (22, 23)
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW, TENSOR_EXTERNAL = 1, 2, 8, 9, 13
@@ -57,18 +60,78 @@ def _inside(folder: Path, location: str) -> bool:
         return False
 
 
-def read_weights(path: Path) -> dict[str, NDArray[np.generic]]:
-    """Return the graph's float32, float16 and int8 initializers by name, in their own shape and type.
+@dataclass(frozen=True)
+class Node:
+    """One operation of a graph."""
+
+    kind: str  # operator type, as "Conv"
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The nodes of a graph in order, and its float32, float16 and int8 initializers in their own shape and type."""
+
+    nodes: tuple[Node, ...]
+    tensors: dict[str, NDArray[np.generic]]
+
+    @property
+    def convolutions(self) -> dict[str, Node]:
+        """The convolutions by name."""
+        return {node.name: node for node in self.nodes if node.kind == "Conv"}
+
+    def maker(self, value: str) -> Node | None:
+        """Return the node that makes ``value``, ``None`` for an input or initializer."""
+        return next((node for node in self.nodes if value in node.outputs), None)
+
+
+def read_graph(path: Path) -> Graph:
+    """Return the graph of an ``.onnx`` file.
 
     Raises:
         InputError: not an ONNX file.
     """
     content = read_bytes(path, advice="name an .onnx made by sr-export")
     try:
-        tensors = [t for graph in _messages(content, MODEL_GRAPH) for t in _messages(graph, GRAPH_INITIALIZER)]
-        return dict(found for tensor in tensors if (found := _tensor(tensor)) is not None)
-    except (ValueError, IndexError) as err:
+        graphs = list(_messages(content, MODEL_GRAPH))
+        nodes = tuple(_node(message) for graph in graphs for message in _messages(graph, GRAPH_NODE))
+        tensors = (_tensor(message) for graph in graphs for message in _messages(graph, GRAPH_INITIALIZER))
+        return Graph(nodes, dict(found for found in tensors if found is not None))
+    except (ValueError, IndexError, KeyError) as err:
         raise InputError(f"{path}: not an ONNX model ({err}); it is truncated or another kind of file") from err
+
+
+def with_outputs(model: bytes, values: Iterable[str]) -> bytes:
+    """Return a serialized model that also gives out the float32 ``values``, behind its own outputs.
+
+    Messages that are written one after the other are merged when they are read (Protocol Buffers encoding, "Last One Wins"):
+    the outputs of the added graph are appended to those of the first.
+    """
+    kind = _block(VALUE_TYPE, _block(TYPE_TENSOR, bytes([TENSOR_ELEMENT << 3, FLOAT])))
+    added = b"".join(_block(GRAPH_OUTPUT, _block(VALUE_NAME, value.encode()) + kind) for value in values)
+    return model + _block(MODEL_GRAPH, added)
+
+
+def _block(number: int, content: bytes) -> bytes:
+    return _as_varint(number << 3 | 2) + _as_varint(len(content)) + content
+
+
+def _as_varint(value: int) -> bytes:
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*digits, value])
+
+
+def _node(message: bytes) -> Node:
+    texts: dict[int, list[str]] = {NODE_INPUT: [], NODE_OUTPUT: [], NODE_NAME: [""], NODE_KIND: [""]}
+    for number, value in _fields(message):
+        if number in texts and isinstance(value, bytes):
+            texts[number].append(value.decode())
+    return Node(texts[NODE_KIND][-1], texts[NODE_NAME][-1], tuple(texts[NODE_INPUT]), tuple(texts[NODE_OUTPUT]))
 
 
 def _tensor(message: bytes) -> tuple[str, NDArray[np.generic]] | None:

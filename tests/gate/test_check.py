@@ -112,3 +112,18 @@ def test_a_weight_further_off_than_rounding_is_named(steps: float) -> None:
 
 def test_a_rounded_weight_is_within_the_budget() -> None:
     assert lines_of([result()], Budget(max_weight_error_steps=0.51), (0.5, "conv7")) == ()
+
+
+def threshold_lines(ratio: float) -> tuple[str, ...]:
+    budget = Budget(max_threshold_ratio=1.75)
+    return failures_of(EngineResult("m", "int8", 2, (result(),), 1.0, budget, threshold_ratio=(ratio, "conv7")))
+
+
+def test_a_threshold_within_its_budget_passes() -> None:
+    assert threshold_lines(1.75) == ()
+
+
+@pytest.mark.parametrize("ratio", [1.76, math.inf])
+def test_a_threshold_off_its_budget_names_its_layer(ratio: float) -> None:
+    (line,) = threshold_lines(ratio)
+    assert "conv7" in line and f"{ratio:.2f}" in line and "1.75" in line

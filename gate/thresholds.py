@@ -1,0 +1,154 @@
+"""Whether an int8 engine's thresholds are those that photographs ask for.
+
+A threshold twice too large may cost no more than a few hundredths of a decibel on ten pictures: clipping less makes up for
+rounding more, and the picture that would show it is the one not in the set. So thresholds are compared directly: what
+flows into each convolution of the fp32 network on the gate's own pictures is counted, the engine's calibration method
+chooses a threshold from that, and both are set in relation. Other photographs move a threshold by a quarter, damage by more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_deploy.card import ModelCard
+from sr_deploy.console import progress
+from sr_deploy.degrade import Plane, bicubic_pair
+from sr_deploy.gate.models import open_checkpoint
+from sr_deploy.pictures import read_luma
+from sr_deploy.runtime.engine import Tiles
+from sr_deploy.runtime.onnx_engine import open_probe
+from sr_deploy.runtime.onnx_file import Graph, read_graph
+from sr_deploy.runtime.tiling import spans
+
+PIXELS = 2**20  # at most, in tiles evenly chosen; a threshold depends little on more
+QMAX = 127
+TINY = 1e-30  # what never exceeds it asks for no threshold
+
+Probe = Callable[[Tiles], list[NDArray[np.float32]]]
+
+
+class Judge:
+    """Compares the thresholds of engines with what one fp32 network needs on the same pictures, measured once."""
+
+    def __init__(self, reference: Path, paths: Sequence[Path], *, threads: int | None = None) -> None:
+        """Remember the fp32 graph or checkpoint and the pictures; nothing is measured yet."""
+        self.reference, self.paths, self.threads = reference, paths, threads
+        self.measured: dict[tuple[object, ...], dict[str, float]] = {}
+
+    def largest_ratio(self, engine: Path, card: ModelCard, scale: int) -> tuple[float, str] | None:
+        """Return the threshold furthest off and its convolution: engine's over expected, or the reverse; at least 1.
+
+        ``None``: not an int8 ``.onnx`` engine, or its card names no calibration method.
+        """
+        if engine.suffix != ".onnx" or card.precision != "int8" or card.calibration is None:
+            return None
+        found = thresholds_in(read_graph(engine))
+        key = (tuple(found), card.input_shape, card.calibration, scale)
+        if key not in self.measured:
+            self.measured[key] = self._expected(list(found), card, scale)
+        ratios = {
+            name: max(found[name] / value, value / found[name]) if found[name] > 0.0 else math.inf
+            for name, value in self.measured[key].items()
+        }
+        worst = max(ratios, key=lambda name: ratios[name], default=None)
+        return None if worst is None else (ratios[worst], worst)
+
+    def _expected(self, names: Sequence[str], card: ModelCard, scale: int) -> dict[str, float]:
+        """Return the thresholds that the card's calibration method chooses on the pictures, where anything flows at all."""
+        from sr_deploy.compress.thresholds import METHODS, Histogram, choose
+
+        if not names or card.calibration not in METHODS:
+            return {}
+        assert card.input_shape is not None
+        probe = open_inputs(self.reference, names, threads=self.threads)
+        limit = max(1, PIXELS // math.prod(card.input_shape[2:]))
+        places = list(evenly([(path, corner) for path in self.paths for corner in corners(path, scale, card)], limit))
+        maxima = np.zeros(len(names))
+        with progress("thresholds", 2 * len(places)) as advance:
+            for tile in tiles(places, scale, card):
+                maxima = np.maximum(maxima, [float(np.abs(values).max()) for values in probe(tile)])
+                advance("")
+            histograms = [Histogram.empty(maximum) for maximum in maxima]
+            for tile in tiles(places, scale, card):
+                for histogram, values in zip(histograms, probe(tile), strict=True):
+                    histogram.add(values)
+                advance("")
+        usable = [(name, h) for name, h in zip(names, histograms, strict=True) if math.isfinite(h.maximum) and h.maximum > TINY]
+        return {name: choose(histogram, card.calibration, name=name) for name, histogram in usable}
+
+
+def thresholds_in(graph: Graph) -> dict[str, float]:
+    """Return the threshold of each convolution whose input is quantized, by the convolution's name."""
+    found = {}
+    for name, node in graph.convolutions.items():
+        maker = graph.maker(node.inputs[0])
+        if maker is not None and maker.kind == "Relu":  # a float convolution behind an integer one
+            maker = graph.maker(maker.inputs[0])
+        if maker is not None and maker.kind == "DequantizeLinear" and maker.inputs[1] in graph.tensors:
+            found[name] = QMAX * float(graph.tensors[maker.inputs[1]].astype(np.float64).max())
+    return found
+
+
+def open_inputs(reference: Path, names: Sequence[str], *, threads: int | None = None) -> Probe:
+    """Return a function from tiles to the inputs of the convolutions ``names`` of the fp32 network, in their order."""
+    if reference.suffix != ".safetensors":
+        convolutions = read_graph(reference).convolutions
+        return open_probe(reference, [convolutions[name].inputs[0] for name in names], threads=threads)
+    network, _ = open_checkpoint(reference, threads=threads)
+    import torch
+
+    modules = dict(network.named_modules())
+
+    def probe(tile: Tiles) -> list[NDArray[np.float32]]:
+        seen: dict[str, NDArray[np.float32]] = {}
+        hooks = [
+            modules[name].register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0].numpy().copy()}))
+            for name in names
+        ]
+        try:
+            with torch.no_grad():
+                network(torch.from_numpy(tile))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [seen[name] for name in names]
+
+    return probe
+
+
+def corners(path: Path, scale: int, card: ModelCard) -> list[tuple[int, int]]:
+    """Return the top-left corners of the tiles that cover a picture."""
+    shape = enlarged(path, scale).shape
+    assert card.input_shape is not None
+    down, across = (spans(max(n, tile), tile, 0) for n, tile in zip(shape, card.input_shape[2:], strict=True))
+    return [(d.start, a.start) for d in down for a in across]
+
+
+def tiles(places: Sequence[tuple[Path, tuple[int, int]]], scale: int, card: ModelCard) -> Iterator[Tiles]:
+    """Yield float32 (n, 1, h, w) in [0, 1] for each place; a picture is read once for its tiles."""
+    assert card.input_shape is not None
+    batch, _, height, width = card.input_shape
+    current: Path | None = None
+    plane = np.zeros((0, 0), np.float32)
+    for path, (row, column) in places:
+        if path != current:
+            current, plane = path, enlarged(path, scale)
+        part = plane[row : row + height, column : column + width]
+        part = np.pad(part, ((0, height - part.shape[0]), (0, width - part.shape[1])), mode="edge")
+        yield np.repeat(part[None, None], batch, axis=0)
+
+
+def enlarged(path: Path, scale: int) -> Plane:
+    """Return the degraded and enlarged luma of a picture: float32 (h, w) in [0, 1]."""
+    return bicubic_pair(read_luma(path), scale)[0] / np.float32(255.0)
+
+
+def evenly(places: Sequence[tuple[Path, tuple[int, int]]], limit: int) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """Yield at most ``limit`` of ``places``, evenly spread."""
+    count = min(limit, len(places))
+    return (places[round(index * (len(places) - 1) / max(count - 1, 1))] for index in range(count))
