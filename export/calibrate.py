@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -28,6 +29,8 @@ from sr_deploy.pictures import read_studio_luma
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.runtime.tiling import spans
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -46,28 +49,35 @@ class Calibration:
         return digest_bytes(self.to_json().encode())
 
     def to_json(self) -> str:
-        """Return the file's text."""
+        """Return everything but the digest as text."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        write_text(path, self.to_json())
+        """Write the file with its digest, whole or not at all."""
+        write_text(path, json.dumps({**asdict(self), "digest": self.digest}, indent=2) + "\n")
 
 
 def read_calibration(path: Path) -> Calibration:
     """Return the calibration in a file.
 
     Raises:
-        InputError: missing or damaged.
+        InputError: missing, damaged, or changed after it was made.
     """
     try:
         values = json.loads(read_bytes(path, advice="make it with sr-export --precision int8"))
         thresholds = {str(k): float(v) for k, v in values["thresholds"].items()}
         if not all(np.isfinite(v) and v > 0.0 for v in thresholds.values()):
             raise ValueError("a threshold is not above 0")
-        return Calibration(values["graph"], values["data"], values["method"], int(values["scale"]), thresholds)
+        found = Calibration(values["graph"], values["data"], values["method"], int(values["scale"]), thresholds)
+        stated = str(values["digest"])
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise InputError(f"{path}: not a thresholds file ({err}); calibrate again without --thresholds") from err
+    if found.digest != stated:
+        raise InputError(
+            f"{path}: changed after it was made (digest {found.digest[7:19]}, it says {stated[7:19]}); "
+            "calibrate again without --thresholds"
+        )
+    return found
 
 
 class CalibrationSet:
@@ -81,21 +91,27 @@ class CalibrationSet:
         """
         self.folder, self.scale, self.shape = folder, scale, shape
         self.skipped: list[str] = []
-        by_digest = {digest_bytes(read_bytes(path, advice="check the folder")): path for path in list_pictures(folder)}
-        places = []
-        for digest in sorted(by_digest):
+        self.paths: dict[str, Path] = {}
+        for path in list_pictures(folder):
             try:
-                plane = self._plane(by_digest[digest])
+                self.paths[digest_bytes(read_bytes(path, advice="check the folder"))] = path
             except InputError as err:
                 self.skipped.append(str(err))
-                continue
-            places += [(digest, row, column) for row, column in tile_corners(plane, shape)]
+        places = []
+        # Of more pictures than tiles, some are left out before any is decoded.
+        digests = evenly(sorted(self.paths), limit)
+        with progress("reading", len(digests)) as advance:
+            for digest in digests:
+                try:
+                    plane = self._plane(self.paths[digest])
+                    places += [(digest, row, column) for row, column in tile_corners(plane, shape)]
+                except InputError as err:
+                    self.skipped.append(str(err))
+                advance("")
         if not places:
             reasons = f" ({self.skipped[0]})" if self.skipped else ""
             raise InputError(f"{folder}: no usable picture to calibrate on{reasons}; name a folder of photographs with --calib")
-        chosen = sorted({round(i) for i in np.linspace(0, len(places) - 1, min(limit, len(places)))})
-        self.places = [places[i] for i in chosen]
-        self.paths = by_digest
+        self.places = evenly(places, limit)
         facts = json.dumps([scale, list(shape), self.places])
         self.digest = digest_bytes(facts.encode())
 
@@ -104,8 +120,12 @@ class CalibrationSet:
 
     def __iter__(self) -> Iterator[Tiles]:
         """Yield one tile after another: float32 (n, 1, h, w), bicubic-enlarged luma in [0, 1], repeated n times."""
+        return self.some(len(self.places))
+
+    def some(self, count: int) -> Iterator[Tiles]:
+        """Yield at most ``count`` of the tiles, evenly chosen."""
         current, plane = "", np.zeros((0, 0), np.float32)
-        for digest, row, column in self.places:
+        for digest, row, column in evenly(self.places, count):
             if digest != current:
                 current, plane = digest, self._plane(self.paths[digest])
             height, width = self.shape[2:]
@@ -117,6 +137,11 @@ class CalibrationSet:
         if min(luma.shape) < 2 * self.scale:
             raise InputError(f"{path}: {luma.shape[1]}x{luma.shape[0]} pixels is too small for scale {self.scale}")
         return bicubic_pair(luma, self.scale)[0] / np.float32(255.0)
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Return at most ``count`` of ``items`` in their order, evenly chosen, the first and the last among them."""
+    return [items[i] for i in sorted({round(i) for i in np.linspace(0, len(items) - 1, min(count, len(items)))})]
 
 
 def tile_corners(plane: Plane, shape: Shape) -> Iterator[tuple[int, int]]:

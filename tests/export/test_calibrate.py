@@ -13,6 +13,7 @@ pytest.importorskip("onnx")
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from PIL import Image
 
 from sr_deploy.card import Shape
@@ -28,6 +29,7 @@ from sr_deploy.export.calibrate import (
     largest_magnitudes,
     read_calibration,
 )
+from sr_deploy.files import read_bytes
 from sr_deploy.pictures import read_luma
 
 SHAPE: Shape = (1, 1, 32, 32)
@@ -162,6 +164,45 @@ def test_a_broken_picture_is_left_out_and_named(photos: Path, tmp_path: Path) ->
     assert tiles.digest == tile_set(photos).digest
 
 
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "p")
+    (tmp_path / "p" / "locked.png").write_bytes(b"whatever")
+
+    def read(path: Path, *, advice: str) -> bytes:
+        if path.name == "locked.png":
+            raise InputError(f"{path}: cannot be read (Permission denied); {advice}")
+        return read_bytes(path, advice=advice)
+
+    monkeypatch.setattr("sr_deploy.export.calibrate.read_bytes", read)
+    tiles = tile_set(tmp_path / "p")
+    assert len(tiles.skipped) == 1 and "locked.png" in tiles.skipped[0]
+    assert tiles.digest == tile_set(photos).digest
+
+
+def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(12):
+        Image.effect_noise((64, 64), 20 + number).save(tmp_path / f"{number}.png")
+    decoded: list[str] = []
+    plane = CalibrationSet._plane
+
+    def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
+        decoded.append(path.name)
+        return plane(tiles, path)
+
+    monkeypatch.setattr(CalibrationSet, "_plane", counted)
+    assert len(tile_set(tmp_path, limit=5)) == 5
+    assert len(decoded) == 5
+
+
+def test_some_tiles_are_evenly_chosen(photos: Path) -> None:
+    tiles = tile_set(photos)
+    everything, some = list(tiles), list(tiles.some(3))
+    assert len(some) == 3
+    assert np.array_equal(some[0], everything[0]) and np.array_equal(some[-1], everything[-1])
+
+
 def test_a_picture_smaller_than_a_tile_is_extended(tmp_path: Path) -> None:
     Image.effect_noise((20, 50), 60).save(tmp_path / "p.png")
     tiles = list(tile_set(tmp_path))
@@ -236,5 +277,5 @@ def test_the_digest_of_the_pictures_holds_scale_and_shape(photos: Path) -> None:
 
 def test_the_file_is_for_people(exported: Path) -> None:
     values = json.loads((exported / "tiny_int8.thresholds.json").read_text())
-    assert list(values) == ["graph", "data", "method", "scale", "thresholds"]
+    assert list(values) == ["graph", "data", "method", "scale", "thresholds", "digest"]
     assert list(values["thresholds"]) == ["conv1", "conv2", "conv3", "conv4"]

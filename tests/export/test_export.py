@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -243,13 +243,54 @@ def test_thresholds_that_break_the_graph_are_refused_and_nothing_is_written(
         network.get_submodule("conv4").weight.mul_(2.0)  # type: ignore[operator]
     checkpoint.save(tmp_path / "strong.safetensors", network, card_of(network, scales=(2,), default_scale=2))
     assert run("--precision", "int8", network=tmp_path / "strong.safetensors") == 0
-    values = json.loads((tmp_path / "out" / "strong_int8.thresholds.json").read_text())
-    values["thresholds"] = {name: 1e-4 * value for name, value in values["thresholds"].items()}
-    (tmp_path / "t.json").write_text(json.dumps(values))
+    made = read_calibration(tmp_path / "out" / "strong_int8.thresholds.json")
+    small = {name: 1e-4 * value for name, value in made.thresholds.items()}
+    replace(made, thresholds=small).write(tmp_path / "t.json")
     shutil.rmtree(tmp_path / "out")
     stored = str(tmp_path / "t.json")
     assert run("--precision", "int8", "--thresholds", stored, network=tmp_path / "strong.safetensors") == 1
     assert "strong_int8: agrees with fp32 by" in error_lines(capsys)[0]
+    assert written(tmp_path) == []
+
+
+def test_a_graph_that_leaves_the_picture_as_it_is_is_refused(tiny: Path, photos: Path, tmp_path: Path) -> None:
+    options = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
+    export = stage.prepare(parser().parse_args([str(tiny), *options]))
+    dead = onnx.ModelProto()
+    dead.CopyFrom(export.model)
+    tensor = next(t for t in dead.graph.initializer if t.name == "conv4.weight")
+    tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
+    agreement, untouched = stage.agreement_db(export, dead)
+    assert agreement == pytest.approx(untouched, abs=1e-6)
+    assert stage.agreement_db(export, export.model)[0] == 200.0
+    with pytest.raises(CheckError, match=r"tiny_int8: agrees with fp32 by .* the limit is .*its own input reaches"):
+        stage.write(export, dead, export.card.with_changes(precision="int8"))
+    assert written(tmp_path) == []
+
+
+@pytest.mark.parametrize("halo", [1, 4, 20, 26, 36, 80, 163])
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_the_advised_tile_reaches_the_share_and_no_smaller_one_does(halo: int, share: float) -> None:
+    side = stage.side_for_share(halo, share)
+    assert side % 32 == 0 and ((side - 2 * halo) / side) ** 2 >= share
+    assert side == 32 or max(side - 32 - 2 * halo, 0) ** 2 < share * (side - 32) ** 2
+
+
+def test_what_keep_names_reads_floats(run: Run, tmp_path: Path) -> None:
+    assert run("--precision", "int8", "--keep", "conv3") == 0
+    model = onnx.load(tmp_path / "out" / "tiny_int8.onnx")
+    makers = {value: node for node in model.graph.node for value in node.output}
+    convolutions = {node.name: node for node in model.graph.node if node.op_type == "Conv"}
+    relu = makers[convolutions["conv3"].input[0]]
+    assert relu.op_type == "Relu" and makers[relu.input[0]].name == "conv2"
+    assert read_card(tmp_path / "out" / "tiny_int8.onnx").layers["conv3"] == "fp32"
+
+
+def test_edited_thresholds_are_refused(run: Run, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (exported / "tiny_int8.thresholds.json").read_text()
+    (tmp_path / "t.json").write_text(text.replace('"conv2": ', '"conv2": 1'))
+    assert run("--precision", "int8", "--thresholds", str(tmp_path / "t.json")) == 2
+    assert "t.json: changed after it was made" in error_lines(capsys)[0]
     assert written(tmp_path) == []
 
 

@@ -1,0 +1,88 @@
+"""``sr-bench``: what it reports, in which files, and what it refuses; no time is asserted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_deploy.measure import bicubic, score
+from sr_deploy.pictures import read_luma
+from sr_deploy.runtime.bench import interleaved_ms, row
+from sr_deploy.runtime.bench_command import main
+from sr_deploy.runtime.engine import Engine, Tiles
+from sr_deploy.runtime.onnx_file import read_card
+
+
+@pytest.fixture
+def data(tmp_path: Path, pictures: Path) -> Path:
+    """Return a folder with a part of a photograph."""
+    (tmp_path / "data").mkdir()
+    with Image.open(pictures / "coffee.png") as image:
+        image.crop((200, 150, 296, 246)).save(tmp_path / "data" / "part.png")
+    return tmp_path / "data"
+
+
+def test_the_table_has_a_line_for_each_engine(random_file: Path, identity_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(random_file), str(identity_file), "--rounds", "2", "--threads", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["engine", "precision"] and "PSNR" not in lines[0]
+    assert [line.split()[0] for line in lines[2:]] == [random_file.name, identity_file.name]
+    assert lines[2].split()[-1] == "1.00"
+
+
+def test_json_and_markdown_hold_the_same_figures(identity_file: Path, random_file: Path, data: Path, tmp_path: Path) -> None:
+    files = [str(tmp_path / name) for name in ("b.json", "b.md")]
+    options = ["--rounds", "2", "--threads", "1", "--data", str(data), "--json", files[0], "--markdown", files[1]]
+    assert main([str(identity_file), str(random_file), *options]) == 0
+    found = json.loads(Path(files[0]).read_text())
+    first, second = found["results"]
+    expected = score(bicubic, read_luma(data / "part.png"), 2).psnr_db
+    assert found["bicubic_psnr_db"] == pytest.approx(expected)
+    assert first["psnr_db"] == pytest.approx(expected, abs=1e-3)  # its network returns its input
+    assert second["psnr_db"] < first["psnr_db"]
+    assert first["speedup"] == 1.0 and second["speedup"] == pytest.approx(first["p50_ms"] / second["p50_ms"])
+    assert first["file_mb"] == identity_file.stat().st_size / 1e6
+    assert set(found["machine"]) == {"processor", "cores", "python", "system"}
+    text = Path(files[1]).read_text()
+    assert text.startswith("| engine") and f"{first['psnr_db']:.3f}" in text and "| bicubic" in text
+
+
+class Counter:
+    """An engine that writes down when it runs."""
+
+    def __init__(self, name: str, like: Engine, log: list[str]) -> None:
+        self.name, self.card, self.log = name, like.card, log
+
+    def run(self, tiles: Tiles) -> Tiles:
+        self.log.append(self.name)
+        return tiles
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_engines_take_turns_and_the_first_turn_does_not_count(identity: Engine) -> None:
+    log: list[str] = []
+    times = interleaved_ms({name: Counter(name, identity, log) for name in "ab"}, 3)
+    assert log == ["a", "b"] * 4
+    assert [len(found) for found in times.values()] == [3, 3]
+
+
+def test_figures_of_a_row(identity_file: Path) -> None:
+    found = row(str(identity_file), read_card(identity_file), [4.0, 2.0, 3.0], 6.0, None)
+    assert (found.p50_ms, found.speedup, found.psnr_db) == (3.0, 2.0, None)
+    assert found.p90_ms == pytest.approx(float(np.percentile([2.0, 3.0, 4.0], 90)))
+
+
+def test_mistakes_are_one_line(identity_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (3, 3)).save(data / "tiny.png")
+    options = ["--rounds", "1", "--threads", "1"]
+    assert main([str(identity_file), *options, "--data", str(data)]) == 2
+    assert main([str(identity_file), *options, "--data", str(tmp_path / "none")]) == 2
+    assert main([str(identity_file), *options, "--data", str(data), "--scale", "5"]) == 2
+    assert main([str(tmp_path / "none.onnx"), *options]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 4
