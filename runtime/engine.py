@@ -66,7 +66,7 @@ def load(path: Path, *, provider: Provider = "auto", threads: int | None = None)
     try:
         from sr_deploy.runtime.onnx_engine import OnnxEngine
     except ImportError as err:
-        raise InputError(
+        raise MachineError(
             f"no inference engine is installed ({' '.join(str(err).split())}); pip install 'sr-deploy[cpu]' (onnxruntime), "
             "'sr-deploy[cuda]' (onnxruntime-gpu) or 'sr-deploy[tensorrt]'"
         ) from err

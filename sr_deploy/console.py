@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from typing import NoReturn, Protocol
 
 from sr_deploy import __version__
-from sr_deploy.errors import InputError, SrDeployError
+from sr_deploy.errors import MachineError, SrDeployError
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory", "storage size calculation overflowed")
 
 
 class Parser(argparse.ArgumentParser):
@@ -82,8 +84,10 @@ def run(prog: str, command: Callable[[], int]) -> int:
     except OSError as err:
         print(f"{prog}: {err.filename or 'input or output'}: {err.strerror or err}; check the name and the disk", file=sys.stderr)
         return 3
-    except MemoryError:
-        print(f"{prog}: out of memory; use a smaller picture, batch or tile", file=sys.stderr)
+    except (MemoryError, RuntimeError) as err:
+        if isinstance(err, RuntimeError) and not any(sign in str(err).lower() for sign in OUT_OF_MEMORY):
+            raise
+        print(f"{prog}: out of memory; use a smaller picture, batch, tile or network", file=sys.stderr)
         return 3
 
 
@@ -92,12 +96,12 @@ def missing_package(extra: str) -> Iterator[None]:
     """Turn a failed import inside the block into one line that names the extra to install.
 
     Raises:
-        InputError: a package of ``extra`` is not installed.
+        MachineError: a package of ``extra`` is not installed.
     """
     try:
         yield
     except ModuleNotFoundError as err:
-        raise InputError(f"package {err.name} is not installed; pip install 'sr-deploy[{extra}]'") from err
+        raise MachineError(f"package {err.name} is not installed; pip install 'sr-deploy[{extra}]'") from err
 
 
 def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:

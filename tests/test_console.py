@@ -113,7 +113,7 @@ def test_a_reader_that_leaves_ends_as_by_sigpipe() -> None:
 
 def test_missing_package_names_the_extra() -> None:
     with (
-        pytest.raises(InputError, match=r"^package sr_absent is not installed; pip install 'sr-deploy\[train\]'$"),
+        pytest.raises(MachineError, match=r"^package sr_absent is not installed; pip install 'sr-deploy\[train\]'$"),
         missing_package("train"),
     ):
         __import__("sr_absent")
@@ -160,3 +160,27 @@ def test_progress_shows_a_bar_on_a_terminal() -> None:
     assert b"work" in shown
     assert b"2/2" in shown
     assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_no_memory_left_is_one_line(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+    def command() -> int:
+        raise error
+
+    assert run("sr-x", command) == 3
+    assert capsys.readouterr().err == "sr-x: out of memory; use a smaller picture, batch, tile or network\n"
+
+
+def test_another_runtime_error_is_a_defect_and_keeps_its_traceback() -> None:
+    def command() -> int:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        run("sr-x", command)

@@ -47,8 +47,13 @@ def read_card(path: Path) -> ModelCard:
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """Return the weights of a checkpoint by name."""
+    """Return the weights of a checkpoint by name.
+
+    Raises:
+        InputError: missing, not a checkpoint of this project, or changed since it was made.
+    """
     content = read_bytes(path, advice="name a .safetensors checkpoint")
+    check_seal(content, _card_in(content, path), source=str(path))
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as err:

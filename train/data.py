@@ -7,6 +7,7 @@ so that any number of workers and a resumed run see the same batches.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from collections.abc import Generator, Sequence
@@ -22,7 +23,7 @@ from torch import Tensor
 from sr_deploy.degrade import Plane, bicubic_pair, imresize
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
-from sr_deploy.pictures import read_luma
+from sr_deploy.pictures import read_luma, read_studio_luma
 
 FRACTION = 64  # degraded luma is stored in 1/64 grey level
 MEASURED_SIDE = 11  # pixels that SSIM needs
@@ -82,6 +83,11 @@ class PatchSource:
         self.cumulative = {s: np.cumsum([p.cumulative[-1] for p in pairs]) for s, pairs in self.by_scale.items()}
         pixels = sum(p.original.size for pairs in self.by_scale.values() for p in pairs)
         self.patches = max(pixels // config.patch**2, 1)  # in one epoch
+        everything = hashlib.sha256()
+        for scale, pairs in self.by_scale.items():
+            for pair in pairs:
+                everything.update(repr((scale, pair.original.shape)).encode() + pair.original.tobytes())
+        self.digest = f"sha256:{everything.hexdigest()}"  # of the pictures in their order, as they are cached
 
     def batch(self, *, size: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
         """Return float32 (size, 1, patch, patch) degraded and original patches, the same for the same arguments."""
@@ -124,7 +130,7 @@ class PatchSource:
 
     def _pairs_of(self, path: Path) -> list[tuple[int, Pair]]:
         try:
-            luma = read_luma(path)
+            luma = np.rint(read_studio_luma(path))
         except InputError as err:
             print(f"warning: left out: {err}", file=sys.stderr)
             return []

@@ -190,7 +190,7 @@ def identity_of(run: Run) -> dict[str, object]:
     if run.recipe.schedule != "cosine":
         recipe = {name: value for name, value in recipe.items() if name not in ("steps", "epochs", "minutes")}
     data = {name: value for name, value in run.card.recipe.items() if name.startswith("data.")}
-    return {"widths": list(run.card.widths), **data, "patches in the data": run.data.patches, **recipe}
+    return {"widths": list(run.card.widths), **data, "pictures": run.data.digest[7:19], **recipe}
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -206,7 +206,7 @@ def learning_rate(recipe: Recipe, step: int, fraction: float, steps_per_epoch: i
     """Return the learning rate of ``step``; ``fraction`` is the part of the run that is done."""
     lr = recipe.lr
     if recipe.schedule == "step":
-        lr *= 0.1 ** int(step / steps_per_epoch / recipe.lr_step)
+        lr *= 0.1 ** int(min(step / steps_per_epoch / recipe.lr_step, 400.0))  # 400: already zero
     else:
         lr *= 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))
     return lr * min(1.0, (step + 1) / (recipe.warmup + 1))
@@ -215,7 +215,7 @@ def learning_rate(recipe: Recipe, step: int, fraction: float, steps_per_epoch: i
 def clip_(network: nn.Module, recipe: Recipe, lr: float) -> None:
     """Clip the gradients: each to +-theta/lr (VDSR, section 3.2), or their common norm to theta."""
     if recipe.clip_mode == "value":
-        nn.utils.clip_grad_value_(network.parameters(), recipe.clip / lr)
+        nn.utils.clip_grad_value_(network.parameters(), recipe.clip / max(lr, 1e-30))
     elif recipe.clip_mode == "norm":
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
 

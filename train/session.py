@@ -38,6 +38,8 @@ def train_command(arguments: argparse.Namespace) -> int:
     card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
     if arguments.init_from is not None:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
+    elif arguments.resume and output.exists():
+        card = card.with_changes(parent_digest=checkpoint.read_card(output).parent_digest)
     run = Run(
         recipe=recipe,
         data=PatchSource(config, workers=max(arguments.workers, 1)),
@@ -99,6 +101,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: a checkpoint's name ends in .safetensors, this one in {path.suffix or 'nothing'}")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; add --overwrite to replace it, or choose another name")
+    state = path.with_suffix(".train.safetensors")
+    if state.exists() and not overwrite:
+        raise InputError(
+            f"{state}: the training state of an earlier run; add --resume to continue it, or --overwrite to replace it"
+        )
 
 
 def check_log_dir(path: Path | None) -> None:

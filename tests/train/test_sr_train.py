@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -74,6 +75,54 @@ def test_resume_continues_to_the_new_length(photos: Path, tmp_path: Path) -> Non
     assert main(arguments(photos, parts, steps=2)) == 0
     assert main(arguments(photos, parts, "--resume", steps=4)) == 0
     assert parts.read_bytes() == whole.read_bytes()
+
+
+def test_resume_with_other_pictures_of_the_same_size_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    output = tmp_path / "a.safetensors"
+    assert main(arguments(data, output)) == 0
+    path = sorted(data.iterdir())[0]
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    capsys.readouterr()
+    assert main(arguments(data, output, "--resume", steps=4)) == 2
+    assert "was trained with pictures " in line(capsys)
+
+
+def test_resume_keeps_the_parent(photos: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    assert main(arguments(photos, first)) == 0
+    assert main(arguments(photos, second, "--init-from", str(first))) == 0
+    assert main(arguments(photos, second, "--resume", steps=4)) == 0
+    assert checkpoint.read_card(second).parent_digest == checkpoint.read_card(first).digest
+
+
+def test_a_training_state_is_not_lost_unasked(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, state = tmp_path / "a.safetensors", tmp_path / "a.train.safetensors"
+    state.write_bytes(b"hours of work")
+    assert main(arguments(photos, output)) == 2
+    assert "a.train.safetensors: the training state of an earlier run" in line(capsys)
+    assert state.read_bytes() == b"hours of work" and not output.exists()
+
+
+def test_a_changed_checkpoint_is_no_start(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = tmp_path / "a.safetensors"
+    assert main(arguments(photos, first)) == 0
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 1
+    first.write_bytes(content)
+    capsys.readouterr()
+    assert main(arguments(photos, tmp_path / "b.safetensors", "--init-from", str(first))) == 2
+    assert "a.safetensors: changed after it was made" in line(capsys)
+
+
+@pytest.mark.parametrize("step", ["1e-300", "5e-324"])
+def test_a_learning_rate_that_falls_to_zero_is_no_traceback(photos: Path, tmp_path: Path, step: str) -> None:
+    more = ["--optimizer", "sgd", "--clip-mode", "value", "--lr-step", step]
+    assert main(arguments(photos, tmp_path / "a.safetensors", *more)) == 0
 
 
 def test_resume_without_a_run_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
