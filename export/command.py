@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, positive_int, run
+from sr_deploy.console import Parser, missing_package, positive_int, run, thread_count
 
 PROG = "sr-export"
 METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         "--keep", nargs="+", default=[], metavar="NAME", help="more convolutions that stay out of int8, by module path"
     )
     p.add_argument("--all-layers", action="store_true", help="quantize the first and last convolution too (costs quality)")
-    p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     return p
 
 

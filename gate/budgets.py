@@ -11,8 +11,10 @@ A table named after a precision holds for every model; one under ``models.NAME``
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -70,6 +72,19 @@ def budget_for(tables: dict[str, object], stem: str, precision: str) -> Budget:
     general, models = tables.get(precision, {}), tables.get("models", {})
     assert isinstance(general, dict) and isinstance(models, dict)
     return Budget(**{**general, **models.get(name, {}).get(precision, {})})
+
+
+def unused_names(tables: dict[str, object], engines: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a line for each model's table that fits no engine (stem, precision), but nearly does: a slip of the pen."""
+    models = tables.get("models", {})
+    assert isinstance(models, dict)
+    present = {stem.removesuffix(f"_{precision}") for stem, precision in engines}
+    lines = []
+    for name in models:
+        near = difflib.get_close_matches(name, present - models.keys(), n=1, cutoff=0.8)
+        if name not in present and near:
+            lines.append(f"[models.{name}] fits no engine here; did you mean {near[0]}?")
+    return lines
 
 
 def _check_limits(limits: object, precision: str, where: str) -> None:

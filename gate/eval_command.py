@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, positive_int, run
+from sr_deploy.console import Parser, positive_int, run, thread_count
 
 PROG = "sr-eval"
 
@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)"
     )
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (default: auto)")
-    p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results as JSON; - for standard output instead of the table"
     )

@@ -92,7 +92,7 @@ class CheckpointEngine:
         """Nothing to free."""
 
 
-def open_reference(path: Path, shape: Shape, *, threads: int | None = None) -> Engine:
+def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", threads: int | None = None) -> Engine:
     """Return the fp32 reference of a gate: a checkpoint, or an fp32 graph (then torch is not imported).
 
     Raises:
@@ -100,7 +100,7 @@ def open_reference(path: Path, shape: Shape, *, threads: int | None = None) -> E
     """
     if path.suffix == ".safetensors":
         return CheckpointEngine(path, shape, threads=threads)
-    engine = load(path, threads=threads)
+    engine = load(path, provider=provider, threads=threads)
     if engine.card.precision != "fp32":
         raise InputError(f"{path}: is {engine.card.precision}, the reference must be fp32; name the checkpoint or NAME_fp32.onnx")
     return engine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
-from sr_deploy.gate.budgets import Budget, budget_for, read_budgets
+from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
 from sr_deploy.gate.check import EngineResult, Pair, failures_of, latencies_ms, measure
 from sr_deploy.gate.models import open_reference
 from sr_deploy.gate.report import append_summary, result_table, write_json, write_junit
@@ -27,7 +27,10 @@ def gate_command(arguments: argparse.Namespace) -> int:
     tables = read_budgets(arguments.budget)
     paths = list_pictures(arguments.data)
     with ExitStack() as stack:
-        engines = {str(p): stack.enter_context(closing(load(p, threads=arguments.threads))) for p in arguments.engines}
+        where = {"provider": arguments.provider, "threads": arguments.threads}
+        engines = {str(p): stack.enter_context(closing(load(p, **where))) for p in arguments.engines}
+        for line in unused_names(tables, [(Path(name).stem, engine.card.precision) for name, engine in engines.items()]):
+            print(f"sr-gate: warning: {arguments.budget}: {line}", file=sys.stderr)
         budgets = {name: _budget(tables, Path(name), engine, arguments.budget) for name, engine in engines.items()}
         pairs = _pairs(arguments, engines, stack)
         references = {f"reference {pair.engine.card.input_shape}": pair.reference for pair in pairs.values()}
@@ -43,7 +46,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
             measured[name],
             timed[name],
             budgets[name],
-            WEIGHTS_ONLY if card.precision == "fp16" else "",
+            WEIGHTS_ONLY if card.precision == "fp16" and on_cpu(pair.engine) else "",
             largest_error_steps(path, arguments.reference),
             judge.largest_ratio(path, card, pair.scale),
         )
@@ -62,6 +65,11 @@ def gate_command(arguments: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
+def on_cpu(engine: Engine) -> bool:
+    """Return whether ONNX Runtime computes an engine on the CPU."""
+    return getattr(engine, "provider", "") == "CPUExecutionProvider"
+
+
 def check_same_network(engine: Engine, reference: Engine, name: str, source: str) -> None:
     """Check that both were made from networks of one shape.
 
@@ -78,12 +86,13 @@ def check_same_network(engine: Engine, reference: Engine, name: str, source: str
 
 def _pairs(arguments: argparse.Namespace, engines: dict[str, Engine], stack: ExitStack) -> dict[str, Pair]:
     references: dict[object, Engine] = {}
+    where = {"provider": arguments.provider, "threads": arguments.threads}
     pairs = {}
     for name, engine in engines.items():
         shape, scale = engine.card.input_shape, arguments.scale or engine.card.calibrated_scale
         assert shape is not None
         if shape not in references:
-            reference = stack.enter_context(closing(open_reference(arguments.reference, shape, threads=arguments.threads)))
+            reference = stack.enter_context(closing(open_reference(arguments.reference, shape, **where)))
             if reference.card.input_shape != shape:
                 raise InputError(
                     f"{name}: takes tiles {shape}, {arguments.reference} {reference.card.input_shape}; export both alike"

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, positive_int, run
+from sr_deploy.console import Parser, positive_int, run, thread_count
 
 PROG = "sr-infer"
 
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
     p.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
-    p.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     return p
 
 

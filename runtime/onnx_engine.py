@@ -11,12 +11,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
-from sr_deploy.errors import EngineError, InputError
+from sr_deploy.errors import EngineError, InputError, MachineError
 from sr_deploy.files import read_bytes
 from sr_deploy.runtime.engine import Provider, Tiles, check_tiles
 from sr_deploy.runtime.onnx_file import read_card, with_outputs
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # on by default; fp32 would be less exact than its name
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
 
@@ -30,6 +31,8 @@ class OnnxEngine:
         if self._card.input_shape is None:
             raise InputError(f"{path}: its card names no input shape; export it again with sr-export")
         self._session: ort.InferenceSession | None = open_session(path, providers_for(provider), threads)
+        self.provider: str = self._session.get_providers()[0]
+        check_provider(provider, self.provider)
         self._input = self._session.get_inputs()[0].name
 
     @property
@@ -94,6 +97,19 @@ def providers_for(provider: Provider) -> list[str]:
     return [PROVIDERS[provider]]
 
 
+def check_provider(asked: Provider, found: str) -> None:
+    """Check that a session runs where it was asked to: ONNX Runtime falls back to the CPU with no more than a warning.
+
+    Raises:
+        MachineError: it does not.
+    """
+    if asked != "auto" and found != PROVIDERS[asked]:
+        raise MachineError(
+            f"--provider {asked}: ONNX Runtime could not start {PROVIDERS[asked]} and would use {found}; "
+            "check the driver and that CUDA and cuDNN fit this onnxruntime-gpu, or use --provider cpu"
+        )
+
+
 def cores() -> int:
     """Return the number of processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -109,8 +125,9 @@ def open_session(model: Path | bytes, providers: list[str], threads: int | None)
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
+    chosen = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]
     try:
-        return ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=providers)
+        return ort.InferenceSession(str(model) if isinstance(model, Path) else model, options, providers=chosen)
     except Exception as err:  # ONNX Runtime's own errors share no base class
         name = model if isinstance(model, Path) else "the graph"
         raise InputError(f"{name}: ONNX Runtime cannot load it ({_first_line(err)}); export it again") from err

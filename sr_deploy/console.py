@@ -37,18 +37,30 @@ def positive_int(text: str) -> int:
     return _whole(text, 1)
 
 
+def thread_count(text: str) -> int:
+    """Return ``text`` as a number of threads, 1 to 256, for ``type=`` of an argument: more take minutes to start."""
+    return _whole(text, 1, 256)
+
+
+def worker_count(text: str) -> int:
+    """Return ``text`` as a number of helping threads, 0 to 256, for ``type=`` of an argument."""
+    return _whole(text, 0, 256)
+
+
 def natural_int(text: str) -> int:
     """Return ``text`` as an integer of at least 0, for ``type=`` of an argument."""
     return _whole(text, 0)
 
 
-def _whole(text: str, least: int) -> int:
+def _whole(text: str, least: int, most: int | None = None) -> int:
     try:
         value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if value < least:
         raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
+    if most is not None and value > most:
+        raise argparse.ArgumentTypeError(f"{text} is more than {most}")
     return value
 
 

@@ -9,7 +9,17 @@ from collections.abc import Callable
 import pytest
 
 from sr_deploy import __version__
-from sr_deploy.console import Parser, missing_package, positive_float, positive_int, progress, run, table
+from sr_deploy.console import (
+    Parser,
+    missing_package,
+    positive_float,
+    positive_int,
+    progress,
+    run,
+    table,
+    thread_count,
+    worker_count,
+)
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError, SrDeployError
 
 ROWS = [["method", "x2", "x10"], ["bicubic", "33.66", "1"], ["vdsr", "7.5", "22.95"]]
@@ -184,3 +194,12 @@ def test_another_runtime_error_is_a_defect_and_keeps_its_traceback() -> None:
 
     with pytest.raises(RuntimeError, match="something else"):
         run("sr-x", command)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(thread_count, "0"), (thread_count, "257"), (worker_count, "-1"), (worker_count, "999")]
+)
+def test_counts_of_threads_are_bounded(kind: Callable[[str], int], text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is not at least|is more than 256"):
+        kind(text)
+    assert kind("256") == 256

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run
+from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run, thread_count, worker_count
 
 PROG = "sr-train"
 
@@ -68,8 +68,8 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
     p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
-    p.add_argument("--workers", type=natural_int, default=1, metavar="N", help="threads preparing batches (default: %(default)s)")
-    p.add_argument("--threads", type=positive_int, metavar="N", help="threads that compute (default: all cores)")
+    p.add_argument("--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches (default: 1)")
+    p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute (default: all cores)")
     p.add_argument(
         "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: %(default)s)"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sr_deploy.errors import InputError
-from sr_deploy.gate.budgets import Budget, budget_for, read_budgets
+from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
 
 
 def tables(folder: Path, text: str) -> dict[str, object]:
@@ -32,6 +32,15 @@ def test_a_models_table_of_one_precision_leaves_the_others(tmp_path: Path) -> No
     found = tables(tmp_path, "[fp16]\nmax_drop_db = 0.01\n[models.vdsr.int8]\nmax_drop_db = 0.05\n")
     assert budget_for(found, "vdsr_fp16", "fp16") == Budget(max_drop_db=0.01)
     assert budget_for(found, "other_int8", "int8") == Budget()
+
+
+def test_a_name_that_nearly_fits_an_engine_is_told(tmp_path: Path) -> None:
+    found = tables(tmp_path, "[models.vdsr_prund.int8]\nmax_drop_db = 0.1\n[models.other.int8]\nmax_drop_db = 0.1\n")
+    (line,) = unused_names(found, [("vdsr_pruned_int8", "int8")])
+    assert line == "[models.vdsr_prund] fits no engine here; did you mean vdsr_pruned?"
+    assert unused_names(found, [("edsr_int8", "int8")]) == []
+    right = tables(tmp_path, "[models.vdsr_x3.int8]\nmax_drop_db = 0.1\n[models.vdsr_x4.int8]\nmax_drop_db = 0.1\n")
+    assert unused_names(right, [("vdsr_x3_int8", "int8")]) == []
 
 
 def test_the_budgets_of_the_repository_are_sound() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from sr_deploy.errors import EngineError, InputError, MachineError
 from sr_deploy.runtime.engine import Engine, Tiles, load
+from sr_deploy.runtime.onnx_engine import OnnxEngine, check_provider
 from tests.runtime import tiny_onnx as tiny
 
 
@@ -146,6 +147,17 @@ def test_a_provider_that_is_not_offered_is_refused(random_file: Path) -> None:
         load(random_file, provider="cuda")
 
 
+def test_a_silent_fall_back_to_the_cpu_is_the_machines_failure() -> None:
+    with pytest.raises(MachineError, match=r"--provider cuda: .* could not start CUDAExecutionProvider and would use CPU"):
+        check_provider("cuda", "CPUExecutionProvider")
+    check_provider("auto", "CPUExecutionProvider")
+    check_provider("cpu", "CPUExecutionProvider")
+
+
+def test_where_an_engine_runs_is_known(random_file: Path) -> None:
+    assert OnnxEngine(random_file, provider="cpu", threads=1).provider == "CPUExecutionProvider"
+
+
 def test_the_cpu_provider_can_be_named(random_file: Path, engine: Engine) -> None:
     assert np.array_equal(load(random_file, provider="cpu", threads=1).run(tiles_of(1)), engine.run(tiles_of(1)))
 
@@ -159,7 +171,7 @@ def test_a_missing_backend_is_one_line_with_the_three_extras(random_file: Path, 
     )
     command = [sys.executable, "-c", code, str(random_file), str(picture), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode in (2, 3)
+    assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
     assert all(f"'sr-deploy[{extra}]'" in done.stderr for extra in ("cpu", "cuda", "tensorrt"))
 
