@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="shape the MACs are counted at")
     p.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="pictures to fine-tune on")
-    p.add_argument("--finetune-steps", type=natural_int, default=0, metavar="N", help="fine-tuning steps (default: 0)")
+    p.add_argument("--finetune-steps", type=natural_int, metavar="N", help="fine-tuning steps (default: 0)")
     p.add_argument("--val", type=Path, metavar="DIR", help="pictures whose PSNR is shown before and after")
     p.add_argument("--scale", type=int, nargs="+", metavar="N", help="factors to fine-tune on (default: the network's)")
     p.add_argument("--patch", type=positive_int, metavar="N", help="patch side in pixels (default: the network's)")

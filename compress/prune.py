@@ -18,13 +18,15 @@ from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.console import table
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError
-from sr_deploy.files import read_bytes, write_text
+from sr_deploy.files import check_reports, read_bytes, write_text
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
 from sr_deploy.train.loop import Run, train, validate
 from sr_deploy.train.networks import macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, data_facts, recipe_from, reporter
+
+MOST_SIDE = 16384
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     if arguments.output.resolve() == arguments.checkpoint.resolve():
         raise InputError(f"{arguments.output}: is the network to prune itself; choose another name with -o")
     check_log_dir(arguments.log_dir)
+    check_reports({"--json": arguments.json}, [arguments.checkpoint, arguments.output, arguments.config])
     check_device(arguments)
     check_length(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
@@ -124,6 +127,8 @@ def check_length(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: steps without pictures, or a length that ``sr-prune`` does not take.
     """
+    if arguments.data and arguments.finetune_steps is None:
+        raise InputError(f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N")
     if arguments.finetune_steps and not arguments.data:
         raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
     for name in ("steps", "epochs"):
@@ -181,8 +186,8 @@ def _sparsity(arguments: argparse.Namespace) -> float:
 
 def _shape(values: Sequence[int], card: ModelCard) -> Shape:
     n, c, h, w = values
-    if min(values) < 1:
-        raise InputError(f"--shape {' '.join(map(str, values))}: every side must be at least 1")
+    if min(values) < 1 or max(values) > MOST_SIDE:
+        raise InputError(f"--shape {' '.join(map(str, values))}: every side must be 1 to {MOST_SIDE}")
     channels = 1 if card.color == "y" else 3
     if c != channels:
         raise InputError(f"--shape {' '.join(map(str, values))}: this network takes {channels} channel(s)")

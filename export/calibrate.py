@@ -70,7 +70,7 @@ def read_calibration(path: Path) -> Calibration:
             raise ValueError("a threshold is not above 0")
         found = Calibration(values["graph"], values["data"], values["method"], int(values["scale"]), thresholds)
         stated = str(values["digest"])
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
         raise InputError(f"{path}: not a thresholds file ({err}); calibrate again without --thresholds") from err
     if found.digest != stated:
         raise InputError(

@@ -40,6 +40,7 @@ TOLERANCE = 1e-4  # fp32 graph against PyTorch
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse
 DEAD_MARGIN_DB = 1.0  # a graph must be closer to fp32's output than its own input is, or it does nothing of use
 CHECK_TILES = 4
+MOST_SIDE, MOST_PIXELS = 16384, 2**26
 
 
 @dataclass
@@ -260,6 +261,11 @@ def _run(model: onnx.ModelProto, tile: Tiles, threads: int | None) -> Tiles:
 def _shape(values: list[int], card: ModelCard) -> Shape:
     n, c, h, w = values
     channels = 1 if card.color == "y" else 3
+    if max(values) > MOST_SIDE or n * h * w > MOST_PIXELS:
+        raise InputError(
+            f"--shape {n} {c} {h} {w}: larger than a tile may be ({MOST_SIDE} a side, {MOST_PIXELS:,} pixels in all); "
+            "pictures of any size go through in tiles, 256 256 is usual"
+        )
     if min(values) < 1 or c != channels:
         raise InputError(
             f"--shape {n} {c} {h} {w}: this network takes {channels} channel(s) and sides of at least 1, as 1 {channels} 256 256"

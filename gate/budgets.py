@@ -12,7 +12,6 @@ A table named after a precision holds for every model; one under ``models.NAME``
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -26,6 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+LARGEST = 1e30
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -95,5 +95,5 @@ def _check_limits(limits: object, precision: str, where: str) -> None:
     for key, value in limits.items():
         if key not in KEYS:
             raise InputError(f"{where}: {key!r} is no budget; known: {', '.join(KEYS)}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LARGEST <= value <= LARGEST:
             raise InputError(f"{where}: {key} is {value!r}, a number is needed")

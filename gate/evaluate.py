@@ -12,7 +12,7 @@ from pathlib import Path
 from sr_deploy.console import progress, table
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import CheckError, InputError
-from sr_deploy.files import list_pictures, write_text
+from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.gate.models import Model, open_model
 from sr_deploy.measure import Score, mean, score, score_fixed
 from sr_deploy.pictures import read_luma
@@ -34,6 +34,8 @@ class Result:
 def eval_command(arguments: argparse.Namespace) -> int:
     """Measure every model on every folder and return the exit code."""
     folders = {folder: list_pictures(folder) for folder in arguments.data}
+    pictures = [path for paths in folders.values() for path in paths]
+    check_reports({"--json": arguments.json}, [*map(Path, arguments.models), *pictures])
     results = []
     for name in arguments.models:
         model = open_model(name, provider=arguments.provider, threads=arguments.threads)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from sr_deploy.errors import InputError
-from sr_deploy.files import list_pictures
+from sr_deploy.console import failed
+from sr_deploy.errors import InputError, SrDeployError
+from sr_deploy.files import check_reports, list_pictures
 from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
 from sr_deploy.gate.check import EngineResult, Pair, failures_of, latencies_ms, measure
 from sr_deploy.gate.models import open_reference
@@ -26,6 +28,8 @@ def gate_command(arguments: argparse.Namespace) -> int:
     """Gate every engine and return the exit code."""
     tables = read_budgets(arguments.budget)
     paths = list_pictures(arguments.data)
+    reports = {"--json": arguments.json, "--junit": arguments.junit, "--summary": arguments.summary}
+    check_reports(reports, [*arguments.engines, arguments.reference, arguments.budget, *paths])
     with ExitStack() as stack:
         where = {"provider": arguments.provider, "threads": arguments.threads}
         engines = {str(p): stack.enter_context(closing(load(p, **where))) for p in arguments.engines}
@@ -52,17 +56,36 @@ def gate_command(arguments: argparse.Namespace) -> int:
         )
         results.append(dataclasses.replace(result, failures=failures_of(result)))
     reference_ms = min(timed[name] for name in references)
-    if arguments.json:
-        write_json(arguments.json, results, str(arguments.reference), str(arguments.data))
-    if arguments.junit:
-        write_junit(arguments.junit, results)
-    if arguments.summary:
-        append_summary(arguments.summary, results, str(arguments.reference), reference_ms)
-    print(result_table(results, str(arguments.reference), reference_ms))
+    # The verdict is given even when a report cannot be written, and the reports are written even when nobody reads the table.
+    problem = write_reports(arguments, results, reference_ms)
     broken = [line for result in results for line in result.failures]
-    for line in broken:
-        print(f"sr-gate: {line}", file=sys.stderr)
+    try:
+        print(result_table(results, str(arguments.reference), reference_ms), flush=True)
+    finally:
+        for line in broken:
+            failed("sr-gate", line, 1)
+    if problem is not None and not broken:
+        raise problem
+    if problem is not None:
+        failed("sr-gate", str(problem), problem.exit_code)
     return 1 if broken else 0
+
+
+def write_reports(arguments: argparse.Namespace, results: Sequence[EngineResult], reference_ms: float) -> SrDeployError | None:
+    """Write the reports that were asked for; return what kept the first one from being written."""
+    problem: SrDeployError | None = None
+    writers: dict[Path | None, Callable[[Path], None]] = {
+        arguments.json: lambda path: write_json(path, results, str(arguments.reference), str(arguments.data)),
+        arguments.junit: lambda path: write_junit(path, results),
+        arguments.summary: lambda path: append_summary(path, results, str(arguments.reference), reference_ms),
+    }
+    for path, write in writers.items():
+        if path is not None:
+            try:
+                write(path)
+            except SrDeployError as err:
+                problem = problem or err
+    return problem
 
 
 def on_cpu(engine: Engine) -> bool:

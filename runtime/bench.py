@@ -18,7 +18,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.console import progress, table
 from sr_deploy.degrade import Plane, imresize
 from sr_deploy.errors import InputError
-from sr_deploy.files import list_pictures, write_text
+from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.pictures import read_luma
 from sr_deploy.runtime.engine import Engine, load
@@ -42,7 +42,9 @@ class Row:
 
 def bench_command(arguments: argparse.Namespace) -> int:
     """Time every engine and return the exit code."""
-    pictures = [read_luma(path) for path in list_pictures(arguments.data)] if arguments.data else []
+    paths = list_pictures(arguments.data) if arguments.data else []
+    check_reports({"--json": arguments.json, "--markdown": arguments.markdown}, [*arguments.engines, *paths])
+    pictures = [read_luma(path) for path in paths]
     with ExitStack() as stack:
         engines: dict[str, Engine] = {
             str(path): stack.enter_context(closing(load(path, provider=arguments.provider, threads=arguments.threads)))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from sr_deploy.console import Advance, progress
+from sr_deploy.console import Advance, failed, progress
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.runtime.engine import Engine, load
-from sr_deploy.runtime.picture_files import read_pixels, write_png
+from sr_deploy.runtime.picture_files import read_picture, write_png
 from sr_deploy.runtime.upscale import check_scale, upscale
 
 
@@ -29,12 +29,12 @@ def infer_command(arguments: argparse.Namespace) -> int:
                     enlarge_file(engine, picture, output, scale=scale, overwrite=arguments.overwrite, advance=advance)
                 except (SrDeployError, MemoryError, OSError) as err:
                     codes.append(err.exit_code if isinstance(err, SrDeployError) else 3)
-                    print(f"sr-infer: {failure(err, picture)}", file=sys.stderr)
+                    failed("sr-infer", failure(err, picture), codes[-1])
                 else:
                     print(output)
                 advance(picture.name)
     if codes and len(pictures) > 1:
-        print(f"sr-infer: {len(codes)} of {len(pictures)} pictures failed", file=sys.stderr)
+        failed("sr-infer", f"{len(codes)} of {len(pictures)} pictures failed", codes[-1])
     return max(codes, default=0)
 
 
@@ -67,14 +67,17 @@ def enlarge_file(engine: Engine, picture: Path, output: Path, *, scale: int, ove
     """
     if output.exists() and not overwrite:
         raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
-    write_png(
-        output,
-        upscale(engine, read_pixels(picture), scale, on_band=lambda part: advance(f"{picture.name} {100 * part:.0f} %", by=0)),
-    )
+    found = read_picture(picture)
+    if found.frames > 1:
+        failed("sr-infer", f"warning: {picture}: has {found.frames} frames, the first one is enlarged", 0)
+    enlarged = upscale(engine, found.pixels, scale, on_band=lambda part: advance(f"{picture.name} {100 * part:.0f} %", by=0))
+    write_png(output, enlarged, icc_profile=found.icc_profile)
 
 
-def output_paths(pictures: Sequence[Path], output: Path | None, scale: int) -> list[Path]:
+def output_paths(pictures: Sequence[Path], asked: str | None, scale: int) -> list[Path]:
     """Return where each picture goes: ``NAME_x2.png`` beside it or in a folder, or the one file asked for.
+
+    A name that ends in a slash is a folder, and so is one without a suffix.
 
     Raises:
         InputError: two pictures would be written to one file, or one file is asked for several pictures.
@@ -83,9 +86,12 @@ def output_paths(pictures: Sequence[Path], output: Path | None, scale: int) -> l
         if not picture.name or picture.is_dir():
             raise InputError(f"{picture}: a folder, not a picture; name the pictures in it")
     names = [f"{picture.stem}_x{scale}.png" for picture in pictures]
-    if output is None:
+    output = None if asked is None else Path(asked)
+    if output is None or asked is None:
         paths = [picture.with_name(name) for picture, name in zip(pictures, names, strict=True)]
-    elif output.suffix and not output.is_dir():
+    elif output.exists() and not output.is_dir() and output.suffix.lower() != ".png":
+        raise InputError(f"{output}: a file that is no .png; name a folder or a .png file with -o")
+    elif output.suffix and not output.is_dir() and not asked.endswith(("/", os.sep)):
         if output.suffix.lower() != ".png":
             raise InputError(f"{output}: pictures are written as PNG; end its name in .png, or name a folder")
         if len(pictures) > 1:

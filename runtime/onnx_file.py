@@ -49,7 +49,7 @@ def read_card(path: Path) -> ModelCard:
     if KEY not in metadata:
         raise InputError(f"{path}: holds no model card; export it with sr-export")
     card = card_from_json(metadata[KEY], source=str(path))
-    check_seal(content, card, source=str(path))
+    check_seal(content, card.digest, source=str(path))
     return card
 
 

@@ -78,7 +78,7 @@ def card_from_json(text: str, *, source: str) -> ModelCard:
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", values["digest"]):
             raise ValueError(f"digest {values['digest']!r}")
         return ModelCard(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as err:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as err:
         raise InputError(f"{source}: its model card is damaged ({err}); export the model again") from err
 
 
@@ -90,15 +90,15 @@ def seal(content: bytes, *, source: str) -> bytes:
     return content.replace(blank, b"sha256:" + hashlib.sha256(content).hexdigest().encode())
 
 
-def check_seal(content: bytes, card: ModelCard, *, source: str) -> None:
-    """Check that ``content`` is what was sealed.
+def check_seal(content: bytes, digest: str, *, source: str) -> None:
+    """Check that ``content`` is what was sealed with ``digest``.
 
     Raises:
         InputError: the file was changed after it was made.
     """
-    blanked = content.replace(card.digest.encode(), BLANK.encode(), 1)
+    blanked = content.replace(digest.encode(), BLANK.encode(), 1)
     found = "sha256:" + hashlib.sha256(blanked).hexdigest()
-    if found != card.digest:
+    if found != digest:
         raise InputError(
-            f"{source}: changed after it was made (digest {found[7:19]}, its card says {card.digest[7:19]}); make it again"
+            f"{source}: changed after it was made (digest {found[7:19]}, its card says {digest[7:19]}); make it again"
         )

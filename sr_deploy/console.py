@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
 from typing import NoReturn, Protocol
 
 from sr_deploy import __version__
 from sr_deploy.errors import MachineError, SrDeployError
+from sr_deploy.files import WRONG_NAME
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory", "storage size calculation overflowed")
 
@@ -75,32 +80,86 @@ def positive_float(text: str) -> float:
     return value
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal other than Ctrl-C asked the process to end; it is obeyed in the same orderly way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 def run(prog: str, command: Callable[[], int]) -> int:
     """Run ``command`` and return its exit code; an expected failure becomes one line on standard error."""
-    try:
+    with open_streams(), stop_signals():
+        try:
+            code = command()
+            sys.stdout.flush()
+            return code
+        except SrDeployError as err:
+            return failed(prog, str(err), err.exit_code)
+        except KeyboardInterrupt as err:
+            number = err.number if isinstance(err, Stopped) else signal.SIGINT
+            return failed(prog, "interrupted" if number == signal.SIGINT else "terminated", 128 + number)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141  # as a program that SIGPIPE ended
+        except OSError as err:
+            what = f"{err.filename or 'input or output'}: {err.strerror or err}; check the name and the disk"
+            return failed(prog, what, 2 if err.errno in WRONG_NAME else 3)
+        except (MemoryError, RuntimeError) as err:
+            if isinstance(err, RuntimeError) and not any(sign in str(err).lower() for sign in OUT_OF_MEMORY):
+                raise
+            return failed(prog, "out of memory; use a smaller picture, batch, tile or network", 3)
+
+
+def failed(prog: str, message: str, code: int) -> int:
+    """Print one line on standard error, whatever a file's name holds, and return ``code``; a full stream is no matter."""
+    with suppress(OSError, ValueError):
+        print(f"{prog}: {one_line(message)}", file=sys.stderr, flush=True)
+    return code
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with line breaks written as escapes: names of files may hold them."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+@contextmanager
+def open_streams() -> Iterator[None]:
+    """Give the block standard streams it can write to: a closed one swallows, a name that is not UTF-8 is escaped."""
+    closed = [name for name in ("stdout", "stderr") if getattr(sys, name) is None]
+    with ExitStack() as stack:
+        for name in closed:
+            setattr(sys, name, stack.enter_context(Path(os.devnull).open("w")))
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not end a run
-        code = command()
-        sys.stdout.flush()
-        return code
-    except SrDeployError as err:
-        print(f"{prog}: {err}", file=sys.stderr)
-        return err.exit_code
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as a program that SIGPIPE ended
-    except OSError as err:
-        print(f"{prog}: {err.filename or 'input or output'}: {err.strerror or err}; check the name and the disk", file=sys.stderr)
-        return 3
-    except (MemoryError, RuntimeError) as err:
-        if isinstance(err, RuntimeError) and not any(sign in str(err).lower() for sign in OUT_OF_MEMORY):
-            raise
-        print(f"{prog}: out of memory; use a smaller picture, batch, tile or network", file=sys.stderr)
-        return 3
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            yield
+        finally:
+            for name in closed:
+                setattr(sys, name, None)
+
+
+@contextmanager
+def stop_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into :class:`Stopped` inside the block, so that nothing half-written stays."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    previous = {n: signal.getsignal(n) for n in STOP_SIGNALS if main and signal.getsignal(n) == signal.SIG_DFL}
+    for number in previous:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

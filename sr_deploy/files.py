@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sr_deploy.errors import InputError, MachineError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+PRECIOUS = PICTURE_SUFFIXES | {".onnx", ".plan", ".safetensors", ".toml", ".py"}  # no report is called so
+WRONG_NAME = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT, errno.ELOOP})
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success it is renamed to ``path``, on failure removed.
 
+    Where ``path`` is a link, the file it points to is replaced.
+
     Raises:
+        InputError: ``path`` cannot be a file: its folder is a file, its name is too long, it is a device.
         MachineError: the folder cannot be written or the disk is full.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=f".part{path.suffix}", dir=path.parent)
+        target = path.resolve() if path.is_symlink() else path
+        if target.exists() and not target.is_file():
+            raise InputError(f"{path}: not a regular file; choose another name")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".sr-", suffix=f".part{path.suffix[:16]}", dir=target.parent)
         os.close(handle)
-    except OSError as err:
-        raise MachineError(f"{path}: cannot be written ({err.strerror}); choose another folder with -o") from err
+        if len(os.fsencode(target.name)) > os.pathconf(target.parent, "PC_NAME_MAX"):
+            Path(name).unlink()
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    except (OSError, RuntimeError) as err:  # RuntimeError: a loop of links, before Python 3.13
+        known = isinstance(err, RuntimeError) or err.errno in WRONG_NAME
+        reason = "a loop of links" if isinstance(err, RuntimeError) else err.strerror
+        raise (InputError if known else MachineError)(f"{path}: cannot be written ({reason}); choose another place") from err
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as err:
         raise MachineError(f"{path}: writing failed ({err.strerror or err}); nothing was changed") from err
     finally:
@@ -40,9 +54,42 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` through a temporary file and a rename."""
+    """Write ``content`` to ``path`` through a temporary file and a rename; straight into a device or pipe."""
+    special = False
+    with suppress(OSError):  # a name that cannot be looked up is reported below
+        special = path.exists() and not path.is_file() and not path.is_dir()
+    if special:
+        try:
+            path.write_bytes(content)
+        except OSError as err:
+            raise MachineError(f"{path}: writing failed ({err.strerror or err}); choose another place") from err
+        return
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def check_reports(reports: Mapping[str, Path | None], kept: Iterable[Path | None]) -> None:
+    """Check before any work that no report would replace something else.
+
+    Args:
+        reports: files to be written, by the option that names them.
+        kept: what the command reads and its other results; of a folder, everything in it.
+
+    Raises:
+        InputError: a report is one of ``kept``, another report, a folder, or an existing file of another kind.
+    """
+    taken = {path.resolve(): f"{path}, which this command needs" for path in kept if path is not None}
+    for option, path in reports.items():
+        if path is None or str(path) == "-":
+            continue
+        place = path.resolve()
+        if path.is_dir():
+            raise InputError(f"{option} {path}: a folder; name a file")
+        if place in taken:
+            raise InputError(f"{option} {path}: would replace {taken[place]}; name another file")
+        if path.is_file() and path.suffix.lower() in PRECIOUS:
+            raise InputError(f"{option} {path}: would replace a {path.suffix} file; name another file for the report")
+        taken[place] = f"what {option} writes"
 
 
 def write_text(path: Path, content: str) -> None:

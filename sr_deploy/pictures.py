@@ -9,13 +9,14 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
 
 MAX_PIXELS = 500_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
 GREY_MODES = frozenset({"1", "L", "LA"})
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -24,6 +25,8 @@ DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 def open_picture(path: Path) -> Image.Image:
     """Return the decoded picture, EXIF orientation applied; its first frame if it has several. Thread-safe.
 
+    ``info["frames"]`` of the result is the number of frames or pages; the previews in a camera's JPEG do not count.
+
     Raises:
         InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
@@ -31,8 +34,11 @@ def open_picture(path: Path) -> Image.Image:
         with path.open("rb") as stream, _DECODING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = _open_unlimited(stream, path)
+            frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
             image.load()
-            return ImageOps.exif_transpose(image)
+            upright = ImageOps.exif_transpose(image)
+            upright.info["frames"] = frames
+            return upright
     except InputError:
         raise
     except FileNotFoundError as err:
@@ -42,8 +48,9 @@ def open_picture(path: Path) -> Image.Image:
     except MemoryError:
         raise
     except Exception as err:  # Pillow's decoders raise whatever their parser met: OSError, SyntaxError, struct.error, ...
-        reason = " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
-        raise InputError(f"{path}: cannot be decoded ({reason}); the file is not a picture or is damaged") from err
+        known = f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file" if isinstance(err, UnidentifiedImageError) else ""
+        reason = known or " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
+        raise InputError(f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged") from err
 
 
 def _open_unlimited(stream: BinaryIO, path: Path) -> Image.Image:
@@ -52,7 +59,7 @@ def _open_unlimited(stream: BinaryIO, path: Path) -> Image.Image:
     stream.seek(0)
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own limit is a global; ours is below
     try:
-        image = Image.open(stream)
+        image = Image.open(stream, formats=FORMATS)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     width, height = image.size

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,7 @@ from sr_deploy.console import (
     worker_count,
 )
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError, SrDeployError
+from sr_deploy.files import replacing
 
 ROWS = [["method", "x2", "x10"], ["bicubic", "33.66", "1"], ["vdsr", "7.5", "22.95"]]
 
@@ -203,3 +208,60 @@ def test_counts_of_threads_are_bounded(kind: Callable[[str], int], text: str) ->
     with pytest.raises(argparse.ArgumentTypeError, match=r"is not at least|is more than 256"):
         kind(text)
     assert kind("256") == 256
+
+
+def test_a_request_to_end_is_orderly(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def command() -> int:
+        with replacing(tmp_path / "half"):
+            signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("sr-x", command) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "sr-x: terminated\n"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("name", "code"), [("stdout", 0), ("stderr", 0)])
+def test_a_closed_stream_is_no_failure(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
+    monkeypatch.setattr(sys, name, None)
+
+    def command() -> int:
+        print("out")
+        print("err", file=sys.stderr)
+        return code
+
+    assert run("sr-x", command) == code
+    assert getattr(sys, name) is None
+
+
+class Full(io.StringIO):
+    """A stream on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_standard_error_keeps_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def command() -> int:
+        raise CheckError("no")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert run("sr-x", command) == 1
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        raise InputError("a\nb.png: missing")
+
+    assert run("sr-x", command) == 2
+    assert capsys.readouterr().err == "sr-x: a\\nb.png: missing\n"
+
+
+def test_a_wrong_name_is_the_callers_mistake_and_a_full_disk_the_machines() -> None:
+    def command(number: int) -> int:
+        raise OSError(number, "reason", "name")
+
+    assert run("sr-x", lambda: command(errno.ENAMETOOLONG)) == 2
+    assert run("sr-x", lambda: command(errno.ENOSPC)) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sr_deploy.errors import InputError, MachineError
-from sr_deploy.files import digest_bytes, list_pictures, read_bytes, replacing, write_bytes, write_text
+from sr_deploy.files import check_reports, digest_bytes, list_pictures, read_bytes, replacing, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -69,21 +69,68 @@ def test_temporary_keeps_folder_and_suffix(tmp_path: Path) -> None:
 
 
 def test_a_long_name_can_be_written(tmp_path: Path) -> None:
-    path = tmp_path / ("n" * 240 + ".bin")
-    write_bytes(path, b"x")
-    assert path.read_bytes() == b"x"
+    for name in ("n" * 251 + ".bin", "写" * 81 + ".bin"):
+        write_bytes(tmp_path / name, b"x")
+        assert (tmp_path / name).read_bytes() == b"x"
+
+
+def test_a_name_that_is_too_long_is_the_callers_mistake(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        write_bytes(tmp_path / ("n" * 256), b"x")
+    assert names(tmp_path) == []
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("target")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_a_loop_of_links_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match="loop: cannot be written"):
+        write_bytes(tmp_path / "loop", b"x")
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    write_bytes(Path("/dev/null"), b"x")
+    assert Path("/dev/null").is_char_device()
+    with pytest.raises(InputError, match="not a regular file"), replacing(Path("/dev/null")):
+        pass
+    if Path("/dev/full").is_char_device():
+        with pytest.raises(MachineError, match="/dev/full: writing failed"):
+            write_bytes(Path("/dev/full"), b"x")
+        assert Path("/dev/full").is_char_device()
+
+
+def test_a_report_replaces_an_old_report_only(tmp_path: Path) -> None:
+    for name in ("a.json", "a.onnx", "b.onnx", "a.toml", "a.PNG"):
+        (tmp_path / name).write_bytes(b"")
+    kept = [tmp_path / "a.onnx", None]
+    check_reports({"--json": tmp_path / "a.json", "--junit": tmp_path / "new", "--summary": None}, kept)
+    check_reports({"--json": Path("-")}, kept)
+    for name in ("a.onnx", "b.onnx", "a.toml", "a.PNG"):
+        with pytest.raises(InputError, match=rf"--json .*{name}: would replace "):
+            check_reports({"--json": tmp_path / name}, kept)
+    with pytest.raises(InputError, match=r"would replace .*, which this command needs"):
+        check_reports({"--json": tmp_path / "sub" / ".." / "a.onnx"}, kept)
+    with pytest.raises(InputError, match=r"--junit .*: would replace what --json writes"):
+        check_reports({"--json": tmp_path / "x", "--junit": tmp_path / "x"}, kept)
+    with pytest.raises(InputError, match="a folder; name a file"):
+        check_reports({"--json": tmp_path}, kept)
 
 
 def test_a_folder_in_the_way_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(MachineError, match="a: writing failed"):
+    with pytest.raises(InputError, match="a: not a regular file; choose another name"):
         write_bytes(tmp_path / "a", b"x")
     assert names(tmp_path) == ["a"]
 
 
 def test_a_file_as_parent_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(MachineError, match=r"b: cannot be written .*; choose another folder with -o"):
+    with pytest.raises(InputError, match=r"b: cannot be written .*; choose another place"):
         write_bytes(tmp_path / "a" / "b", b"x")
 
 

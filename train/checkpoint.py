@@ -32,7 +32,7 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     """
     content = read_bytes(path, advice="name a .safetensors checkpoint")
     card = _card_in(content, path)
-    check_seal(content, card, source=str(path))
+    check_seal(content, card.digest, source=str(path))
     network = build(card.arch, card.widths)
     try:
         network.load_state_dict(safetensors.torch.load(content))
@@ -53,7 +53,7 @@ def tensors(path: Path) -> dict[str, Tensor]:
         InputError: missing, not a checkpoint of this project, or changed since it was made.
     """
     content = read_bytes(path, advice="name a .safetensors checkpoint")
-    check_seal(content, _card_in(content, path), source=str(path))
+    check_seal(content, _card_in(content, path).digest, source=str(path))
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as err:

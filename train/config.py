@@ -8,6 +8,8 @@ from typing import Literal
 
 from sr_deploy.errors import InputError
 
+SANE = {"batch_size": (1, 65536), "lr": (1e-12, 1e3), "clip": (1e-12, 1e9), "weight_decay": (0.0, 1e3)}  # float32 holds them
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,6 +39,10 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {value} is not above 0")
+        for name, (least, most) in SANE.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(f"--{name.replace('_', '-')} {value} is not in {least:g} to {most:g}")
         if not 0.0 <= self.momentum < 1.0:
             raise InputError(f"--momentum {self.momentum} is not in [0, 1); 0.9 is usual")
         if not 0.0 <= self.weight_decay < math.inf:

@@ -8,7 +8,6 @@ so that any number of workers and a resumed run see the same batches.
 from __future__ import annotations
 
 import hashlib
-import math
 import sys
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ from sr_deploy.pictures import read_luma, read_studio_luma
 
 FRACTION = 64  # degraded luma is stored in 1/64 grey level
 MEASURED_SIDE = 11  # pixels that SSIM needs
+MOST_PATCH = 4096
 GRID = 8  # spacing in pixels of the patch positions whose detail is weighed
 
 
@@ -43,10 +43,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) < 2 or max(self.scales) > 8:
             raise InputError(f"scales {self.scales} do not fit; use integers from 2 to 8")
-        if not self.shrink or not all(0.0 < factor <= 1.0 for factor in self.shrink):
-            raise InputError(f"down-scaling factors {self.shrink} do not fit; use numbers above 0 up to 1")
-        if not 0.0 <= self.detail < math.inf:
-            raise InputError(f"--detail {self.detail} is not a number of at least 0; 0 draws patches uniformly")
+        if not self.shrink or not all(0.05 <= factor <= 1.0 for factor in self.shrink):
+            raise InputError(f"down-scaling factors {self.shrink} do not fit; use numbers from 0.05 to 1 (--shrink)")
+        if not 0.0 <= self.detail <= 8.0:
+            raise InputError(f"--detail {self.detail} is not a number from 0 to 8; 0 draws patches uniformly")
+        if not 1 <= self.patch <= MOST_PATCH:
+            raise InputError(f"--patch {self.patch} is not in 1 to {MOST_PATCH}; 41 is usual")
 
 
 @dataclass(frozen=True)

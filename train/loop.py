@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -80,6 +81,7 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
 
 class _Loop:
     def __init__(self, run: Run, network: nn.Module, resume: bool, interrupt: Interrupt) -> None:
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it tells what --precision says
         self.interrupt, self.in_step = interrupt, False
         self.fabric = Fabric(
             accelerator=run.device, devices=1, precision="bf16-mixed" if run.recipe.precision == "bf16" else "32-true"

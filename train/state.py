@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from sr_deploy.card import BLANK, check_seal, seal
 from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes, write_bytes
 
@@ -38,23 +39,26 @@ def save_state(
         state |= {f"opt.{index}.{k}": torch.as_tensor(v).cpu().contiguous() for k, v in values.items() if v is not None}
     state["rng"] = torch.get_rng_state()
     facts = {"step": progress.step, "elapsed": progress.elapsed_s, "loss": progress.loss, "identity": dict(identity)}
-    write_bytes(path, safetensors.torch.save(state, {"run": json.dumps(facts, sort_keys=True)}))
+    content = safetensors.torch.save(state, {"run": json.dumps({**facts, "digest": BLANK}, sort_keys=True)})
+    write_bytes(path, seal(content, source=str(path)))
 
 
 def load_state_(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, identity: Mapping[str, object]) -> Progress:
     """Put the stored state into ``network``, ``optimizer`` and torch's generator; return where the run stood.
 
     Raises:
-        InputError: there is no such state, or it is of a run with another recipe, data or network.
+        InputError: there is no such state, it was changed, or it is of a run with another recipe, data or network.
     """
     content = read_bytes(path, advice="there is no run to resume; start without --resume")
     try:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         facts = json.loads(header["__metadata__"]["run"])
         progress, stored = Progress(facts["step"], facts["elapsed"], facts["loss"]), dict(facts["identity"])
+        digest = str(facts["digest"])
         state = safetensors.torch.load(content)
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as err:
+    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as err:
         raise InputError(f"{path}: not a training state ({err}); start without --resume") from err
+    check_seal(content, digest, source=str(path))
     for name, value in identity.items():
         if stored.get(name) != value:
             raise InputError(f"{path}: was trained with {name} {stored.get(name)}, not {value}; give the same options to resume")

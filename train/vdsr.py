@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sr_deploy.errors import InputError
 from sr_deploy.train.groups import ChannelGroup
 
+MOST_WIDTH = 4096
+
 
 @dataclass(frozen=True)
 class VDSRConfig:
@@ -25,6 +27,8 @@ class VDSRConfig:
     def __post_init__(self) -> None:
         if len(self.widths) < 2 or min(self.widths) < 1 or self.widths[-1] != 1:
             raise InputError(f"VDSR: widths {self.widths} do not fit; give at least 2, all positive, the last 1")
+        if max(self.widths) > MOST_WIDTH:
+            raise InputError(f"VDSR: {max(self.widths)} filters in one layer, the most is {MOST_WIDTH}; 64 is the paper's")
 
 
 class VDSR(nn.Module):

@@ -151,7 +151,7 @@ def test_an_existing_checkpoint_is_kept(dense: Path, capsys: pytest.CaptureFixtu
         (("--shape", "1", "3", "16", "16"), "--shape 1 3 16 16: this network takes 1 channel(s)"),
         (("--steps", "5"), "--steps 5 belongs to sr-train; give --finetune-steps"),
         (("--epochs", "2"), "--epochs 2 belongs to sr-train; give --finetune-steps"),
-        (("--shape", "1", "1", "0", "16"), "--shape 1 1 0 16: every side must be at least 1"),
+        (("--shape", "1", "1", "0", "16"), "--shape 1 1 0 16: every side must be 1 to 16384"),
         (("--config", "absent.json"), "absent.json: cannot be read (No such file or directory); name a JSON file with --config"),
         (("--val", "absent"), "absent: not a folder; name one that holds pictures"),
     ],

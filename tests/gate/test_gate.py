@@ -250,3 +250,26 @@ def test_a_graph_as_reference_does_not_import_torch(reference: Path, data: Path,
     command = [sys.executable, "-c", code, str(reference), *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_verdict_is_given_even_if_a_report_cannot_be_written(
+    gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = engine(tmp_path / "bad_int8.onnx", flipped(0), precision="int8")
+    (tmp_path / "file").write_text("")
+    more = ["--json", str(tmp_path / "file" / "gate.json"), "--junit", str(tmp_path / "junit.xml")]
+    assert gate(bad, more=more) == 1
+    lines = error_lines(capsys)
+    assert any("below fp32" in line for line in lines) and "gate.json: cannot be written" in lines[-1]
+    assert (tmp_path / "junit.xml").exists()
+    good = engine(tmp_path / "good_int8.onnx", precision="int8")
+    assert gate(good, more=more) == 2
+
+
+def test_a_report_never_replaces_what_is_gated(gate: Gate, tmp_path: Path, budgets: Path) -> None:
+    good = engine(tmp_path / "good_int8.onnx", precision="int8")
+    before = good.read_bytes(), budgets.read_bytes()
+    for option in ("--json", "--junit", "--summary"):
+        for path in (good, budgets):
+            assert gate(good, more=[option, str(path)]) == 2
+    assert (good.read_bytes(), budgets.read_bytes()) == before

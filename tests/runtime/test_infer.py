@@ -226,3 +226,47 @@ def test_an_unusual_picture_goes_through(identity_file: Path, tmp_path: Path, pa
         upright = ImageOps.exif_transpose(source)
         assert found.size == (2 * upright.width, 2 * upright.height)
         assert found.mode == expected_mode(source)
+
+
+def test_a_trailing_slash_is_a_folder(identity_file: Path, tmp_path: Path) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), "-o", f"{tmp_path}/out.v1/") == 0
+    assert (tmp_path / "out.v1" / "a_x2.png").is_file()
+
+
+def test_a_file_where_a_folder_is_needed_is_refused(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plain").write_text("kept")
+    assert infer(identity_file, picture(tmp_path / "a.png"), "-o", tmp_path / "plain") == 2
+    assert "plain: a file that is no .png" in error_lines(capsys)[0]
+    assert (tmp_path / "plain").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("space", "mode", "kept"), [(b"RGB ", "RGB", True), (b"CMYK", "RGB", False), (b"GRAY", "L", True)])
+def test_a_colour_profile_goes_along_where_it_fits(
+    identity_file: Path, tmp_path: Path, space: bytes, mode: str, kept: bool
+) -> None:
+    profile = bytes(16) + space + bytes(108)
+    Image.effect_noise((20, 12), 60).convert(mode).save(tmp_path / "a.png", icc_profile=profile)
+    assert infer(identity_file, tmp_path / "a.png") == 0
+    with Image.open(tmp_path / "a_x2.png") as found:
+        assert found.info.get("icc_profile") == (profile if kept else None)
+
+
+def test_frames_that_are_left_out_are_told(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [Image.effect_noise((20, 12), 60 + n) for n in range(3)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    assert infer(identity_file, tmp_path / "a.tif") == 0
+    assert error_lines(capsys) == [f"sr-infer: warning: {tmp_path / 'a.tif'}: has 3 frames, the first one is enlarged"]
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "jp2"])
+def test_a_format_whose_deep_samples_would_be_cut_is_refused(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    try:
+        picture(tmp_path / f"a.{suffix}")
+    except (KeyError, OSError):
+        pytest.skip("this Pillow does not write it")
+    assert infer(identity_file, tmp_path / f"a.{suffix}") == 2
+    assert "no PNG, JPEG, WEBP, TIFF, BMP or GIF file" in error_lines(capsys)[0]

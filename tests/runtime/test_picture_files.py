@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_deploy.errors import InputError, MachineError
+from sr_deploy.errors import InputError
 from sr_deploy.runtime.picture_files import read_pixels, write_png
 
 
@@ -92,7 +92,7 @@ def test_written_png_reads_back_equal(tmp_path: Path, channels: int) -> None:
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(MachineError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         write_png(tmp_path / "file" / "p.png", np.zeros((2, 2, 3), np.uint8))
     assert (tmp_path / "file").read_text() == "kept"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -223,7 +223,7 @@ def test_scales_that_do_not_fit_are_refused(scales: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shrink", [(), (0.0,), (1.1,), (1.0, -0.5)])
 def test_shrink_factors_that_do_not_fit_are_refused(shrink: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match=r"down-scaling factors \(.*\) do not fit; use numbers above 0 up to 1"):
+    with pytest.raises(InputError, match=r"down-scaling factors \(.*\) do not fit; use numbers from 0.05 to 1"):
         DataConfig((Path(),), shrink=shrink)
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from sr_deploy.console import Stopped
 from sr_deploy.train import checkpoint
 from sr_deploy.train.command import main
 from sr_deploy.train.interrupt import Interrupt
@@ -232,11 +233,16 @@ def test_status_is_described_in_one_line() -> None:
     [
         (("--momentum", "1.0"), r"--momentum 1\.0 is not in \[0, 1\)"),
         (("--momentum", "nan"), r"--momentum nan is not in \[0, 1\)"),
-        (("--weight-decay", "-1"), "--weight-decay -1.0 is not a number of at least 0"),
+        (("--weight-decay", "-1"), "--weight-decay -1.0 is not in 0 to 1000"),
+        (("--lr", "1e-300"), "--lr 1e-300 is not in 1e-12 to 1000"),
+        (("--clip", "1e300"), r"--clip 1e\+300 is not in"),
+        (("--batch-size", "1" + "0" * 20), r"--batch-size 10+ is not in 1 to 65536"),
+        (("--patch", "10000"), "--patch 10000 is not in 1 to 4096"),
+        (("--width", "100000"), "100000 filters in one layer, the most is 4096"),
         (("--seed", str(2**70)), r"--seed \d+ is not in 0 to"),
         (("--shrink", "nan"), r"down-scaling factors \(nan,\) do not fit"),
-        (("--detail", "nan"), "--detail nan is not a number of at least 0"),
-        (("--detail", "-1"), "--detail -1.0 is not a number of at least 0"),
+        (("--detail", "nan"), "--detail nan is not a number from 0 to 8"),
+        (("--detail", "-1"), "--detail -1.0 is not a number from 0 to 8"),
     ],
 )
 def test_a_number_out_of_range_is_one_line(
@@ -301,3 +307,35 @@ def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not() -> None:
             signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_waits_for_the_step_too(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Interrupt() as interrupt:
+        signal.raise_signal(number)
+        with pytest.raises(Stopped) as caught:
+            interrupt.check()
+        assert caught.value.number == number
+    assert signal.getsignal(number) == before
+
+
+def test_an_ignored_hang_up_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            interrupt.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_changed_training_state_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, state = tmp_path / "a.safetensors", tmp_path / "a.train.safetensors"
+    assert main(arguments(photos, output)) == 0
+    content = bytearray(state.read_bytes())
+    content[-1] ^= 1
+    state.write_bytes(content)
+    capsys.readouterr()
+    assert main(arguments(photos, output, "--resume", steps=4)) == 2
+    assert "a.train.safetensors: changed after it was made" in line(capsys)
