@@ -1,7 +1,8 @@
 """The int8 pass: explicit QuantizeLinear/DequantizeLinear around the convolutions that become int8.
 
 Symmetric everywhere, zero point 0. Weights are stored as int8 with one scale per output channel (max |w| / 127),
-activations have one scale per tensor (threshold / 127).
+activations have one scale per tensor (threshold / 127). Scales are rounded up to the next float16 number, at most one
+part in a thousand: so a build whose remainder is float16 computes with exactly these numbers.
 
 Placement. The input of an int8 convolution is quantized. Its output is quantized *before* the ReLU as well, at the scale
 of the value behind the ReLU: for a symmetric type ReLU and quantization commute, relu(dq(q(x))) = dq(q(relu(x))), so
@@ -63,10 +64,18 @@ def quantized(model: onnx.ModelProto, thresholds: Mapping[str, float], *, keep: 
 def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 weights of the same shape (out, in, kh, kw) and the scale of each output channel, float32 (out,)."""
     peak = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    # A dead filter may hold denormal numbers, whose scale would be zero.
-    scale = np.where(peak > QMAX * np.finfo(np.float32).tiny, peak / QMAX, 1.0).astype(np.float32)
+    scale = rounded_up(np.where(peak > 0.0, peak / QMAX, 1.0))
     integers = np.clip(np.rint(weight / scale[:, None, None, None]), -QMAX, QMAX)
     return integers.astype(np.int8), scale
+
+
+def rounded_up(scale: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return the least float16 numbers that are not below ``scale`` and not zero, as float32; beyond float16, ``scale``."""
+    with np.errstate(over="ignore"):
+        half = np.asarray(scale).astype(np.float16)
+        up = np.where(half.astype(np.float64) < scale, np.nextafter(half, np.float16(np.inf)), half)
+    up = np.maximum(up, np.finfo(np.float16).smallest_subnormal)
+    return np.where(np.isfinite(up), up, scale).astype(np.float32)
 
 
 class _Builder:
@@ -80,7 +89,7 @@ class _Builder:
         self.pairs: dict[str, str] = {}
         for node in convolution_nodes(model):
             if node.name in thresholds:
-                self.scales[node.input[0]] = thresholds[node.name] / QMAX
+                self.scales[node.input[0]] = float(rounded_up(np.array(thresholds[node.name] / QMAX)))
 
     def add(self, node: NodeProto) -> None:
         if node.op_type == "Conv" and node.name not in self.keep:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibrate import read_calibration
-from sr_deploy.export.quantize import check_names, kept_by_default, quantize_weight, quantized
+from sr_deploy.export.quantize import check_names, kept_by_default, quantize_weight, quantized, rounded_up
 from sr_deploy.export.to_onnx import make_model
 
 Floats = NDArray[np.float32]
@@ -90,14 +90,15 @@ def test_every_zero_point_is_zero(fp32: onnx.ModelProto) -> None:
     assert all(value.dtype == np.int8 and not value.any() for value in zeros.values())
 
 
-def test_activation_scale_is_the_threshold_over_127(fp32: onnx.ModelProto) -> None:
+def test_activation_scale_is_the_threshold_over_127_as_float16(fp32: onnx.ModelProto) -> None:
     model = quantized(fp32, THRESHOLDS, keep=FIRST_LAST)
     values = tensors(model)
     dequantize = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     for node in model.graph.node:
         if node.name in ("conv2", "conv3"):
             scale = values[dequantize[node.input[0]].input[1]]
-            assert scale == np.float32(THRESHOLDS[node.name] / 127)
+            assert scale == rounded_up(np.array(THRESHOLDS[node.name] / 127))
+            assert scale == pytest.approx(THRESHOLDS[node.name] / 127, rel=1e-3)
 
 
 def test_a_filter_of_zeros_stays_zero() -> None:
@@ -196,7 +197,7 @@ def single(weight: Floats) -> onnx.ModelProto:
 @pytest.mark.parametrize("threshold", [1.0, 0.4])
 def test_one_convolution_equals_integer_arithmetic(threshold: float) -> None:
     weight = np.random.default_rng(1).standard_normal((4, 1, 3, 3)).astype(np.float32)
-    step = np.float32(threshold / 127)
+    step = rounded_up(np.array(threshold / 127))
     integers = np.clip(np.rint(photograph()[0] / step), -128, 127).astype(np.int64)
     kernels, scales = quantize_weight(weight)
     expected = convolved(integers, kernels.astype(np.int64)) * (step * scales.astype(np.float64))[:, None, None]
@@ -215,7 +216,7 @@ def test_integers_between_two_convolutions_equal_integer_arithmetic() -> None:
     ]
     weights = [numpy_helper.from_array(first, "w1"), numpy_helper.from_array(second, "w2")]
     model = quantized(make_model(nodes, weights, (1, 1, 32, 32), (1, 1, 32, 32)), {"conv1": 1.0, "conv2": 3.0}, keep=set())
-    steps = np.float32(1.0 / 127), np.float32(3.0 / 127)
+    steps = rounded_up(np.array(1.0 / 127)), rounded_up(np.array(3.0 / 127))
     integers = np.clip(np.rint(photograph()[0] / steps[0]), -128, 127).astype(np.int64)
     kernels, scales = quantize_weight(first)
     sums = convolved(integers, kernels.astype(np.int64)) * (steps[0] * scales.astype(np.float64))[:, None, None]
@@ -241,6 +242,22 @@ def test_optimized_integers_differ_by_rounding_only(exported: Path) -> None:
 def test_thresholds_of_the_export_are_the_scales_in_the_graph(exported: Path) -> None:
     thresholds = read_calibration(exported / "tiny_int8.thresholds.json").thresholds
     values = tensors(onnx.load(exported / "tiny_int8.onnx"))
-    expected = {np.float32(v / 127) for name, v in thresholds.items() if name != "conv1"}
+    expected = {np.float32(rounded_up(np.array(v / 127))) for name, v in thresholds.items() if name != "conv1"}
     scales = {np.float32(v) for name, v in values.items() if name.endswith(".scale") and v.ndim == 0}
     assert scales == expected
+
+
+def test_scales_are_float16_numbers_and_not_smaller() -> None:
+    scale = np.concatenate([np.geomspace(1e-12, 6e4, 500), [0.25, 2.0**-24, 65504.0, 1e6]])
+    found = rounded_up(scale)
+    assert np.all(found >= scale.astype(np.float32))
+    assert np.array_equal(found[:-1], found[:-1].astype(np.float16).astype(np.float32))
+    normal = (scale >= 2.0**-14) & (scale <= 6e4)
+    assert np.all(found[normal] <= scale[normal] * (1 + 2.0**-10))
+    assert found[500] == 0.25 and found[-1] == np.float32(1e6)
+
+
+def test_all_scales_of_a_graph_are_float16_numbers(exported: Path) -> None:
+    found = {name: value for name, value in tensors(onnx.load(exported / "tiny_int8.onnx")).items() if name.endswith(".scale")}
+    assert found
+    assert all(np.array_equal(value, value.astype(np.float16).astype(np.float32)) for value in found.values())
