@@ -14,12 +14,13 @@ PROG = "sr-gate"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-gate``."""
     p = Parser(PROG, "Compare engines with the fp32 network on pictures; exit 1 if one lost more than its budget.")
-    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx)")
+    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx or .plan)")
     p.add_argument("--reference", type=Path, required=True, metavar="MODEL", help="the fp32 network: checkpoint or fp32 graph")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="high-resolution pictures")
     p.add_argument("--budget", type=Path, required=True, metavar="FILE", help="budgets (gates.toml)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: each engine's own)")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (default: auto)")
+    p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     p.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")

@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)"
     )
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (default: auto)")
+    p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results as JSON; - for standard output instead of the table"

@@ -38,7 +38,7 @@ def eval_command(arguments: argparse.Namespace) -> int:
     check_reports({"--json": arguments.json}, [*map(Path, arguments.models), *pictures])
     results = []
     for name in arguments.models:
-        model = open_model(name, provider=arguments.provider, threads=arguments.threads)
+        model = open_model(name, provider=arguments.provider, threads=arguments.threads, trusted=arguments.trust_plan)
         check_protocol(model, arguments.protocol)
         for folder, paths in folders.items():
             for scale in arguments.scale or [model.card.default_scale if model.card else 2]:

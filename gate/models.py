@@ -36,7 +36,7 @@ class Model:
         return self.network(imresize(lr, float(scale)))
 
 
-def open_model(name: str, *, provider: Provider = "auto", threads: int | None = None) -> Model:
+def open_model(name: str, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False) -> Model:
     """Return what ``name`` stands for: ``bicubic``, a ``.safetensors`` checkpoint (whole images), or an engine (tiles).
 
     Raises:
@@ -48,7 +48,7 @@ def open_model(name: str, *, provider: Provider = "auto", threads: int | None = 
     if path.suffix == ".safetensors":
         network, card = open_checkpoint(path, threads=threads)
         return Model(name, card, lambda plane: run_network(network, plane[None, None])[0, 0])
-    engine = load(path, provider=provider, threads=threads)
+    engine = load(path, provider=provider, threads=threads, trusted=trusted)
     return Model(name, engine.card, lambda plane: run_whole(engine, plane[None])[0])
 
 

@@ -31,7 +31,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
     reports = {"--json": arguments.json, "--junit": arguments.junit, "--summary": arguments.summary}
     check_reports(reports, [*arguments.engines, arguments.reference, arguments.budget, *paths])
     with ExitStack() as stack:
-        where = {"provider": arguments.provider, "threads": arguments.threads}
+        where = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
         engines = {str(p): stack.enter_context(closing(load(p, **where))) for p in arguments.engines}
         for line in unused_names(tables, [(Path(name).stem, engine.card.precision) for name, engine in engines.items()]):
             print(f"sr-gate: warning: {arguments.budget}: {line}", file=sys.stderr)

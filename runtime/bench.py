@@ -46,10 +46,8 @@ def bench_command(arguments: argparse.Namespace) -> int:
     check_reports({"--json": arguments.json, "--markdown": arguments.markdown}, [*arguments.engines, *paths])
     pictures = [read_luma(path) for path in paths]
     with ExitStack() as stack:
-        engines: dict[str, Engine] = {
-            str(path): stack.enter_context(closing(load(path, provider=arguments.provider, threads=arguments.threads)))
-            for path in arguments.engines
-        }
+        options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
+        engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in arguments.engines}
         times = interleaved_ms(engines, arguments.rounds)
         first = float(np.median(next(iter(times.values()))))
         rows = [

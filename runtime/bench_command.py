@@ -14,11 +14,12 @@ PROG = "sr-bench"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-bench``."""
     p = Parser(PROG, "Time engines on one tile, interleaved so that ratios hold on a noisy machine.")
-    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx); ratios are to the first")
+    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx or .plan); ratios are to the first")
     p.add_argument("--rounds", type=positive_int, default=15, metavar="N", help="timed runs of each engine (default: 15)")
     p.add_argument("--data", type=Path, metavar="DIR", help="high-resolution pictures: adds a column of PSNR")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor for PSNR (default: each engine's own)")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
+    p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     p.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")

@@ -15,11 +15,12 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-infer``."""
     p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
     p.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture file")
-    p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx)")
+    p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx or .plan)")
     p.add_argument("-o", "--output", metavar="OUT", help="folder, or .png file for one picture (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
     p.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
+    p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     return p
 

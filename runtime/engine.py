@@ -41,13 +41,14 @@ class Engine(Protocol):
         """Free what the engine holds; it cannot run afterwards."""
 
 
-def load(path: Path, *, provider: Provider = "auto", threads: int | None = None) -> Engine:
-    """Load an ``.onnx`` with ONNX Runtime; nothing heavy is imported before the suffix is known.
+def load(path: Path, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False) -> Engine:
+    """Load an ``.onnx`` with ONNX Runtime or a ``.plan`` with TensorRT; nothing heavy is imported before the suffix is known.
 
     Args:
         path: the engine file.
         provider: where ONNX Runtime runs it; ``auto`` is CUDA where it is offered, else the CPU.
         threads: CPU threads; ``None`` is one for each core.
+        trusted: whether the user vouches for a plan without a card, or with host code (``--trust-plan``).
 
     Raises:
         InputError: missing, of an unknown kind, damaged, or without a model card.
@@ -55,14 +56,20 @@ def load(path: Path, *, provider: Provider = "auto", threads: int | None = None)
     """
     suffix = path.suffix.lower()
     if suffix not in (".onnx", ".plan"):
-        raise InputError(f"{path}: not an engine ({suffix or 'no suffix'}); name an .onnx made by sr-export")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; make it with sr-export")
-    if suffix == ".plan":
-        raise MachineError(
-            f"{path}: a TensorRT plan needs an NVIDIA GPU and 'sr-deploy[tensorrt]', and this version does not run plans; "
-            "use the .onnx it was built from"
+        raise InputError(
+            f"{path}: not an engine ({suffix or 'no suffix'}); name an .onnx made by sr-export or a .plan by sr-build"
         )
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with {'sr-build' if suffix == '.plan' else 'sr-export'}")
+    if suffix == ".plan":
+        from sr_deploy.runtime.tensorrt_engine import load_plan
+
+        try:
+            return load_plan(path, trusted=trusted)
+        except MachineError as err:
+            if type(err) is not MachineError:
+                raise  # TensorRT or CUDA failed: it is here, and said why
+            raise MachineError(f"{path}: {err}; or use the .onnx it was built from") from err
     try:
         from sr_deploy.runtime.onnx_engine import OnnxEngine
     except ImportError as err:

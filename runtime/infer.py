@@ -18,7 +18,9 @@ from sr_deploy.runtime.upscale import check_scale, upscale
 def infer_command(arguments: argparse.Namespace) -> int:
     """Enlarge every picture; a bad one is named and the others are still done. Return the exit code."""
     pictures: list[Path] = arguments.pictures
-    with closing(load(arguments.engine, provider=arguments.provider, threads=arguments.threads)) as engine:
+    with closing(
+        load(arguments.engine, provider=arguments.provider, threads=arguments.threads, trusted=arguments.trust_plan)
+    ) as engine:
         scale = check_scale(engine.card, arguments.scale, source=str(arguments.engine))
         outputs = output_paths(pictures, arguments.output, scale)
         codes: list[int] = []

@@ -1,0 +1,162 @@
+"""What ``sr-build`` does once its arguments are read: plans that appear only when they compute what their graph computes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from sr_deploy.calib_data import folder
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import InputError, SrDeployError
+from sr_deploy.export.calibrate import CalibrationSet
+from sr_deploy.export.tensorrt_build import Build, BuildOptions, check_options, check_output, timed_build
+from sr_deploy.files import digest_bytes, read_bytes, write_bytes, write_text
+from sr_deploy.runtime.cuda import Cuda
+from sr_deploy.runtime.engine import Tiles
+from sr_deploy.runtime.onnx_engine import OnnxEngine
+from sr_deploy.runtime.onnx_file import read_card
+from sr_deploy.runtime.plan_file import PlanCard, PlanIdentity, card_path, plan_card_to_json, read_plan_card
+from sr_deploy.runtime.tensorrt_engine import PlanOptions, TensorRTEngine, tensorrt_module
+
+
+def build_command(arguments: argparse.Namespace, *, trt: Any = None, cuda: Cuda | None = None) -> int:
+    """Build every graph that has no equal plan yet and return the exit code.
+
+    Raises:
+        InputError: a graph is missing or damaged, or an option does not fit this TensorRT.
+        MachineError: TensorRT, cuda-python or a GPU is missing.
+        EngineError: TensorRT found no way to build it.
+        CheckError: the plan computes something else than its graph; it was not written.
+    """
+    cards = {graph: read_graph_card(graph) for graph in arguments.graphs}
+    trt = tensorrt_module() if trt is None else trt
+    cuda = Cuda() if cuda is None else cuda
+    options = options_from(arguments, trt, cuda)
+    check_options(trt, options)
+    for graph, card in cards.items():
+        plan = plan_path(graph, arguments.output, options.batches)
+        identity = identity_of(graph, options, trt, cuda)
+        if not arguments.force and is_built(plan, identity):
+            print(f"{plan}: up to date; --force builds it again")
+            continue
+        build_one(graph, card, plan, identity, Build(trt, cuda, card, options, plan.with_name(f"{plan.name}.log")))
+    return 0
+
+
+def read_graph_card(graph: Path) -> ModelCard:
+    """Return the card of a graph.
+
+    Raises:
+        InputError: not a graph of this project.
+    """
+    if graph.suffix != ".onnx":
+        raise InputError(f"{graph}: not a graph ({graph.suffix or 'no suffix'}); name an .onnx made by sr-export")
+    card = read_card(graph)
+    if card.input_shape is None or card.output_shape is None:
+        raise InputError(f"{graph}: its card names no shapes; export it again with sr-export")
+    return card
+
+
+def build_one(graph: Path, card: ModelCard, plan: Path, identity: PlanIdentity, build: Build) -> None:
+    """Build one plan, load it again, compare it with ONNX Runtime, and write it with its card."""
+    with suppress(FileNotFoundError):
+        build.log.unlink()
+    plan.parent.mkdir(parents=True, exist_ok=True)
+    content, seconds = timed_build(build, onnx.load_from_string(read_bytes(graph, advice="make it with sr-export")))
+    agreement = verified(content, graph, card, plan, build)
+    described = PlanCard(
+        card=with_batches(card, build.options.batches),
+        identity=identity,
+        plan_digest=digest_bytes(content),
+        build_seconds=round(seconds, 3),
+        graph=os.path.relpath(graph, plan.parent),
+    )
+    # The card first: a plan without a card would be refused, a card without a plan only names what is missing.
+    with suppress(FileNotFoundError):
+        plan.unlink()
+    write_text(card_path(plan), plan_card_to_json(described))
+    write_bytes(plan, content)
+    print(f"{plan}: built in {seconds:.0f} s, agrees with ONNX Runtime by {agreement:.1f} dB on a photograph")
+
+
+def verified(content: bytes, graph: Path, card: ModelCard, plan: Path, build: Build) -> float:
+    """Return the agreement in dB of a plan with its graph on a calibration tile.
+
+    Raises:
+        CheckError: it computes something else.
+    """
+    assert card.input_shape is not None
+    tiles = CalibrationSet(folder("calibrate"), scale=card.default_scale, shape=(1, *card.input_shape[1:]), limit=4)
+    tile: Tiles = np.concatenate(list(tiles))
+    with closing(OnnxEngine(graph, provider="cpu")) as reference:
+        expected = reference.run(tile)
+    options = PlanOptions(build.trt, build.cuda, str(plan), host_code=build.options.version_compatible)
+    with closing(TensorRTEngine(content, card, build.options.batches, options)) as engine:
+        return check_output(str(plan), card, engine.run(tile), expected)
+
+
+def options_from(arguments: argparse.Namespace, trt: Any, cuda: Cuda) -> BuildOptions:
+    """Return the options of the command line."""
+    batches = tuple(dict.fromkeys(arguments.batch))
+    cache = None if arguments.timing_cache is None else timing_cache_file(arguments.timing_cache, trt, cuda)
+    return BuildOptions(batches, arguments.opt_level, arguments.hardware_compat, arguments.version_compatible, cache)
+
+
+def timing_cache_file(place: Path, trt: Any, cuda: Cuda) -> Path:
+    """Return the cache file of this device, TensorRT and CUDA in a folder."""
+    device = "".join(c if c.isalnum() else "-" for c in cuda.device().name)
+    return place / f"{device}-trt{trt.__version__}-cuda{cuda.version()}.timing"
+
+
+def default_cache_folder() -> Path:
+    """Return the user's cache folder for this project (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "sr-deploy"
+
+
+def plan_path(graph: Path, output: Path | None, batches: tuple[int, ...]) -> Path:
+    """Return where the plan of a graph goes; batch sizes other than one are in its name."""
+    suffix = "" if batches == (1,) else f"_b{'-'.join(map(str, batches))}"
+    return (output or graph.parent) / f"{graph.stem}{suffix}.plan"
+
+
+def identity_of(graph: Path, options: BuildOptions, trt: Any, cuda: Cuda) -> PlanIdentity:
+    """Return what a plan built here and now would be."""
+    device = cuda.device()
+    return PlanIdentity(
+        graph_digest=digest_bytes(read_bytes(graph, advice="make it with sr-export")),
+        tensorrt=str(trt.__version__),
+        cuda=cuda.version(),
+        gpu=device.name,
+        capability=device.capability,
+        batches=options.batches,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        options=options.facts(),
+    )
+
+
+def is_built(plan: Path, identity: PlanIdentity) -> bool:
+    """Return whether a plan of this identity is there, unchanged."""
+    if not plan.is_file() or not card_path(plan).is_file():
+        return False
+    try:
+        card = read_plan_card(plan)
+        content = read_bytes(plan, advice="build it again")
+    except SrDeployError:
+        return False
+    return card.identity.same_build(identity) and card.plan_digest == digest_bytes(content)
+
+
+def with_batches(card: ModelCard, batches: tuple[int, ...]) -> ModelCard:
+    """Return the graph's card with the plan's largest batch in its shapes; the digest stays the graph's."""
+    assert card.input_shape is not None and card.output_shape is not None
+    most = max(batches)
+    changed = card.with_changes(input_shape=(most, *card.input_shape[1:]), output_shape=(most, *card.output_shape[1:]))
+    return changed.with_changes(digest=card.digest)
