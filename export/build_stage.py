@@ -114,12 +114,6 @@ def timing_cache_file(place: Path, trt: Any, cuda: Cuda) -> Path:
     return place / f"{device}-trt{trt.__version__}-cuda{cuda.version()}.timing"
 
 
-def default_cache_folder() -> Path:
-    """Return the user's cache folder for this project (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "sr-deploy"
-
-
 def plan_path(graph: Path, output: Path | None, batches: tuple[int, ...]) -> Path:
     """Return where the plan of a graph goes; batch sizes other than one are in its name."""
     suffix = "" if batches == (1,) else f"_b{'-'.join(map(str, batches))}"

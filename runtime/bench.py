@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.pictures import read_luma
-from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.engine import Engine, Tiles, load
 from sr_deploy.runtime.tiling import Planes, run_whole
 from sr_deploy.runtime.upscale import check_scale
 
@@ -34,10 +36,20 @@ class Row:
     precision: str
     file_mb: float
     gmac: float  # of one tile
-    p50_ms: float
+    p50_ms: float  # of one batch of tiles, host memory to host memory
     p90_ms: float
-    speedup: float  # over the first engine
+    p99_ms: float
+    tiles_per_s: float  # at the median
+    tops: float  # 10^12 operations a second, two for a multiplication and its addition
+    share_of_peak: float | None  # of the fp32 matrix product of the processor; above 1 where int8 has wider instructions
+    speedup: float  # over the first engine, by tile
+    device_ms: float | None  # median by the device's own clock; None on a CPU
+    device_mb: float | None  # memory of buffers and contexts on the device
     psnr_db: float | None
+
+
+STABLE = 0.03  # two medians in a row that differ by less: warm
+MOST_WARM_UPS = 40
 
 
 def bench_command(arguments: argparse.Namespace) -> int:
@@ -49,10 +61,12 @@ def bench_command(arguments: argparse.Namespace) -> int:
         options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
         engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in arguments.engines}
         times = interleaved_ms(engines, arguments.rounds)
-        first = float(np.median(next(iter(times.values()))))
+        on_device = any(hasattr(engine, "device_times_ms") for engine in engines.values())
+        peak = arguments.peak_tflops or (None if on_device else cpu_peak_tflops())
+        per_tile = {name: float(np.median(found)) / _shape(engines[name].card)[0] for name, found in times.items()}
+        scale = Scale(next(iter(per_tile.values())), peak)
         rows = [
-            row(name, engine.card, times[name], first, mean_db(name, engine, pictures, arguments.scale))
-            for name, engine in engines.items()
+            row(name, engine, times[name], scale, pictures=pictures, factor=arguments.scale) for name, engine in engines.items()
         ]
     reference = bicubic_db(pictures, arguments.scale or next(iter(engines.values())).card.default_scale) if pictures else None
     lines = [_heading(pictures), *([_bicubic_line(reference)] if reference is not None else []), *(_line(r) for r in rows)]
@@ -60,31 +74,91 @@ def bench_command(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         write_text(arguments.markdown, table(lines, markdown=True) + "\n")
     if arguments.json:
-        facts = {"machine": machine(), "bicubic_psnr_db": reference, "results": [asdict(r) for r in rows]}
+        facts = {"machine": machine(), "peak_tflops": peak, "bicubic_psnr_db": reference, "results": [asdict(r) for r in rows]}
         write_text(arguments.json, json.dumps(facts, indent=2) + "\n")
     return 0
 
 
 def interleaved_ms(engines: Mapping[str, Engine], rounds: int) -> dict[str, list[float]]:
-    """Return the times of one batch of tiles by engine, in milliseconds; engines take turns, the first turn warms up."""
+    """Return the times of one batch of tiles by engine, in milliseconds; engines take turns once all are warm."""
     rng = np.random.default_rng(0)
     times: dict[str, list[float]] = {name: [] for name in engines}
     tiles = {name: rng.random(_shape(engine.card), np.float32) for name, engine in engines.items()}
-    with progress("timing", rounds + 1) as advance:
-        for number in range(rounds + 1):
+    for name, engine in engines.items():
+        warm_up(partial(one_ms, engine, tiles[name]))
+    with progress("timing", rounds) as advance:
+        for _ in range(rounds):
             for name, engine in engines.items():
-                began = time.perf_counter()
-                engine.run(tiles[name])
-                if number:
-                    times[name].append(1000.0 * (time.perf_counter() - began))
+                times[name].append(one_ms(engine, tiles[name]))
             advance("")
     return times
 
 
-def row(name: str, card: ModelCard, times: Sequence[float], first: float, quality: float | None) -> Row:
-    """Return the figures of one engine; ``first`` is the median of the first one in milliseconds."""
-    p50, p90 = (float(v) for v in np.percentile(times, (50, 90)))
-    return Row(name, card.precision, Path(name).stat().st_size / 1e6, (card.macs or 0) / 1e9, p50, p90, first / p50, quality)
+def one_ms(engine: Engine, tiles: Tiles) -> float:
+    """Return the wall time of one run in milliseconds."""
+    began = time.perf_counter()
+    engine.run(tiles)
+    return 1000.0 * (time.perf_counter() - began)
+
+
+def warm_up(run_ms: Callable[[], float]) -> int:
+    """Run until the time is stable: two medians of three in a row within ``STABLE``; return the number of runs."""
+    found = [run_ms() for _ in range(4)][1:]
+    before = math.inf
+    while abs(np.median(found[-3:]) - before) > STABLE * before or before == math.inf:
+        if len(found) >= MOST_WARM_UPS:
+            break
+        before = float(np.median(found[-3:]))
+        found += [run_ms() for _ in range(3)]
+    return len(found) + 1
+
+
+def cpu_peak_tflops(side: int = 1536, runs: int = 5) -> float:
+    """Return the fp32 operations a second of the fastest of some matrix products here, in 10^12."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((side, side), np.float32) for _ in range(2))
+    best = math.inf
+    for _ in range(runs):
+        began = time.perf_counter()
+        np.matmul(a, b)
+        best = min(best, time.perf_counter() - began)
+    return 2.0 * side**3 / best / 1e12
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What figures are set in relation to."""
+
+    first_ms: float  # of a tile in the first engine
+    peak_tflops: float | None
+
+
+def row(
+    name: str, engine: Engine, times: Sequence[float], scale: Scale, *, pictures: Sequence[Plane] = (), factor: int | None = None
+) -> Row:
+    """Return the figures of one engine."""
+    card = engine.card
+    p50, p90, p99 = (float(v) for v in np.percentile(times, (50, 90, 99)))
+    batch = _shape(card)[0]
+    tops = 2.0 * (card.macs or 0) * batch / (p50 / 1000.0) / 1e12
+    device_times = getattr(engine, "device_times_ms", None)
+    device_bytes = getattr(engine, "device_bytes", None)
+    return Row(
+        engine=name,
+        precision=card.precision,
+        file_mb=Path(name).stat().st_size / 1e6,
+        gmac=(card.macs or 0) / 1e9,
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        tiles_per_s=1000.0 * batch / p50,
+        tops=tops,
+        share_of_peak=None if scale.peak_tflops is None else tops / scale.peak_tflops,
+        speedup=scale.first_ms * batch / p50,
+        device_ms=None if device_times is None else float(np.median(device_times(len(times)))),
+        device_mb=None if device_bytes is None else device_bytes / 1e6,
+        psnr_db=mean_db(name, engine, pictures, factor),
+    )
 
 
 def mean_db(name: str, engine: Engine, pictures: Sequence[Plane], scale: int | None) -> float | None:
@@ -141,13 +215,16 @@ def _shape(card: ModelCard) -> tuple[int, int, int, int]:
 
 
 def _heading(pictures: Sequence[Plane]) -> list[str]:
-    return ["engine", "precision", "MB", "GMAC", "p50 ms", "p90 ms", "speed-up", *(["PSNR dB"] if pictures else [])]
+    figures = ["GMAC", "p50 ms", "p90 ms", "p99 ms", "tiles/s", "TOP/s", "of peak", "speed-up"]
+    return ["engine", "precision", *figures, *(["PSNR dB"] if pictures else [])]
 
 
 def _bicubic_line(psnr_db: float) -> list[str]:
-    return ["bicubic", "", "", "", "", "", "", f"{psnr_db:.3f}"]
+    return ["bicubic", *[""] * 9, f"{psnr_db:.3f}"]
 
 
 def _line(r: Row) -> list[str]:
-    figures = [f"{r.file_mb:.2f}", f"{r.gmac:.2f}", f"{r.p50_ms:.1f}", f"{r.p90_ms:.1f}", f"{r.speedup:.2f}"]
+    share = "" if r.share_of_peak is None else f"{100 * r.share_of_peak:.0f} %"
+    times = [f"{r.p50_ms:.1f}", f"{r.p90_ms:.1f}", f"{r.p99_ms:.1f}", f"{r.tiles_per_s:.1f}"]
+    figures = [f"{r.gmac:.2f}", *times, f"{r.tops:.2f}", share, f"{r.speedup:.2f}"]
     return [Path(r.engine).name, r.precision, *figures, *([] if r.psnr_db is None else [f"{r.psnr_db:.3f}"])]

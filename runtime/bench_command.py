@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, positive_int, run, thread_count
+from sr_deploy.console import Parser, positive_float, positive_int, run, thread_count
 
 PROG = "sr-bench"
 
@@ -16,6 +16,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(PROG, "Time engines on one tile, interleaved so that ratios hold on a noisy machine.")
     p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx or .plan); ratios are to the first")
     p.add_argument("--rounds", type=positive_int, default=15, metavar="N", help="timed runs of each engine (default: 15)")
+    p.add_argument("--peak-tflops", type=positive_float, metavar="P", help="the device's peak (default: measured on a CPU)")
     p.add_argument("--data", type=Path, metavar="DIR", help="high-resolution pictures: adds a column of PSNR")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor for PSNR (default: each engine's own)")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")

@@ -175,16 +175,16 @@ def missing_package(extra: str) -> Iterator[None]:
         raise MachineError(f"package {err.name} is not installed; pip install 'sr-deploy[{extra}]'") from err
 
 
-def table(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
-    """Return ``rows`` (the first is the heading) as aligned text: first column left, the others right."""
+def table(rows: Sequence[Sequence[str]], *, markdown: bool = False, left: int = 1) -> str:
+    """Return ``rows`` (the first is the heading) as aligned text: the first ``left`` columns left, the others right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for number, row in enumerate(rows):
-        cells = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("| " + " | ".join(cells) + " |" if markdown else "  ".join(cells).rstrip())
         if number == 0:
             rule = ["-" * w for w in widths]
-            marks = [rule[0], *(r[:-1] + ":" for r in rule[1:])]
+            marks = [*rule[:left], *(r[:-1] + ":" for r in rule[left:])]
             lines.append("| " + " | ".join(marks) + " |" if markdown else "  ".join(rule))
     return "\n".join(lines)
 

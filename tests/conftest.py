@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDS = {"train": ("torch", "lightning"), "compress": ("torch", "lightning"), "export": ("torch", "onnx")}
+NEEDS = {"train": ("torch", "lightning"), "compress": ("torch", "lightning"), "export": ("torch", "onnx"), "tensorrt": ("onnx",)}
 
 collect_ignore = [
     folder for folder, packages in NEEDS.items() if any(importlib.util.find_spec(package) is None for package in packages)

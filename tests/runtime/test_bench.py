@@ -11,10 +11,9 @@ from PIL import Image
 
 from sr_deploy.measure import bicubic, score
 from sr_deploy.pictures import read_luma
-from sr_deploy.runtime.bench import interleaved_ms, row
+from sr_deploy.runtime.bench import Scale, cpu_peak_tflops, interleaved_ms, row, warm_up
 from sr_deploy.runtime.bench_command import main
 from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.onnx_file import read_card
 
 
 @pytest.fixture
@@ -46,6 +45,7 @@ def test_json_and_markdown_hold_the_same_figures(identity_file: Path, random_fil
     assert second["psnr_db"] < first["psnr_db"]
     assert first["speedup"] == 1.0 and second["speedup"] == pytest.approx(first["p50_ms"] / second["p50_ms"])
     assert first["file_mb"] == identity_file.stat().st_size / 1e6
+    assert found["peak_tflops"] > 0
     assert set(found["machine"]) == {"processor", "cores", "python", "system"}
     text = Path(files[1]).read_text()
     assert text.startswith("| engine") and f"{first['psnr_db']:.3f}" in text and "| bicubic" in text
@@ -65,17 +65,33 @@ class Counter:
         """Nothing to free."""
 
 
-def test_engines_take_turns_and_the_first_turn_does_not_count(identity: Engine) -> None:
+def test_engines_take_turns_once_they_are_warm(identity: Engine) -> None:
     log: list[str] = []
     times = interleaved_ms({name: Counter(name, identity, log) for name in "ab"}, 3)
-    assert log == ["a", "b"] * 4
+    assert log[-6:] == ["a", "b"] * 3
     assert [len(found) for found in times.values()] == [3, 3]
+    warm = log[:-6]
+    assert warm == sorted(warm) and min(warm.count("a"), warm.count("b")) >= 7
 
 
-def test_figures_of_a_row(identity_file: Path) -> None:
-    found = row(str(identity_file), read_card(identity_file), [4.0, 2.0, 3.0], 6.0, None)
-    assert (found.p50_ms, found.speedup, found.psnr_db) == (3.0, 2.0, None)
+def test_warming_up_ends_when_the_time_is_stable() -> None:
+    falling = iter([9.0, 5.0, 4.0, 3.0, *[2.0] * 100])
+    assert warm_up(lambda: next(falling)) == 10  # 4, then threes until two medians agree
+    noisy = np.random.default_rng(0)
+    assert warm_up(lambda: float(noisy.lognormal(sigma=2.0))) <= 44
+
+
+def test_figures_of_a_row(identity_file: Path, identity: Engine) -> None:
+    found = row(str(identity_file), identity, [4.0, 2.0, 3.0], Scale(first_ms=6.0, peak_tflops=2.0))
+    assert (found.p50_ms, found.speedup, found.psnr_db, found.device_ms) == (3.0, 2.0, None, None)
     assert found.p90_ms == pytest.approx(float(np.percentile([2.0, 3.0, 4.0], 90)))
+    assert found.tiles_per_s == pytest.approx(1000 / 3)
+    macs = identity.card.macs or 0
+    assert found.tops == pytest.approx(2 * macs / 0.003 / 1e12) and found.share_of_peak == found.tops / 2.0
+
+
+def test_the_peak_is_a_matrix_product() -> None:
+    assert 1e-4 < cpu_peak_tflops(side=256, runs=2) < 100
 
 
 def test_mistakes_are_one_line(identity_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

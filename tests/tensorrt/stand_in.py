@@ -508,6 +508,21 @@ class FakeCudart:
         self.streams.remove(stream)
         return (0,)
 
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[int, int]:  # noqa: N802
+        handle = self.handle()
+        self.streams.add(handle)  # counted like a stream
+        return 0, handle
+
+    def cudaEventDestroy(self, event: int) -> tuple[int]:  # noqa: N802
+        self.streams.remove(event)
+        return (0,)
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:  # noqa: N802
+        return (0,)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:  # noqa: N802
+        return 0, 1.5
+
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:  # noqa: N802
         self.recording[stream] = []
         return (0,)

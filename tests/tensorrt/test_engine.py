@@ -53,6 +53,14 @@ def test_a_picture_goes_through_tiles(plan: Path) -> None:
     engine.close()
 
 
+def test_the_device_counts_its_own_time(plan: Path) -> None:
+    machine = Machine("10.16.1")
+    engine = machine.load(plan)
+    assert engine.device_times_ms(3) == [1.5, 1.5, 1.5]
+    engine.close()
+    assert machine.cudart.leaks == 0
+
+
 def test_a_closed_engine_says_so_and_closes_twice(plan: Path) -> None:
     machine = Machine("10.16.1")
     engine = machine.load(plan)
