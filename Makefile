@@ -25,7 +25,7 @@ TUNE_ON    := $(or $(DATA),calib_data/calibrate)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
 
-.PHONY: install demo test check prune export build-trt gate clean demo-run FORCE
+.PHONY: install demo test check prune export build-trt gate gpu-check clean demo-run FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -34,6 +34,7 @@ help:
 	@echo "make demo                    the whole pipeline on this machine, CPU only, from a checkpoint to an enlarged photograph"
 	@echo "make test | check            tests | format, lint and types"
 	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS)"
+	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
 	@echo "make gate                    compare the exported engines with the fp32 network"
 
 install: $(VENV)/.installed
@@ -95,6 +96,11 @@ demo-run: gate
 	  --data $(GATE_ON) --json $(OUT)/table.json --markdown $(OUT)/table.md
 	@echo; echo "picture: $(OUT)/pictures/coffee_x$(SCALE).png (from tests/pictures/coffee.png)"
 	@echo "table:   $(OUT)/table.md, gate: $(OUT)/gate.json, engines: $(OUT)/*.onnx"
+
+# Needs an NVIDIA GPU with TensorRT; CHECK_WITH may be an interpreter that has no torch and no package index.
+CHECK_WITH ?= $(BIN)/python
+gpu-check:
+	@PYTHONPATH=. $(CHECK_WITH) benchmarks/gpu_check.py
 
 test: $(VENV)/.installed
 	$(BIN)/pytest -q --cov --cov-report=term:skip-covered

@@ -29,6 +29,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--version-compatible", action="store_true", help="for later TensorRT of the same major version; slower (8.6 and later)"
     )
+    p.add_argument(
+        "--calibrator", choices=("native",), help="make int8 plans of fp32 graphs by TensorRT's own calibration (up to 10.16)"
+    )
+    p.add_argument("--calib", type=Path, metavar="DIR", help="photographs for --calibrator (default: those of the project)")
     p.add_argument("--force", action="store_true", help="build again what is up to date")
     return p
 

@@ -16,6 +16,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.export.calibrate import CalibrationSet
 from sr_deploy.export.tensorrt_build import Build, BuildOptions, check_options, check_output, timed_build
+from sr_deploy.export.tensorrt_calibration import check_has_calibrators
 from sr_deploy.files import digest_bytes, read_bytes, write_bytes, write_text
 from sr_deploy.runtime.cuda import Cuda
 from sr_deploy.runtime.engine import Tiles
@@ -23,6 +24,8 @@ from sr_deploy.runtime.onnx_engine import OnnxEngine
 from sr_deploy.runtime.onnx_file import read_card
 from sr_deploy.runtime.plan_file import PlanCard, PlanIdentity, card_path, plan_card_to_json, read_plan_card
 from sr_deploy.runtime.tensorrt_engine import PlanOptions, TensorRTEngine, tensorrt_module
+
+NATIVE_AGREEMENT_DB = 25.0  # TensorRT's own calibration is for comparing; only a broken plan is refused
 
 
 def build_command(arguments: argparse.Namespace, *, trt: Any = None, cuda: Cuda | None = None) -> int:
@@ -40,7 +43,7 @@ def build_command(arguments: argparse.Namespace, *, trt: Any = None, cuda: Cuda 
     options = options_from(arguments, trt, cuda)
     check_options(trt, options)
     for graph, card in cards.items():
-        plan = plan_path(graph, arguments.output, options.batches)
+        plan = plan_path(graph, arguments.output, options)
         identity = identity_of(graph, options, trt, cuda)
         if not arguments.force and is_built(plan, identity):
             print(f"{plan}: up to date; --force builds it again")
@@ -71,7 +74,7 @@ def build_one(graph: Path, card: ModelCard, plan: Path, identity: PlanIdentity, 
     content, seconds = timed_build(build, onnx.load_from_string(read_bytes(graph, advice="make it with sr-export")))
     agreement = verified(content, graph, card, plan, build)
     described = PlanCard(
-        card=with_batches(card, build.options.batches),
+        card=card_of_plan(card, build.options),
         identity=identity,
         plan_digest=digest_bytes(content),
         build_seconds=round(seconds, 3),
@@ -98,14 +101,28 @@ def verified(content: bytes, graph: Path, card: ModelCard, plan: Path, build: Bu
         expected = reference.run(tile)
     options = PlanOptions(build.trt, build.cuda, str(plan), host_code=build.options.version_compatible)
     with closing(TensorRTEngine(content, card, build.options.batches, options)) as engine:
-        return check_output(str(plan), card, engine.run(tile), expected)
+        native_limit = None if build.options.native is None else NATIVE_AGREEMENT_DB
+        return check_output(str(plan), card, engine.run(tile), expected, native_limit=native_limit)
 
 
 def options_from(arguments: argparse.Namespace, trt: Any, cuda: Cuda) -> BuildOptions:
     """Return the options of the command line."""
     batches = tuple(dict.fromkeys(arguments.batch))
     cache = None if arguments.timing_cache is None else timing_cache_file(arguments.timing_cache, trt, cuda)
-    return BuildOptions(batches, arguments.opt_level, arguments.hardware_compat, arguments.version_compatible, cache)
+    native = None
+    if arguments.calibrator == "native":
+        check_has_calibrators(trt)
+        cards = [read_graph_card(graph) for graph in arguments.graphs]
+        for graph, card in zip(arguments.graphs, cards, strict=True):
+            if card.precision != "fp32":
+                raise InputError(f"{graph}: is {card.precision}; --calibrator native takes the fp32 graph, name NAME_fp32.onnx")
+        shape = cards[0].input_shape
+        assert shape is not None
+        source = arguments.calib or folder("calibrate")
+        native = CalibrationSet(source, scale=cards[0].default_scale, shape=(1, *shape[1:]), limit=48)
+    return BuildOptions(
+        batches, arguments.opt_level, arguments.hardware_compat, arguments.version_compatible, timing_cache=cache, native=native
+    )
 
 
 def timing_cache_file(place: Path, trt: Any, cuda: Cuda) -> Path:
@@ -114,10 +131,11 @@ def timing_cache_file(place: Path, trt: Any, cuda: Cuda) -> Path:
     return place / f"{device}-trt{trt.__version__}-cuda{cuda.version()}.timing"
 
 
-def plan_path(graph: Path, output: Path | None, batches: tuple[int, ...]) -> Path:
-    """Return where the plan of a graph goes; batch sizes other than one are in its name."""
-    suffix = "" if batches == (1,) else f"_b{'-'.join(map(str, batches))}"
-    return (output or graph.parent) / f"{graph.stem}{suffix}.plan"
+def plan_path(graph: Path, output: Path | None, options: BuildOptions) -> Path:
+    """Return where the plan of a graph goes; batch sizes other than one are in its name, and so is TensorRT's own calibration."""
+    stem = graph.stem if options.native is None else f"{graph.stem.removesuffix('_fp32')}_int8_native"
+    suffix = "" if options.batches == (1,) else f"_b{'-'.join(map(str, options.batches))}"
+    return (output or graph.parent) / f"{stem}{suffix}.plan"
 
 
 def identity_of(graph: Path, options: BuildOptions, trt: Any, cuda: Cuda) -> PlanIdentity:
@@ -148,9 +166,12 @@ def is_built(plan: Path, identity: PlanIdentity) -> bool:
     return card.identity.same_build(identity) and card.plan_digest == digest_bytes(content)
 
 
-def with_batches(card: ModelCard, batches: tuple[int, ...]) -> ModelCard:
+def card_of_plan(card: ModelCard, options: BuildOptions) -> ModelCard:
     """Return the graph's card with the plan's largest batch in its shapes; the digest stays the graph's."""
     assert card.input_shape is not None and card.output_shape is not None
-    most = max(batches)
+    most = max(options.batches)
     changed = card.with_changes(input_shape=(most, *card.input_shape[1:]), output_shape=(most, *card.output_shape[1:]))
+    if options.native is not None:
+        int8 = dict.fromkeys(card.layers, "int8")
+        changed = changed.with_changes(precision="int8", layers=int8, calibration="tensorrt", calibrated_scale=card.default_scale)
     return changed.with_changes(digest=card.digest)

@@ -26,7 +26,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
     p.add_argument("--method", choices=METHODS, default="kl-weighted", help="how thresholds are chosen (default: kl-weighted)")
     p.add_argument(
-        "--thresholds", type=Path, metavar="FILE", help="use these thresholds; refused if made for another graph or data"
+        "--thresholds",
+        type=Path,
+        metavar="FILE",
+        help="use these thresholds, or a TensorRT calibration cache; refused if made for another graph",
     )
     p.add_argument(
         "--keep", nargs="+", default=[], metavar="NAME", help="more convolutions that stay out of int8, by module path"

@@ -29,8 +29,9 @@ from sr_deploy.export.calibrate import (
 from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution, serialized
 from sr_deploy.export.half import half_precision, nodes_that_may_overflow
 from sr_deploy.export.quantize import check_names, kept_by_default, quantized
+from sr_deploy.export.tensorrt_calibration import is_cache, thresholds_of
 from sr_deploy.export.to_onnx import INPUT, graph_from_network, shapes_of
-from sr_deploy.files import write_bytes
+from sr_deploy.files import digest_bytes, write_bytes
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.runtime.tiling import useful_share
@@ -191,6 +192,10 @@ def export_int8(export: Export) -> None:
 def thresholds_for(export: Export) -> Calibration:
     """Return thresholds: from ``--thresholds``, from an earlier equal export, or newly calibrated and written."""
     digest, arguments = graph_digest_of(export.model), export.arguments
+    if arguments.thresholds is not None and is_cache(arguments.thresholds):
+        thresholds = thresholds_of(arguments.thresholds, export.model)
+        print(f"{arguments.thresholds}: TensorRT's thresholds; which pictures they were made from is not known")
+        return Calibration(digest, digest_bytes(arguments.thresholds.read_bytes()), "tensorrt", export.tiles.scale, thresholds)
     if arguments.thresholds is not None:
         stored = read_calibration(arguments.thresholds)
         check_same(stored, digest, export.tiles, arguments.method, source=str(arguments.thresholds))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -20,6 +20,7 @@ import onnx
 from sr_deploy.card import ModelCard
 from sr_deploy.console import Advance, progress
 from sr_deploy.errors import CheckError, EngineError, InputError
+from sr_deploy.export.tensorrt_calibration import CALIBRATORS_UNTIL, calibrator_for
 from sr_deploy.export.tensorrt_graph import float_weights, half_remainder, pairs_behind_relus, with_batch
 from sr_deploy.runtime.cuda import Cuda
 from sr_deploy.runtime.engine import Tiles
@@ -33,6 +34,14 @@ AGREEMENT_DB = {"fp32": 80.0, "fp16": 55.0, "int8": 42.0}  # plan against ONNX R
 FLATTEST = 1e-4  # standard deviation of an output that is no picture
 
 
+class CalibrationTiles(Protocol):
+    """Pictures to calibrate on, and their digest."""
+
+    digest: str
+
+    def __iter__(self) -> Iterator[Tiles]: ...
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """What the user may choose about a build."""
@@ -42,10 +51,12 @@ class BuildOptions:
     hardware_compatible: bool = False
     version_compatible: bool = False
     timing_cache: Path | None = None
+    native: CalibrationTiles | None = None  # calibrate by TensorRT itself: the fp32 graph becomes an int8 plan
 
     def facts(self) -> dict[str, str]:
         """Return what changes the plan beside batches and compatibility, for its identity."""
-        return {} if self.opt_level is None else {"opt_level": str(self.opt_level)}
+        found = {} if self.opt_level is None else {"opt_level": str(self.opt_level)}
+        return found if self.native is None else {**found, "calibrator": f"native on {self.native.digest}"}
 
 
 @dataclass
@@ -101,14 +112,25 @@ def built(build: Build, model: onnx.ModelProto) -> bytes:
     """
     trt = build.trt
     check_options(trt, build.options)
+    calibrator = None
+    if build.options.native is not None:
+        calibrator = calibrator_for(trt, build.cuda, build.options.native, build.log.with_suffix(".calibration"))
     builder = trt.Builder(build.logger)
     network = parsed(build, builder, model)
     config = builder.create_builder_config()
     configure(build, config, network)
     add_profiles(build, builder, config, network)
     cache = load_timing_cache(build, config)
-    with build_progress(build, config):
-        plan = builder.build_serialized_network(network, config)
+    if calibrator is not None and release_of(trt) < CALIBRATORS_UNTIL:
+        config.set_flag(trt.BuilderFlag.INT8)
+        config.set_flag(trt.BuilderFlag.FP16)
+        config.int8_calibrator = calibrator
+    try:
+        with build_progress(build, config):
+            plan = builder.build_serialized_network(network, config)
+    finally:
+        if calibrator is not None:
+            calibrator.close()
     if plan is None:
         raise EngineError(f"{build.log}: {translated(build.logger.errors)}")
     save_timing_cache(build, cache)
@@ -134,7 +156,9 @@ def parsed(build: Build, builder: Any, model: onnx.ModelProto) -> Any:
 def parse_once(build: Build, builder: Any, graph: onnx.ModelProto) -> tuple[Any, list[str]]:
     """Return the network, or ``None`` and what the parser says."""
     trt = build.trt
-    if release_of(trt) >= STRONGLY_TYPED_SINCE:
+    if build.options.native is not None and release_of(trt) >= STRONGLY_TYPED_SINCE:
+        flags = 0  # a calibrator chooses the types
+    elif release_of(trt) >= STRONGLY_TYPED_SINCE:
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     else:
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
@@ -289,7 +313,7 @@ def translated(errors: Sequence[str]) -> str:
     return f"no plan could be built ({words[:300]})"
 
 
-def check_output(name: str, card: ModelCard, output: Tiles, expected: Tiles) -> float:
+def check_output(name: str, card: ModelCard, output: Tiles, expected: Tiles, *, native_limit: float | None = None) -> float:
     """Check what a plan computed against ONNX Runtime on the same graph; return the agreement in dB (peak 1).
 
     Raises:
@@ -301,7 +325,7 @@ def check_output(name: str, card: ModelCard, output: Tiles, expected: Tiles) -> 
         raise CheckError(f"{name}: the plan returns one constant, {float(output.mean()):.3f}; nothing was written")
     error = float(np.mean(np.square(output.astype(np.float64) - expected)))
     agreement = -10.0 * float(np.log10(max(error, 1e-20)))
-    limit = AGREEMENT_DB[card.precision]
+    limit = AGREEMENT_DB[card.precision] if native_limit is None else native_limit
     if agreement < limit:
         raise CheckError(
             f"{name}: the plan agrees with ONNX Runtime by {agreement:.1f} dB, {limit:.0f} dB is the least for {card.precision}; "

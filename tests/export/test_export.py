@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -355,3 +356,15 @@ def test_a_file_where_a_folder_is_needed_is_the_callers_mistake(tiny: Path, phot
 def test_a_graph_is_one_file(exported: Path) -> None:
     model = onnx.load(exported / "tiny_fp32.onnx", load_external_data=False)
     assert all(not tensor.external_data for tensor in model.graph.initializer)
+
+
+def test_a_calibration_cache_of_tensorrt_gives_thresholds(run: Run, exported: Path, tmp_path: Path) -> None:
+    model = onnx.load(exported / "tiny_fp32.onnx")
+    values = [node.input[0] for node in model.graph.node if node.op_type == "Conv"]
+    lines = ["TRT-8601-EntropyCalibration2", *(f"{value}: {struct.pack('>f', 2.0 / 127).hex()}" for value in values)]
+    (tmp_path / "cache").write_text("\n".join(lines))
+    assert run("--precision", "int8", "--thresholds", str(tmp_path / "cache")) == 0
+    card = read_card(tmp_path / "out" / "tiny_int8.onnx")
+    assert (card.calibration, card.calibrated_scale) == ("tensorrt", 2)
+    (tmp_path / "cache").write_text("TRT-8601-EntropyCalibration2\nother: 3c010204")
+    assert run("--precision", "int8", "--thresholds", str(tmp_path / "cache")) == 2

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class Scenario:
     output: Callable[[Any], Any] = lambda value: value  # what the plan makes of the right output
     builds: list[dict[str, Any]] = field(default_factory=list)
     enqueued: int = 0
+    weakly_typed: bool = False  # whether a network without flags is expected (10.x with a calibrator)
+    calibrated: int = 0  # batches the calibrator gave
 
 
 def strict(name: str, behaviour: type, members: dict[str, Any], release: str) -> type:
@@ -194,6 +197,7 @@ class Profile:
 
 def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
     """Return how the classes of a release behave."""
+    api = api_of(release)
     new = tuple(int(n) for n in release.split(".")[:2]) >= (10, 0)
 
     class Builder:
@@ -215,6 +219,9 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             if words:
                 self._logger.log(trt.ILogger.ERROR, words)
                 return None
+            calibrator = getattr(config, "int8_calibrator", None) if "int8_calibrator" in api["IBuilderConfig"] else None
+            if calibrator is not None:
+                self._calibrate(calibrator, model)
             monitor = getattr(config, "progress_monitor", None) if new else None
             if monitor is not None:
                 monitor.phase_start("Building Engine", None, 4)
@@ -235,10 +242,23 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             head = json.dumps({**settings, "release": release}).encode()
             return MAGIC + len(head).to_bytes(4, "little") + head + bytes(model.SerializeToString())
 
+        def _calibrate(self, calibrator: Any, model: onnx.ModelProto) -> None:
+            """Feed every batch and write a cache with the largest input seen for every tensor."""
+            assert calibrator.get_batch_size() == 1 and calibrator.read_calibration_cache() is None
+            size, largest = calibrator.buffer_size if hasattr(calibrator, "buffer_size") else 4 * 48 * 48, 0.0
+            while (addresses := calibrator.get_batch(["input"])) is not None:
+                largest = max(largest, float(view(addresses[0], size).view(np.float32).max()))
+                scenario.calibrated += 1
+            values = [model.graph.input[0].name, *(name for node in model.graph.node for name in node.output)]
+            scale = struct.pack(">f", largest / 127).hex()
+            lines = [f"TRT-{release.replace('.', '')}-EntropyCalibration2", *(f"{name}: {scale}" for name in values)]
+            calibrator.write_calibration_cache("\n".join(lines).encode())
+
         def _refusal(self, network: Any, config: Any) -> str:
             if not network._model.graph.input[0].type.tensor_type.shape.dim[0].dim_value and not config._profiles:
                 return "Network has dynamic or shape inputs, but no optimization profile has been defined."
-            if new and {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"} & config._flags:
+            typed = new and network._flags & (1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+            if typed and {"FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"} & config._flags:
                 return "Precision flags are not allowed with a strongly typed network."
             return ""
 
@@ -258,7 +278,8 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             model = onnx.ModelProto.FromString(bytes(content))
             flags = trt.NetworkDefinitionCreationFlag
             needed = flags.STRONGLY_TYPED if new else flags.EXPLICIT_BATCH
-            if not self._network._flags & (1 << int(needed)):
+            weak = new and "INT8" in api["BuilderFlag"] and self._network._flags == 0 and scenario.weakly_typed
+            if not weak and not self._network._flags & (1 << int(needed)):
                 self._errors.append((-1, f"the network was not created with {needed.name}"))
             stored = {t.name: t.data_type for t in model.graph.initializer}
             for index, node in enumerate(model.graph.node):
@@ -385,6 +406,8 @@ def tensorrt_of(release: str, cuda: FakeCudart, scenario: Scenario | None = None
         elif {"name", "value"} <= members.keys():
             values = sorted(m for m in members if not m.startswith("_") and m not in ("name", "value"))
             setattr(trt, name, enum.IntEnum(name, {m: n for n, m in enumerate(values)}))
+        elif name == "IInt8EntropyCalibrator2":
+            setattr(trt, name, type(name, (), {"__init__": lambda self: None}))
         else:
             plain = {m: None for m in members if not m.startswith("_")}
             setattr(trt, name, type(name, (), {"__init__": lambda self: None, **plain}))
@@ -490,6 +513,10 @@ class FakeCudart:
 
     def cudaFreeHost(self, address: int) -> tuple[int]:  # noqa: N802
         del self.pinned[address]
+        return (0,)
+
+    def cudaMemcpy(self, target: int, source: int, size: int, kind: int) -> tuple[int]:  # noqa: N802
+        ctypes.memmove(target, source, size)
         return (0,)
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:  # noqa: N802
