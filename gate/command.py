@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, positive_int, run, thread_count
+from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
 
 PROG = "sr-gate"
 
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="high-resolution pictures")
     p.add_argument("--budget", type=Path, required=True, metavar="FILE", help="budgets (gates.toml)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: each engine's own)")
-    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where engines run (default: auto)")
+    p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")

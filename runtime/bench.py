@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.console import progress, table
@@ -68,8 +70,13 @@ def bench_command(arguments: argparse.Namespace) -> int:
         rows = [
             row(name, engine, times[name], scale, pictures=pictures, factor=arguments.scale) for name, engine in engines.items()
         ]
+    if arguments.compare:
+        a, b = arguments.compare
+        first, second = (np.array(times[str(path)]) / _shape(engines[str(path)].card)[0] for path in (a, b))
+        print(comparison(first, second, a, b))
+        return 0
     reference = bicubic_db(pictures, arguments.scale or next(iter(engines.values())).card.default_scale) if pictures else None
-    lines = [_heading(pictures), *([_bicubic_line(reference)] if reference is not None else []), *(_line(r) for r in rows)]
+    lines = _table(rows, reference)
     print(table(lines))
     if arguments.markdown:
         write_text(arguments.markdown, table(lines, markdown=True) + "\n")
@@ -92,6 +99,12 @@ def interleaved_ms(engines: Mapping[str, Engine], rounds: int) -> dict[str, list
                 times[name].append(one_ms(engine, tiles[name]))
             advance("")
     return times
+
+
+def comparison(first: NDArray[np.float64], second: NDArray[np.float64], a: Path, b: Path) -> str:
+    """Return how many times as fast the second engine is, from runs taken in pairs, with the middle half of the ratios."""
+    low, middle, high = np.percentile(first / second, (25, 50, 75))
+    return f"{b} is {middle:.2f} times as fast as {a} (middle half of {len(first)} pairs: {low:.2f} to {high:.2f})"
 
 
 def one_ms(engine: Engine, tiles: Tiles) -> float:
@@ -194,7 +207,19 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         "system": platform.system(),
+        **gpu_state(),
     }
+
+
+def gpu_state() -> dict[str, str]:
+    """Return the clocks and temperature of the first GPU, by nvidia-smi; nothing where there is none."""
+    fields = ("name", "clocks.sm", "clocks.mem", "temperature.gpu")
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {f"gpu {name}": value.strip() for name, value in zip(fields, done.stdout.split(","), strict=False)}
 
 
 def processor() -> str:
@@ -214,17 +239,24 @@ def _shape(card: ModelCard) -> tuple[int, int, int, int]:
     return card.input_shape
 
 
-def _heading(pictures: Sequence[Plane]) -> list[str]:
-    figures = ["GMAC", "p50 ms", "p90 ms", "p99 ms", "tiles/s", "TOP/s", "of peak", "speed-up"]
-    return ["engine", "precision", *figures, *(["PSNR dB"] if pictures else [])]
-
-
-def _bicubic_line(psnr_db: float) -> list[str]:
-    return ["bicubic", *[""] * 9, f"{psnr_db:.3f}"]
-
-
-def _line(r: Row) -> list[str]:
-    share = "" if r.share_of_peak is None else f"{100 * r.share_of_peak:.0f} %"
-    times = [f"{r.p50_ms:.1f}", f"{r.p90_ms:.1f}", f"{r.p99_ms:.1f}", f"{r.tiles_per_s:.1f}"]
-    figures = [f"{r.gmac:.2f}", *times, f"{r.tops:.2f}", share, f"{r.speedup:.2f}"]
-    return [Path(r.engine).name, r.precision, *figures, *([] if r.psnr_db is None else [f"{r.psnr_db:.3f}"])]
+def _table(rows: Sequence[Row], reference: float | None) -> list[list[str]]:
+    """Return the cells: columns that no engine has a figure for are left out."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "engine": lambda r: Path(r.engine).name,
+        "precision": lambda r: r.precision,
+        "GMAC": lambda r: f"{r.gmac:.2f}",
+        "p50 ms": lambda r: f"{r.p50_ms:.1f}",
+        "p90 ms": lambda r: f"{r.p90_ms:.1f}",
+        "p99 ms": lambda r: f"{r.p99_ms:.1f}",
+        "device ms": lambda r: "" if r.device_ms is None else f"{r.device_ms:.3f}",
+        "device MB": lambda r: "" if r.device_mb is None else f"{r.device_mb:.1f}",
+        "tiles/s": lambda r: f"{r.tiles_per_s:.1f}",
+        "TOP/s": lambda r: f"{r.tops:.2f}",
+        "of peak": lambda r: "" if r.share_of_peak is None else f"{100 * r.share_of_peak:.0f} %",
+        "speed-up": lambda r: f"{r.speedup:.2f}",
+        "PSNR dB": lambda r: "" if r.psnr_db is None else f"{r.psnr_db:.3f}",
+    }
+    used = {name: cell for name, cell in columns.items() if any(cell(r) for r in rows)}
+    cells = [[cell(r) for cell in used.values()] for r in rows]
+    first = [] if reference is None else [["bicubic", *[""] * (len(used) - 2), f"{reference:.3f}"]]
+    return [list(used), *first, *cells]

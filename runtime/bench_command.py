@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, positive_float, positive_int, run, thread_count
+from sr_deploy.console import PROVIDERS, Parser, positive_float, positive_int, run, thread_count
 
 PROG = "sr-bench"
 
@@ -14,12 +14,13 @@ PROG = "sr-bench"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-bench``."""
     p = Parser(PROG, "Time engines on one tile, interleaved so that ratios hold on a noisy machine.")
-    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx or .plan); ratios are to the first")
+    p.add_argument("engines", nargs="*", type=Path, metavar="ENGINE", help="engine (.onnx or .plan); ratios are to the first")
+    p.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="only say how many times as fast B is")
     p.add_argument("--rounds", type=positive_int, default=15, metavar="N", help="timed runs of each engine (default: 15)")
     p.add_argument("--peak-tflops", type=positive_float, metavar="P", help="the device's peak (default: measured on a CPU)")
     p.add_argument("--data", type=Path, metavar="DIR", help="high-resolution pictures: adds a column of PSNR")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor for PSNR (default: each engine's own)")
-    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
+    p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
@@ -30,6 +31,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-bench`` and return its exit code."""
     arguments = parser().parse_args(argv)
+    if bool(arguments.engines) == bool(arguments.compare):
+        parser().error("name engines to time, or two with --compare, not both")
+    arguments.engines = arguments.compare or arguments.engines
 
     def command() -> int:
         from sr_deploy.runtime.bench import bench_command

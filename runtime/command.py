@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, positive_int, run, thread_count
+from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
 
 PROG = "sr-infer"
 
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", metavar="OUT", help="folder, or .png file for one picture (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
     p.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
-    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
+    p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     return p

@@ -17,7 +17,7 @@ Tiles = NDArray[np.float32]
 c is 1 for luma (BT.601 studio range over 255) and 3 for RGB in [0, 1].
 """
 
-Provider = Literal["auto", "cpu", "cuda"]
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ from sr_deploy.files import read_bytes
 from sr_deploy.runtime.engine import Provider, Tiles, check_tiles
 from sr_deploy.runtime.onnx_file import read_card, with_outputs
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # on by default; fp32 would be less exact than its name
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sr_deploy.measure import bicubic, score
 from sr_deploy.pictures import read_luma
-from sr_deploy.runtime.bench import Scale, cpu_peak_tflops, interleaved_ms, row, warm_up
+from sr_deploy.runtime.bench import Scale, comparison, cpu_peak_tflops, interleaved_ms, row, warm_up
 from sr_deploy.runtime.bench_command import main
 from sr_deploy.runtime.engine import Engine, Tiles
 
@@ -102,3 +102,23 @@ def test_mistakes_are_one_line(identity_file: Path, data: Path, tmp_path: Path, 
     assert main([str(identity_file), *options, "--data", str(data), "--scale", "5"]) == 2
     assert main([str(tmp_path / "none.onnx"), *options]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+def test_two_engines_are_compared_in_pairs(identity_file: Path, random_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--compare", str(identity_file), str(random_file), "--rounds", "3", "--threads", "1"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{random_file} is ") and f"times as fast as {identity_file} (middle half of 3 pairs: " in line
+
+
+def test_a_ratio_is_the_median_of_pairs() -> None:
+    first, second = np.array([4.0, 40.0, 4.0, 4.0]), np.array([2.0, 20.0, 1.0, 2.0])
+    assert comparison(first, second, Path("a"), Path("b")).startswith(
+        "b is 2.00 times as fast as a (middle half of 4 pairs: 2.00 to"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["x.onnx", "--compare", "a.onnx", "b.onnx"]])
+def test_engines_or_a_comparison_are_needed(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
