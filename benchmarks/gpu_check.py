@@ -110,6 +110,8 @@ def check(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     graphs = graphs_in(folder, left_out)
     must("export.build_command", *graphs, "-o", folder, "--force")
+    for old in (*(folder / f"{model}_gate.json" for model in MODELS), folder / "bench.json", folder / "onnx.json"):
+        old.unlink(missing_ok=True)
     verdicts = {}
     for model in MODELS:
         plans = [folder / f"{model}_{precision}.plan" for precision in PRECISIONS]
@@ -117,6 +119,9 @@ def check(folder: Path) -> int:
         verdicts[model] = command("gate.command", *plans, *options, "--json", folder / f"{model}_gate.json")
     engines = [graph.with_suffix(".plan") for graph in graphs]
     must("runtime.bench_command", *engines, "--rounds", 200, "--data", "tests/pictures", "--json", folder / "bench.json")
+    on_cuda = command("runtime.bench_command", *graphs, "--provider", "cuda", "--rounds", 50, "--json", folder / "onnx.json") == 0
+    if not on_cuda:
+        left_out.append("ONNX Runtime on CUDA: this onnxruntime has no CUDA")
     tests = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"], check=False, cwd=ROOT).returncode
     facts = {
         "gpu": device.name,
@@ -124,6 +129,7 @@ def check(folder: Path) -> int:
         "tensorrt": str(trt.__version__),
         "cuda": cuda.version(),
         "bench": json.loads((folder / "bench.json").read_text()),
+        "onnxruntime_cuda": json.loads((folder / "onnx.json").read_text()) if on_cuda else None,
         "gate": {model: json.loads((folder / f"{model}_gate.json").read_text())["results"] for model in MODELS},
         "torch_fp16_ms": {model: torch_fp16_ms(model, left_out) for model in MODELS},
         "busy": {plan.stem: busy_share(plan) for plan in engines},

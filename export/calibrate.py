@@ -23,7 +23,7 @@ from sr_deploy.console import progress
 from sr_deploy.degrade import Plane, bicubic_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.graph import convolution_nodes
-from sr_deploy.export.to_onnx import INPUT
+from sr_deploy.export.model import INPUT
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
 from sr_deploy.pictures import read_studio_luma
 from sr_deploy.runtime.engine import Tiles

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
 
-from sr_deploy.export.to_onnx import make_model, shapes_of
+from sr_deploy.export.model import make_model, shapes_of
 
 FP16_MAX = 65504.0
 SAFETY = 4.0

@@ -26,7 +26,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from sr_deploy.compress.thresholds import QMAX
 from sr_deploy.errors import InputError
 from sr_deploy.export.graph import convolution_nodes
-from sr_deploy.export.to_onnx import make_model, shapes_of
+from sr_deploy.export.model import make_model, shapes_of
 
 
 def kept_by_default(model: onnx.ModelProto) -> frozenset[str]:

@@ -28,9 +28,10 @@ from sr_deploy.export.calibrate import (
 )
 from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution, serialized
 from sr_deploy.export.half import half_precision, nodes_that_may_overflow
+from sr_deploy.export.model import INPUT, shapes_of
 from sr_deploy.export.quantize import check_names, kept_by_default, quantized
 from sr_deploy.export.tensorrt_calibration import is_cache, thresholds_of
-from sr_deploy.export.to_onnx import INPUT, graph_from_network, shapes_of
+from sr_deploy.export.to_onnx import graph_from_network
 from sr_deploy.files import digest_bytes, write_bytes
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session

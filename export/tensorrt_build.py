@@ -7,9 +7,10 @@ types are the precision. 8.x ignores them, so the flags and each convolution's p
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +18,13 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 
+from sr_deploy import __version__
 from sr_deploy.card import ModelCard
 from sr_deploy.console import Advance, progress
-from sr_deploy.errors import CheckError, EngineError, InputError
+from sr_deploy.errors import CheckError, EngineError, InputError, SrDeployError
 from sr_deploy.export.tensorrt_calibration import CALIBRATORS_UNTIL, calibrator_for
 from sr_deploy.export.tensorrt_graph import float_weights, half_remainder, pairs_behind_relus, with_batch
+from sr_deploy.files import write_bytes
 from sr_deploy.runtime.cuda import Cuda
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.tensorrt_engine import logger_for, release_of
@@ -55,7 +58,9 @@ class BuildOptions:
 
     def facts(self) -> dict[str, str]:
         """Return what changes the plan beside batches and compatibility, for its identity."""
-        found = {} if self.opt_level is None else {"opt_level": str(self.opt_level)}
+        found = {"sr-deploy": __version__}  # its graph passes
+        if self.opt_level is not None:
+            found["opt_level"] = str(self.opt_level)
         return found if self.native is None else {**found, "calibrator": f"native on {self.native.digest}"}
 
 
@@ -71,7 +76,7 @@ class Build:
     logger: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.logger = logger_for(self.trt, path=self.log)
+        self.logger = logger_for(self.trt)
 
 
 def check_options(trt: Any, options: BuildOptions) -> None:
@@ -106,51 +111,79 @@ def graph_for(build: Build, model: onnx.ModelProto, *, wide_weights: bool = Fals
 def built(build: Build, model: onnx.ModelProto) -> bytes:
     """Return the serialized plan of an exported graph.
 
+    Before TensorRT 10 some parsers refuse int8 weights, and some builders find no way to fuse them: then the same graph is tried
+    with float weights of equal value.
+
     Raises:
         InputError: this TensorRT lacks an option that was asked for.
         EngineError: TensorRT cannot parse the graph or finds no way to run it.
     """
-    trt = build.trt
-    check_options(trt, build.options)
-    calibrator = None
-    if build.options.native is not None:
-        calibrator = calibrator_for(trt, build.cuda, build.options.native, build.log.with_suffix(".calibration"))
-    builder = trt.Builder(build.logger)
-    network = parsed(build, builder, model)
+    check_options(build.trt, build.options)
+    twice = build.card.precision == "int8" and release_of(build.trt) < STRONGLY_TYPED_SINCE
+    try:
+        return build_once(build, model, wide_weights=False)
+    except EngineError:
+        if not twice:
+            raise
+    return build_once(build, model, wide_weights=True)
+
+
+def build_once(build: Build, model: onnx.ModelProto, *, wide_weights: bool) -> bytes:
+    """Return the plan from one form of the graph.
+
+    Raises:
+        EngineError: TensorRT cannot parse it or finds no way to run it.
+    """
+    trt, logger = build.trt, build.logger
+    logger.begin(build.log)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as err:  # what its bindings raise for a null pointer
+        raise EngineError(f"{build.log}: TensorRT {trt.__version__} does not start here ({logger.last_error or err})") from err
+    network = parsed(build, builder, graph_for(build, model, wide_weights=wide_weights))
     config = builder.create_builder_config()
     configure(build, config, network)
     add_profiles(build, builder, config, network)
     cache = load_timing_cache(build, config)
-    if calibrator is not None and release_of(trt) < CALIBRATORS_UNTIL:
-        config.set_flag(trt.BuilderFlag.INT8)
-        config.set_flag(trt.BuilderFlag.FP16)
-        config.int8_calibrator = calibrator
+    calibrator = set_calibrator(build, config)
     try:
-        with build_progress(build, config):
+        with build_progress(build, config) as monitor:
             plan = builder.build_serialized_network(network, config)
     finally:
         if calibrator is not None:
             calibrator.close()
+    for callback in (logger, monitor, calibrator):
+        if callback is not None and callback.stopped is not None:
+            raise callback.stopped  # an exception inside a callback is lost in TensorRT: Ctrl-C, a full disk
     if plan is None:
-        raise EngineError(f"{build.log}: {translated(build.logger.errors)}")
+        raise EngineError(f"{build.log}: {translated(logger.errors)}")
     save_timing_cache(build, cache)
     return bytes(plan)
 
 
-def parsed(build: Build, builder: Any, model: onnx.ModelProto) -> Any:
-    """Return the network that TensorRT's parser makes of the graph; a second try has float weights where int8 ones are refused.
+def set_calibrator(build: Build, config: Any) -> Any:
+    """Let TensorRT calibrate by itself where that is asked for; return the calibrator."""
+    trt, tiles = build.trt, build.options.native
+    if tiles is None:
+        return None
+    calibrator = calibrator_for(trt, build.cuda, tiles, build.log.with_suffix(".calibration"))
+    if release_of(trt) < CALIBRATORS_UNTIL:
+        config.set_flag(trt.BuilderFlag.INT8)
+        config.set_flag(trt.BuilderFlag.FP16)
+        config.int8_calibrator = calibrator
+    return calibrator
+
+
+def parsed(build: Build, builder: Any, graph: onnx.ModelProto) -> Any:
+    """Return the network that TensorRT's parser makes of the graph.
 
     Raises:
-        EngineError: it refuses both; lists every error of the parser.
+        EngineError: it refuses; lists every error of the parser.
     """
-    tries = [False, True] if build.card.precision == "int8" else [False]
-    problems: list[str] = []
-    for wide_weights in tries:
-        graph = graph_for(build, model, wide_weights=wide_weights)
-        network, problems = parse_once(build, builder, graph)
-        if network is not None:
-            return network
-    raise EngineError(f"{build.log}: TensorRT {build.trt.__version__} cannot read the graph: {'; '.join(problems)}")
+    network, problems = parse_once(build, builder, graph)
+    if network is None:
+        raise EngineError(f"{build.log}: TensorRT {build.trt.__version__} cannot read the graph: {'; '.join(problems)}")
+    return network
 
 
 def parse_once(build: Build, builder: Any, graph: onnx.ModelProto) -> tuple[Any, list[str]]:
@@ -235,33 +268,39 @@ def load_timing_cache(build: Build, config: Any) -> Any:
     path = build.options.timing_cache
     if path is None:
         return None
-    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-    if cache is not None and not config.set_timing_cache(cache, ignore_mismatch=False):
-        cache = config.create_timing_cache(b"")  # of another device or release: start over
+    content = b""
+    with suppress(OSError):
+        content = path.read_bytes()
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")  # damaged, or of another device or release: start over
         config.set_timing_cache(cache, ignore_mismatch=False)
     return cache
 
 
 def save_timing_cache(build: Build, cache: Any) -> None:
-    """Keep what the builder measured."""
-    from sr_deploy.files import write_bytes
-
-    if cache is not None and build.options.timing_cache is not None:
-        write_bytes(build.options.timing_cache, bytes(cache.serialize()))
+    """Keep what the builder measured; a plan is not given up because its cache cannot be written."""
+    path = build.options.timing_cache
+    if cache is None or path is None:
+        return
+    try:
+        write_bytes(path, bytes(cache.serialize()))
+    except SrDeployError as err:
+        print(f"warning: {err}", file=sys.stderr)
 
 
 @contextmanager
-def build_progress(build: Build, config: Any) -> Iterator[None]:
-    """Show a bar from TensorRT's own monitor where there is one, else how long it has taken."""
+def build_progress(build: Build, config: Any) -> Iterator[Any]:
+    """Show a bar from TensorRT's own monitor where there is one, else how long it has taken; yields the monitor."""
     trt, label = build.trt, f"building {build.log.name.removesuffix('.log')}"
     if release_of(trt) >= MONITOR_SINCE:
         with progress(label, 100) as advance:
             monitor = monitor_for(trt, advance, label)
             config.progress_monitor = monitor
-            yield
+            yield monitor
         return
     with progress(f"{label} (some minutes)", 1) as advance:
-        yield
+        yield None
         advance("")
 
 
@@ -276,6 +315,7 @@ def monitor_for(trt: Any, advance: Advance, label: str) -> Any:
             self.steps: dict[str, int] = {}
             self.outermost = ""
             self.shown = 0
+            self.stopped: BaseException | None = None
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self.steps[phase_name] = max(int(num_steps), 1)
@@ -283,11 +323,14 @@ def monitor_for(trt: Any, advance: Advance, label: str) -> Any:
                 self.outermost = phase_name
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            if phase_name == self.outermost:
-                reached = min(100, 100 * (int(step) + 1) // self.steps[phase_name])
-                advance(f"{label}: {phase_name}", by=max(reached - self.shown, 0))
-                self.shown = max(reached, self.shown)
-            return True
+            try:
+                if phase_name == self.outermost:
+                    reached = min(100, 100 * (int(step) + 1) // self.steps[phase_name])
+                    advance(f"{label}: {phase_name}", by=max(reached - self.shown, 0))
+                    self.shown = max(reached, self.shown)
+            except BaseException as err:
+                self.stopped = self.stopped or err
+            return self.stopped is None  # False ends the build
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)

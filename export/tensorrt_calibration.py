@@ -96,28 +96,36 @@ def calibrator_for(trt: Any, cuda: Cuda, tiles: Iterable[Tiles], cache: Path) ->
                 trt.IInt8EntropyCalibrator2.__init__(self)
                 self.tiles: Iterator[Tiles] = iter(tiles)
                 self.buffer: Buffer | None = None
+                self.stopped: BaseException | None = None
 
             def get_batch_size(self) -> int:
                 return 1
 
             def get_batch(self, names: list[str]) -> list[int] | None:
-                tile = next(self.tiles, None)
-                if tile is None:
-                    self.close()
+                try:
+                    tile = next(self.tiles, None)
+                    return None if tile is None else [self.put(tile)]
+                except BaseException as err:
+                    self.stopped = self.stopped or err
                     return None
+
+            def put(self, tile: Tiles) -> int:
                 if self.buffer is None:
                     self.buffer = Buffer(cuda, tile.shape)
                 self.buffer.array[:] = tile
                 assert self.buffer.device is not None and self.buffer.host is not None
                 kind = cuda.module.cudaMemcpyKind.cudaMemcpyHostToDevice
                 cuda.call("cudaMemcpy", self.buffer.device, self.buffer.host, self.buffer.size, kind)
-                return [self.buffer.device]
+                return self.buffer.device
 
             def read_calibration_cache(self) -> None:
                 return None
 
-            def write_calibration_cache(self, cache_content: Any) -> None:
-                write_bytes(cache, bytes(cache_content))
+            def write_calibration_cache(self, content: Any) -> None:
+                try:
+                    write_bytes(cache, bytes(content))
+                except BaseException as err:
+                    self.stopped = self.stopped or err
 
             def close(self) -> None:
                 if self.buffer is not None:

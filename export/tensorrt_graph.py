@@ -1,4 +1,4 @@
-"""The graphs that TensorRT is given: derived from the exported ones by passes that change no number.
+"""The graphs that TensorRT is given: derived from the exported ones by passes that change no number of the int8 part.
 
 The exported int8 graph is made for every engine; TensorRT wants three things otherwise. It fuses Conv-Relu-Q, so the pair that
 stands before a ReLU goes behind it. A strongly typed network (TensorRT 10 and 11) computes in the types of the graph, so
@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, numpy_helper
+
+from sr_deploy.errors import InputError
 
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 HALF_OPSET, HALF_IR = 19, 9
@@ -36,12 +38,18 @@ def pairs_behind_relus(model: onnx.ModelProto) -> onnx.ModelProto:
         quantize = made[dequantize.input[0]]
         source, behind = quantize.input[0], relu.output[0]
         relu.input[0] = source
-        following = [node for node in users[behind] if node.op_type == "QuantizeLinear"]
-        if any(node.input[1] == quantize.input[1] or _equal(copy, node.input[1], quantize.input[1]) for node in following):
+        following = [node for node in users.get(behind, []) if node.op_type == "QuantizeLinear"]
+        same = [node for node in following if _equal(copy, node.input[1], quantize.input[1])]
+        if same:
+            # The pair behind the ReLU serves every reader, also one that read the ReLU itself.
+            rounded = users[same[0].output[0]][0].output[0]
+            for node in users[behind]:
+                if node is not same[0]:
+                    node.input[:] = [rounded if name == behind else name for name in node.input]
             gone |= {quantize.name, dequantize.name}
             continue
         quantize.input[0] = behind
-        for node in users[behind]:
+        for node in users.get(behind, []):
             node.input[:] = [dequantize.output[0] if name == behind else name for name in node.input]
     return _ordered(copy, [node for node in copy.graph.node if node.name not in gone])
 
@@ -49,11 +57,16 @@ def pairs_behind_relus(model: onnx.ModelProto) -> onnx.ModelProto:
 def half_remainder(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a new int8 model whose float32 values, scales included, are float16; its input and output stay float32.
 
-    Exact for the int8 part: the exported scales are float16 numbers.
+    Exact for the int8 part: the exported scales are float16 numbers. Weights of kept convolutions and biases are rounded.
+
+    Raises:
+        InputError: a value is beyond float16.
     """
     copy = _copy(model)
     wide = [tensor for tensor in copy.graph.initializer if tensor.data_type == TensorProto.FLOAT]
     for tensor in wide:
+        if not np.all(np.abs(numpy_helper.to_array(tensor)) <= np.finfo(np.float16).max):
+            raise InputError(f"{tensor.name}: holds values beyond float16, so no strongly typed int8 plan can be built; use fp32")
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
     source, target = copy.graph.input[0].name, copy.graph.output[0].name
     for node in copy.graph.node:
@@ -102,6 +115,8 @@ def with_batch(model: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
 
 
 def _equal(model: onnx.ModelProto, first: str, second: str) -> bool:
+    if first == second:
+        return True
     values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in (first, second)}
     return len(values) == 2 and np.array_equal(values[first], values[second])
 

@@ -20,10 +20,7 @@ from torch import nn
 
 from sr_deploy.card import Shape
 from sr_deploy.errors import MachineError
-
-OPSET = 17
-IR_VERSION = 8
-INPUT, OUTPUT = "input", "output"
+from sr_deploy.export.model import INPUT, OPSET, OUTPUT, make_model, shape_of
 
 
 def graph_from_network(network: nn.Module, shape: Shape) -> onnx.ModelProto:
@@ -98,34 +95,7 @@ def normalised(model: onnx.ModelProto, paths: Sequence[str]) -> onnx.ModelProto:
             attribute.doc_string = ""
         nodes.append(copy)
     tensors = sorted(used.values(), key=lambda t: t.name)
-    return make_model(nodes, tensors, _shape_of(graph.input[0]), _shape_of(graph.output[0]))
-
-
-def make_model(
-    nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], input_shape: Shape, output_shape: Shape, *, opset: int = OPSET
-) -> onnx.ModelProto:
-    """Return a checked model with one float32 input and one float32 output."""
-    graph = onnx.helper.make_graph(
-        nodes,
-        "sr_deploy",
-        [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, input_shape)],
-        [onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, output_shape)],
-        tensors,
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=IR_VERSION)
-    model.producer_name = "sr-deploy"
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def shapes_of(model: onnx.ModelProto) -> tuple[Shape, Shape]:
-    """Return the input and output shape."""
-    return _shape_of(model.graph.input[0]), _shape_of(model.graph.output[0])
-
-
-def _shape_of(value: onnx.ValueInfoProto) -> Shape:
-    n, c, h, w = (d.dim_value for d in value.type.tensor_type.shape.dim)
-    return n, c, h, w
+    return make_model(nodes, tensors, shape_of(graph.input[0]), shape_of(graph.output[0]))
 
 
 @contextmanager

@@ -214,7 +214,9 @@ def machine() -> dict[str, str]:
 def gpu_state() -> dict[str, str]:
     """Return the clocks and temperature of the first GPU, by nvidia-smi; nothing where there is none."""
     fields = ("name", "clocks.sm", "clocks.mem", "temperature.gpu")
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader", "--id=0"]
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    command.append(f"--id={first or 0}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):

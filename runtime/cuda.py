@@ -59,8 +59,8 @@ class Cuda:
         self.module = bindings() if module is None else module
         try:
             count = self.call("cudaGetDeviceCount")
-        except EngineError as err:
-            raise MachineError(f"no usable NVIDIA GPU ({err}); check nvidia-smi") from err
+        except (EngineError, RuntimeError) as err:  # RuntimeError: cuda-python found no driver library
+            raise MachineError(f"no usable NVIDIA GPU ({' '.join(str(err).split())}); check nvidia-smi") from err
         if not count:
             raise MachineError("no NVIDIA GPU found; check nvidia-smi")
 
@@ -106,6 +106,19 @@ class Cuda:
         """Copy ``size`` bytes from the device to the host on ``stream``."""
         self.call("cudaMemcpyAsync", target, source, size, self.module.cudaMemcpyKind.cudaMemcpyDeviceToHost, stream)
 
+    def on_device(self, target: int, source: int, size: int, stream: Any) -> None:
+        """Copy ``size`` bytes within the device on ``stream``."""
+        self.call("cudaMemcpyAsync", target, source, size, self.module.cudaMemcpyKind.cudaMemcpyDeviceToDevice, stream)
+
+    def follow(self, stream: Any, leader: Any) -> None:
+        """Let ``stream`` wait for what is on ``leader`` now; the host does not wait."""
+        event = self.call("cudaEventCreateWithFlags", self.module.cudaEventDisableTiming)
+        try:
+            self.call("cudaEventRecord", event, leader)
+            self.call("cudaStreamWaitEvent", stream, event, 0)
+        finally:
+            self.call("cudaEventDestroy", event)  # CUDA keeps it until it has happened
+
     def new_stream(self) -> Any:
         """Return a new stream that does not wait for the default stream."""
         return self.call("cudaStreamCreateWithFlags", self.module.cudaStreamNonBlocking)
@@ -122,7 +135,9 @@ class Cuda:
         try:
             yield result
         except BaseException:
-            self.module.cudaStreamEndCapture(stream)  # the first error is the one to report
+            code, *unfinished = self.module.cudaStreamEndCapture(stream)  # the first error is the one to report
+            if int(code) == 0 and unfinished and unfinished[0]:
+                self.module.cudaGraphDestroy(unfinished[0])
             raise
         graph = self.call("cudaStreamEndCapture", stream)
         try:

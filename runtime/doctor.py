@@ -77,19 +77,18 @@ def onnxruntime(provider: str, extra: str) -> Finding:
 
 def tensorrt() -> Finding:
     """Return whether plans can be built and run here."""
+    from sr_deploy.runtime.cuda import INSTALL, Cuda
     from sr_deploy.runtime.tensorrt_engine import tensorrt_module
 
-    install = "pip install 'sr-deploy[tensorrt]'"
-    if not Path("/dev/nvidiactl").exists() and not Path("/dev/nvhost-ctrl").exists():
-        return Finding("TensorRT", "no NVIDIA driver on this machine", "use the .onnx engines, or a machine with an NVIDIA GPU")
     try:
         version = tensorrt_module().__version__
-        from sr_deploy.runtime.cuda import Cuda
-
-        cuda = Cuda()
     except SrDeployError as err:
-        return Finding("TensorRT", str(err).split(";")[0], install)
-    return Finding("TensorRT", f"{version}, CUDA {cuda.version()}, driver for CUDA {cuda.driver_version()}")
+        return Finding("TensorRT", str(err).split(";")[0], f"{INSTALL}; elsewhere, use the .onnx engines")
+    try:
+        cuda = Cuda()
+        return Finding("TensorRT", f"{version}, bindings for CUDA {cuda.version()}, driver for CUDA {cuda.driver_version()}")
+    except SrDeployError as err:
+        return Finding("TensorRT", f"{version}, but {str(err).split(';')[0]}", "nvidia-smi must work; or use the .onnx engines")
 
 
 def gpu() -> Finding:

@@ -8,6 +8,8 @@ command that builds the plan again.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,6 +17,8 @@ from pathlib import Path
 from sr_deploy.card import ModelCard, card_from_json
 from sr_deploy.errors import InputError
 from sr_deploy.files import digest_bytes, read_bytes
+
+FIRST_COMPATIBLE = 8.0  # compute capability of Ampere, from which hardware-compatible plans run
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,26 @@ def read_plan_card(plan: Path) -> PlanCard:
         raise InputError(f"{path}: not a plan's card ({err!r}); build the plan again with sr-build") from err
 
 
+def command_for(plan: Path, card: PlanCard) -> str:
+    """Return the command that builds ``plan`` again, from the current folder."""
+    identity = card.identity
+    batches = "" if identity.batches == (1,) else f" --batch {' '.join(map(str, identity.batches))}"
+    flags = [
+        (identity.version_compatible, " --version-compatible"),
+        (identity.hardware_compatible, " --hardware-compat"),
+        ("calibrator" in identity.options, " --calibrator native"),
+        ("opt_level" in identity.options, f" --opt-level {identity.options.get('opt_level')}"),
+    ]
+    chosen = "".join(text for wanted, text in flags if wanted)
+    return f"sr-build {os.path.relpath(plan.parent / card.graph)} -o {plan.parent}{batches}{chosen} --force"
+
+
+def later(here: str, built: str) -> bool:
+    """Return whether a version-compatible plan of release ``built`` runs on ``here``: the same major version, not older."""
+    ours, theirs = ([int(part) for part in re.findall(r"\d+", version)[:2]] for version in (here, built))
+    return ours[0] == theirs[0] and ours >= theirs
+
+
 def check_plan(plan: Path, card: PlanCard, content: bytes, here: Mapping[str, str], *, trusted: bool = False) -> list[str]:
     """Check that a plan may be loaded here and return warnings.
 
@@ -99,15 +123,16 @@ def check_plan(plan: Path, card: PlanCard, content: bytes, here: Mapping[str, st
     Raises:
         InputError: it was changed, or made for another TensorRT or another kind of GPU.
     """
-    identity, again = card.identity, f"build it again here: sr-build {card.graph} --force"
+    identity, again = card.identity, f"build it again here: {command_for(plan, card)}"
     found = digest_bytes(content)
     if found != card.plan_digest:
         raise InputError(
             f"{plan}: changed after it was built (digest {found[7:19]}, its card says {card.plan_digest[7:19]}); {again}"
         )
-    if identity.tensorrt != here["tensorrt"] and not identity.version_compatible:
+    if identity.tensorrt != here["tensorrt"] and not (identity.version_compatible and later(here["tensorrt"], identity.tensorrt)):
         raise InputError(f"{plan}: was built by TensorRT {identity.tensorrt}, this machine has {here['tensorrt']}; {again}")
-    if identity.capability != here["capability"] and not identity.hardware_compatible:
+    ampere = float(here["capability"]) >= FIRST_COMPATIBLE
+    if identity.capability != here["capability"] and not (identity.hardware_compatible and ampere):
         raise InputError(
             f"{plan}: was built for {identity.gpu} (compute capability {identity.capability}), "
             f"this machine has {here['gpu']} ({here['capability']}); {again}"

@@ -27,6 +27,7 @@ from sr_deploy.runtime.onnx_file import read_card
 from sr_deploy.runtime.plan_file import card_path, check_plan, read_plan_card
 
 LANES = 2
+PROFILES_SHARED_SINCE = (10, 0)
 LEGACY_STREAM = 1  # of the CUDA array interface, version 3
 
 
@@ -137,9 +138,10 @@ class TensorRTEngine:
         self.engine: Any = None
         try:
             self.logger = logger_for(self.trt)
+            self.logger.begin()
             self.runtime, self.engine = deserialized(content, self.logger, options)
-            self.batches = tuple(batches) or (_tensor_shape(self.engine, _names(self.trt, self.engine)[0])[0],)
-            for _ in range(LANES):
+            self.batches = tuple(batches) or self._own_batch()
+            for _ in range(self._lane_count()):
                 self.lanes.append(_Lane(self, graphs=options.graphs))
         except BaseException:
             self.close()
@@ -179,6 +181,24 @@ class TensorRTEngine:
             lane.close()
         self.engine = self.runtime = None
 
+    def _lane_count(self) -> int:
+        """Return the number of lanes: before TensorRT 10, a profile of a plan with several serves one context only."""
+        return 1 if len(self.batches) > 1 and release_of(self.trt) < PROFILES_SHARED_SINCE else LANES
+
+    def _own_batch(self) -> tuple[int, ...]:
+        """Return the batch of a plan that comes without a card, and put it into the graph's card.
+
+        Raises:
+            EngineError: the plan has several, which only its card could name.
+        """
+        batch = _tensor_shape(self.engine, _names(self.trt, self.engine)[0])[0]
+        if batch < 1:
+            raise EngineError(f"{self.source}: is built for several batch sizes, which only its card names; build it again")
+        shapes = self._card.input_shape, self._card.output_shape
+        assert shapes[0] is not None and shapes[1] is not None
+        self._card = self._card.with_changes(input_shape=(batch, *shapes[0][1:]), output_shape=(batch, *shapes[1][1:]))
+        return (batch,)
+
     def _run_from_host(self, tiles: Tiles) -> Tiles:
         assert self._card.output_shape is not None
         result = np.empty((len(tiles), *self._card.output_shape[1:]), np.float32)
@@ -200,67 +220,72 @@ class TensorRTEngine:
         assert self._card.input_shape is not None and self._card.output_shape is not None
         expected = self._card.input_shape[1:]
         strides = interface.get("strides")
-        if interface["typestr"] != "<f4" or len(shape) != 4 or shape[1:] != expected or strides not in (None, _strides(shape)):
+        fits = len(shape) == 4 and shape[0] > 0 and shape[1:] == expected and strides in (None, _strides(shape))
+        if interface["typestr"] != "<f4" or not fits:
             raise ValueError(
                 f"device tiles are {interface['typestr']} {shape}, strides {strides}; "
                 f"the engine takes contiguous float32 (n >= 1, {expected})"
             )
-        given = interface.get("stream")
-        stream = self.lanes[0].stream if given is None else _stream_handle(given)
+        lane, given = self.lanes[0], interface.get("stream")
         output_shape = (shape[0], *self._card.output_shape[1:])
         address = int(self.cuda.call("cudaMalloc", 4 * int(np.prod(output_shape))))
         result = DeviceTiles(self.cuda, address, output_shape, LEGACY_STREAM if given is None else int(given))
-        self.lanes[0].run_in_place(int(interface["data"][0]), address, shape, stream)
+        if given is not None:
+            self.cuda.follow(lane.stream, _stream_handle(given))
+        lane.run_on_device(int(interface["data"][0]), address, shape[0])
         if given is None:
-            self.cuda.wait(stream)
+            self.cuda.wait(lane.stream)
+        else:
+            self.cuda.follow(_stream_handle(given), lane.stream)
         return result
 
 
 class _Lane:
-    """One stream with its context, buffers and a CUDA graph for each batch size."""
+    """One stream with its buffers, and for each batch size a context whose addresses never change and its CUDA graph.
+
+    Each batch size is an optimization profile of its own, and a context keeps its profile: TensorRT before 10 lets a profile
+    serve one context only, and a captured graph is void once its context is changed.
+    """
 
     def __init__(self, owner: TensorRTEngine, *, graphs: bool) -> None:
         self.owner, self.cuda, self.graphs = owner, owner.cuda, graphs
         self.stream: Any = None
-        self.context: Any = None
+        self.contexts: dict[int, Any] = {}
         self.buffers: list[Buffer] = []
         self.launchable: dict[int, Any] = {}
-        self.profile = 0
         card = owner.card
         assert card.input_shape is not None and card.output_shape is not None
         try:
             self.stream = self.cuda.new_stream()
-            self.context = owner.engine.create_execution_context()
-            if self.context is None:
-                raise EngineError(f"{owner.source}: no execution context; the GPU has probably too little free memory")
-            self.input, self.output = _names(owner.trt, owner.engine)
             most = max(owner.batches)
             for shape in (card.input_shape, card.output_shape):
                 self.buffers.append(Buffer(self.cuda, (most, *shape[1:])))
+            for index, batch in enumerate(owner.batches):
+                self.contexts[batch] = self._context(index, batch)
         except BaseException:
             self.close()
             raise
 
     @property
     def device_bytes(self) -> int:
-        """Device memory of the buffers and the context."""
+        """Device memory of the buffers and the contexts."""
         engine = self.owner.engine
         scratch = engine.device_memory_size if release_of(self.owner.trt) < (11, 0) else engine.device_memory_size_v2
-        return sum(buffer.size for buffer in self.buffers) + int(scratch)
+        return sum(buffer.size for buffer in self.buffers) + len(self.contexts) * int(scratch)
 
     def submit(self, tiles: Tiles) -> int:
         """Start the network on the next batch of ``tiles`` and return how many were taken."""
         batch = _batch_for(len(tiles), self.owner.batches)
         count = min(batch, len(tiles))
-        source, target = self.buffers
+        source = self.buffers[0]
         source.array[:count] = tiles[:count]
         source.array[count:batch] = tiles[count - 1]
         if batch not in self.launchable:
-            self._enqueue(batch, source, target)  # TensorRT allocates on its first run, which a capture would refuse
+            self._enqueue(batch)  # TensorRT allocates on its first run, which a capture would refuse
             self.cuda.wait(self.stream)
-            self.launchable[batch] = self._captured(batch, source, target) if self.graphs else None
+            self.launchable[batch] = self._captured(batch) if self.graphs else None
         if self.launchable[batch] is None:
-            self._enqueue(batch, source, target)
+            self._enqueue(batch)
         else:
             self.cuda.call("cudaGraphLaunch", self.launchable[batch], self.stream)
         return count
@@ -270,32 +295,25 @@ class _Lane:
         self.cuda.wait(self.stream)
         return self.buffers[1].array
 
-    def run_in_place(self, source: int, target: int, shape: Sequence[int], stream: Any) -> None:
-        """Run on tiles that lie on the device already, batch by batch, on ``stream``."""
-        card = self.owner.card
-        assert card.input_shape is not None and card.output_shape is not None
-        sizes = [4 * int(np.prod(s[1:])) for s in (card.input_shape, card.output_shape)]
-        start, fits = 0, sorted(self.owner.batches)
-        while start < shape[0]:
-            left = shape[0] - start
-            batch = max((n for n in fits if n <= left), default=0)
-            if not batch:
-                raise ValueError(
-                    f"{left} tiles are left, the plan takes {' or '.join(map(str, fits))} at a time; pass a multiple"
-                )
-            self._address(batch, source + start * sizes[0], target + start * sizes[1], stream)
-            self._execute(stream)
-            start += batch
+    def run_on_device(self, source: int, target: int, tiles: int) -> None:
+        """Put the network on the lane's stream for tiles that lie on the device already, batch by batch."""
+        given, returned = (self._bytes(buffer, 1) for buffer in self.buffers)
+        start = 0
+        while start < tiles:
+            batch = _batch_for(tiles - start, self.owner.batches)
+            count = min(batch, tiles - start)
+            # Through the lane's own buffers: TensorRT wants aligned addresses, and a context must not be changed.
+            self.cuda.on_device(self._device(0), source + start * given, count * given, self.stream)
+            self._execute(batch)
+            self.cuda.on_device(target + start * returned, self._device(1), count * returned, self.stream)
+            start += count
 
     def timed(self) -> float:
         """Return the milliseconds that the network takes on the largest batch, as the device counts them."""
         begin, end = (self.cuda.call("cudaEventCreateWithFlags", 0) for _ in range(2))
         try:
-            source, target = (buffer.device for buffer in self.buffers)
-            assert source is not None and target is not None
-            self._address(max(self.owner.batches), source, target, self.stream)
             self.cuda.call("cudaEventRecord", begin, self.stream)
-            self._execute(self.stream)
+            self._execute(max(self.owner.batches))
             self.cuda.call("cudaEventRecord", end, self.stream)
             self.cuda.wait(self.stream)
             return float(self.cuda.call("cudaEventElapsedTime", begin, end))
@@ -311,8 +329,7 @@ class _Lane:
         for graph in self.launchable.values():
             if graph is not None:
                 self._free("cudaGraphExecDestroy", graph)
-        self.launchable = {}
-        self.context = None
+        self.launchable, self.contexts = {}, {}
         for buffer in self.buffers:
             with suppress(EngineError):
                 buffer.close()
@@ -321,72 +338,105 @@ class _Lane:
         if stream is not None:
             self._free("cudaStreamDestroy", stream)
 
+    def _context(self, index: int, batch: int) -> Any:
+        context = self.owner.engine.create_execution_context()
+        if context is None:
+            raise EngineError(f"{self.owner.source}: no execution context; the GPU has probably too little free memory")
+        card, (given, returned) = self.owner.card, _names(self.owner.trt, self.owner.engine)
+        assert card.input_shape is not None
+        if len(self.owner.batches) > 1:
+            self._must(context.set_optimization_profile_async(index, int(self.stream)), "set_optimization_profile_async")
+            self.cuda.wait(self.stream)
+            self._must(context.set_input_shape(given, (batch, *card.input_shape[1:])), "set_input_shape")
+        self._must(context.set_tensor_address(given, self._device(0)), "set_tensor_address")
+        self._must(context.set_tensor_address(returned, self._device(1)), "set_tensor_address")
+        return context
+
+    def _captured(self, batch: int) -> Any:
+        with self.cuda.captured(self.stream) as graph:
+            self._enqueue(batch)
+        return graph[0]
+
+    def _enqueue(self, batch: int) -> None:
+        source, target = self.buffers
+        assert source.host is not None and target.host is not None
+        self.cuda.to_device(self._device(0), source.host, self._bytes(source, batch), self.stream)
+        self._execute(batch)
+        self.cuda.to_host(target.host, self._device(1), self._bytes(target, batch), self.stream)
+
+    def _execute(self, batch: int) -> None:
+        context = self.contexts[batch]
+        self._must(context.execute_async_v3(int(self.stream)), "execute_async_v3")
+
+    def _device(self, index: int) -> int:
+        address = self.buffers[index].device
+        assert address is not None
+        return address
+
+    def _bytes(self, buffer: Buffer, tiles: int) -> int:
+        return tiles * (buffer.size // max(self.owner.batches))
+
     def _free(self, name: str, handle: Any) -> None:
         with suppress(EngineError):  # after a failure of the device everything fails; the first error was reported
             self.cuda.call(name, handle)
 
-    def _captured(self, batch: int, source: Buffer, target: Buffer) -> Any:
-        with self.cuda.captured(self.stream) as graph:
-            self._enqueue(batch, source, target)
-        return graph[0]
-
-    def _enqueue(self, batch: int, source: Buffer, target: Buffer) -> None:
-        assert source.device is not None and target.device is not None and source.host is not None and target.host is not None
-        self._address(batch, source.device, target.device, self.stream)
-        share = batch / len(source.array)
-        self.cuda.to_device(source.device, source.host, round(share * source.size), self.stream)
-        self._execute(self.stream)
-        self.cuda.to_host(target.host, target.device, round(share * target.size), self.stream)
-
-    def _address(self, batch: int, source: int, target: int, stream: Any) -> None:
-        context, card = self.context, self.owner.card
-        assert card.input_shape is not None
-        if len(self.owner.batches) > 1:
-            profile = self.owner.batches.index(batch)
-            if profile != self.profile:
-                self._must(context.set_optimization_profile_async(profile, int(stream)), "set_optimization_profile_async")
-                self.profile = profile
-            self._must(context.set_input_shape(self.input, (batch, *card.input_shape[1:])), "set_input_shape")
-        self._must(context.set_tensor_address(self.input, source), "set_tensor_address")
-        self._must(context.set_tensor_address(self.output, target), "set_tensor_address")
-
-    def _execute(self, stream: Any) -> None:
-        self._must(self.context.execute_async_v3(int(stream)), "execute_async_v3")
-
     def _must(self, worked: bool, call: str) -> None:
         if not worked:
-            said = getattr(self.owner.logger, "last_error", "")
+            said = self.owner.logger.last_error
             raise EngineError(f"{self.owner.source}: TensorRT's {call} failed{': ' + said if said else ''}")
 
 
-def logger_for(trt: Any, *, path: Path | None = None) -> Any:
-    """Return a TensorRT logger that keeps the last error and writes everything to ``path``, if given."""
+def logger_for(trt: Any) -> Any:
+    """Return the process's logger of these bindings: TensorRT keeps the first one it meets, so there is only ever one.
+
+    It holds the errors since ``begin``, and writes everything to the file given there. An exception inside a callback would be
+    lost in TensorRT: it is kept in ``stopped``, for the caller to raise.
+    """
+    found = getattr(trt, "_sr_deploy_logger", None)
+    if found is not None:
+        return found
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.last_error = ""
+            self.begin()
+
+        def begin(self, path: Path | None = None) -> None:
+            self.path = path
             self.errors: list[str] = []
+            self.stopped: BaseException | None = None
+
+        @property
+        def last_error(self) -> str:
+            return self.errors[-1] if self.errors else ""
 
         def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.last_error = " ".join(str(message).split())
-                self.errors.append(self.last_error)
-            if path is not None:
-                with path.open("a", encoding="utf-8") as stream:
-                    stream.write(f"{getattr(severity, 'name', severity)}: {message}\n")
+            try:
+                if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                    self.errors.append(" ".join(str(message).split()))
+                if self.path is not None:
+                    with self.path.open("a", encoding="utf-8") as stream:
+                        stream.write(f"{getattr(severity, 'name', severity)}: {message}\n")
+            except BaseException as err:
+                self.stopped = self.stopped or err
 
-    return Logger()
+    trt._sr_deploy_logger = Logger()
+    return trt._sr_deploy_logger
 
 
 def deserialized(content: bytes, logger: Any, options: PlanOptions) -> tuple[Any, Any]:
     """Return TensorRT's run-time and the engine in ``content``.
 
     Raises:
-        EngineError: TensorRT refuses it.
+        EngineError: TensorRT does not start, or refuses the plan.
     """
     trt = options.trt
-    runtime = trt.Runtime(logger)
+    try:
+        runtime = trt.Runtime(logger)
+    except TypeError as err:  # what its bindings raise for a null pointer
+        raise EngineError(
+            f"{options.source}: TensorRT {trt.__version__} does not start here ({logger.last_error or err})"
+        ) from err
     if options.host_code and release_of(trt) >= (8, 6):
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(content)

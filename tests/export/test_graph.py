@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.export.graph import halo, macs_by_convolution, serialized
-from sr_deploy.export.to_onnx import make_model
+from sr_deploy.export.model import make_model
 from sr_deploy.runtime.onnx_file import read_card
 
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from sr_deploy.export.half import half_precision, nodes_that_may_overflow
-from sr_deploy.export.to_onnx import make_model
+from sr_deploy.export.model import make_model
 from sr_deploy.runtime.onnx_engine import open_session
 
 

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibrate import read_calibration
+from sr_deploy.export.model import make_model
 from sr_deploy.export.quantize import check_names, kept_by_default, quantize_weight, quantized, rounded_up
-from sr_deploy.export.to_onnx import make_model
 
 Floats = NDArray[np.float32]
 THRESHOLDS = {"conv1": 1.0, "conv2": 2.0, "conv3": 1.5, "conv4": 1.25}

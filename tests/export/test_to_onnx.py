@@ -14,7 +14,8 @@ import onnx
 import torch
 
 from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution
-from sr_deploy.export.to_onnx import graph_from_network, shapes_of
+from sr_deploy.export.model import shapes_of
+from sr_deploy.export.to_onnx import graph_from_network
 from sr_deploy.pictures import read_luma
 from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.train import checkpoint

@@ -52,9 +52,10 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "torch" in found.found and found.mend == "pip install 'sr-deploy[train]'"
 
 
-def test_a_machine_without_a_driver_is_told_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "exists", lambda path: False)
-    assert ".onnx" in doctor.tensorrt().mend
+def test_a_machine_without_tensorrt_is_told_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    found = doctor.tensorrt()
+    assert "not installed" in found.found and "sr-deploy[tensorrt]" in found.mend and ".onnx" in found.mend
 
 
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

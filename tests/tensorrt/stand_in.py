@@ -38,6 +38,9 @@ class Scenario:
     """What goes wrong, and what was seen."""
 
     build_error: str = ""  # TensorRT's words for a build that returns nothing
+    cannot_fuse_int8_weights: bool = False  # as some 8.x builders
+    no_builder: bool = False  # the bindings raise TypeError
+    interrupt: bool = False  # Ctrl-C during the build: TensorRT prints and forgets what a callback raises
     refuses_int8_weights: bool = False  # as some 8.x parsers
     parser_errors: tuple[tuple[int, str], ...] = ()  # (node, words)
     refuses_plan: str = ""  # TensorRT's words when it cannot deserialize
@@ -202,6 +205,8 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
 
     class Builder:
         def __init__(self, logger: Any) -> None:
+            if scenario.no_builder:
+                raise TypeError("pybind11::init(): factory function returned nullptr")
             self._logger = logger
 
         def create_network(self, flags: int = 0) -> Any:
@@ -215,6 +220,13 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
 
         def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
             model = network._model
+            stored = {t.name: t.data_type for t in model.graph.initializer}
+            wide = not any(
+                stored.get(n.input[0]) == onnx.TensorProto.INT8 for n in model.graph.node if n.op_type == "DequantizeLinear"
+            )
+            if scenario.cannot_fuse_int8_weights and not wide:
+                self._logger.log(trt.ILogger.ERROR, "Could not find any implementation for node conv2.")
+                return None
             words = scenario.build_error or self._refusal(network, config)
             if words:
                 self._logger.log(trt.ILogger.ERROR, words)
@@ -223,6 +235,9 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             if calibrator is not None:
                 self._calibrate(calibrator, model)
             monitor = getattr(config, "progress_monitor", None) if new else None
+            if scenario.interrupt:
+                self._interrupted(monitor)
+                return None
             if monitor is not None:
                 monitor.phase_start("Building Engine", None, 4)
                 for step in range(4):
@@ -253,6 +268,13 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             scale = struct.pack(">f", largest / 127).hex()
             lines = [f"TRT-{release.replace('.', '')}-EntropyCalibration2", *(f"{name}: {scale}" for name in values)]
             calibrator.write_calibration_cache("\n".join(lines).encode())
+
+        def _interrupted(self, monitor: Any) -> None:
+            """Let a signal strike inside a callback."""
+            broken = SimpleNamespace(open=lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt()))
+            self._logger.path = broken
+            self._logger.log(trt.ILogger.VERBOSE, "one of thousands")
+            self._logger.path = None
 
         def _refusal(self, network: Any, config: Any) -> str:
             if not network._model.graph.input[0].type.tensor_type.shape.dim[0].dim_value and not config._profiles:
@@ -317,6 +339,7 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             self._settings = settings
             self._session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
             self._model = onnx.ModelProto.FromString(content)
+            self._owners: dict[int, Any] = {}  # of each profile
 
         @property
         def num_io_tensors(self) -> int:
@@ -346,23 +369,42 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
     class Context:
         def __init__(self, engine: Any) -> None:
             self._engine, self._addresses = engine, dict[str, int]()
+            profiles = engine._settings["profiles"]
+            self._profile: int | None = 0 if not profiles or 0 not in engine._owners or new else None
+            self._frozen = False  # captured: changing it now would void the graph
+            if self._profile == 0:
+                engine._owners.setdefault(0, self)
             self._shape: tuple[int, ...] | None = None
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
+            assert not self._frozen, "a context was changed after its graph was captured"
             self._addresses[name] = int(memory)
             return True
 
         def set_input_shape(self, name: str, shape: Any) -> bool:
+            assert not self._frozen, "a context was changed after its graph was captured"
+            if self._profile is None:
+                return False
             self._shape = tuple(shape)
             return True
 
         def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-            return 0 <= profile_index < len(self._engine._settings["profiles"])
+            if not 0 <= profile_index < len(self._engine._settings["profiles"]):
+                return False
+            owner = self._engine._owners.get(profile_index)
+            if not new and owner not in (None, self):
+                return False  # before TensorRT 10 a profile serves one context
+            for index in [i for i, held in self._engine._owners.items() if held is self]:
+                del self._engine._owners[index]
+            self._engine._owners[profile_index] = self
+            self._profile = profile_index
+            return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
             scenario.enqueued += 1
-            if scenario.enqueued == scenario.failing_enqueue:
+            if scenario.enqueued == scenario.failing_enqueue or self._profile is None:
                 return False
+            self._frozen = self._frozen or int(stream_handle) in trt._cuda.recording
             engine, names = self._engine, [self._engine.get_tensor_name(i) for i in range(2)]
             shape = self._shape or engine.get_tensor_shape(names[0])
             source, target = (self._addresses[name] for name in names)
@@ -430,7 +472,8 @@ class FakeCudart:
     """cuda-python's run-time module for tests: memory is the host's, a stream runs what is put on it at once or records it."""
 
     cudaStreamNonBlocking = 1  # noqa: N815
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)  # noqa: N815
+    cudaEventDisableTiming = 2  # noqa: N815
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDeviceToDevice=3)  # noqa: N815
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)  # noqa: N815
 
     def __init__(self, *, name: str = "NVIDIA Test GPU", capability: tuple[int, int] = (9, 0), devices: int = 1) -> None:
@@ -444,6 +487,9 @@ class FakeCudart:
         self.fail: dict[str, int] = {}  # call -> how-manieth fails
         self.calls: dict[str, int] = {}
         self.handles = 100
+        self.kinds: list[int] = []  # of copies
+        self.waits: list[tuple[int, int]] = []
+        self.recorded: list[tuple[int, int]] = []  # (stream, event)
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -520,6 +566,7 @@ class FakeCudart:
         return (0,)
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:  # noqa: N802
+        self.kinds.append(kind)
         self.put(int(stream), lambda: _ignore(ctypes.memmove(target, source, size)))
         return (0,)
 
@@ -545,6 +592,11 @@ class FakeCudart:
         return (0,)
 
     def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:  # noqa: N802
+        self.recorded.append((stream, event))
+        return (0,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[int]:  # noqa: N802
+        self.waits.append((stream, event))
         return (0,)
 
     def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:  # noqa: N802

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +82,47 @@ def test_refused_int8_weights_become_float_ones_of_equal_value(graph: Graph, tmp
     engine = machine.load(source.with_suffix(".plan"))
     assert np.abs(engine.run(tiles) - OnnxEngine(source, threads=1).run(tiles)).max() < 2e-2
     engine.close()
+
+
+def test_int8_weights_that_no_kernel_takes_become_float_ones(graph: Graph) -> None:
+    machine = Machine("8.6.0", Scenario(cannot_fuse_int8_weights=True))
+    assert machine.build(graph("int8")) == 0
+    (seen,) = machine.scenario.builds
+    assert {t.data_type for t in seen["model"].graph.initializer if len(t.dims) == 4} == {1}
+
+
+def test_a_failure_of_both_tries_tells_the_second(graph: Graph) -> None:
+    machine = Machine("8.6.0", Scenario(refuses_int8_weights=True, build_error="the second"))
+    with pytest.raises(EngineError, match=r"no plan could be built \(the second\)"):
+        machine.build(graph("int8"))
+
+
+def test_ctrl_c_inside_a_callback_is_not_lost(machine: Machine, graph: Graph) -> None:
+    machine.scenario.interrupt = True
+    source = graph("fp32")
+    with pytest.raises(KeyboardInterrupt):
+        machine.build(source)
+    assert not source.with_suffix(".plan").exists()
+
+
+def test_a_tensorrt_that_does_not_start_is_one_line(machine: Machine, graph: Graph) -> None:
+    machine.scenario.no_builder = True
+    with pytest.raises(EngineError, match=r"does not start here .*nullptr"):
+        machine.build(graph("fp32"))
+
+
+def test_a_cache_that_cannot_be_written_costs_no_plan(
+    machine: Machine, graph: Graph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    source = graph("fp32")
+    assert machine.build(source, "--timing-cache", tmp_path / "file" / "cache") == 0
+    assert source.with_suffix(".plan").exists() and "warning: " in capsys.readouterr().err
+
+
+def test_building_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import sr_deploy.export.build_stage; import sr_deploy.export.build_command"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_card_says_what_built_it_and_for_what(machine: Machine, graph: Graph) -> None:

@@ -46,6 +46,21 @@ def test_lanes_and_graphs_change_nothing(plan: Path, graphs: bool, count: int) -
     assert machine.cudart.leaks == 0
 
 
+@pytest.mark.parametrize("release", ["8.5.3", "8.6.0", "10.16.1", "11.4.0"])
+def test_batches_take_turns_without_changing_a_captured_context(graph: Graph, release: str) -> None:
+    machine = Machine(release)
+    source = graph("fp32")
+    machine.build(source, "--batch", "1", "2", "8")
+    engine = machine.load(source.with_name("sharp_fp32_b1-2-8.plan"))
+    assert len(engine.lanes) == (2 if machine.strongly_typed else 1)
+    reference = OnnxEngine(source, threads=1)
+    for count in (11, 1, 8, 3, 2, 20):
+        assert np.abs(engine.run(tiles(count)) - reference.run(tiles(count))).max() < 1e-5
+        engine.device_times_ms(1)
+        engine.run(OnDevice(tiles(3), machine.cudart))
+    engine.close()
+
+
 def test_a_picture_goes_through_tiles(plan: Path) -> None:
     engine = Machine("10.16.1").load(plan)
     picture = np.random.default_rng(0).random((1, 100, 130), np.float32)
@@ -78,9 +93,10 @@ def test_wrong_tiles_are_refused(plan: Path) -> None:
     engine.close()
 
 
-def test_an_enqueue_that_fails_is_an_engine_error_and_everything_is_freed(plan: Path) -> None:
+@pytest.mark.parametrize("which", [1, 2, 3])  # the first run, the capture, the other lane
+def test_an_enqueue_that_fails_is_an_engine_error_and_everything_is_freed(plan: Path, which: int) -> None:
     machine = Machine("10.16.1")
-    machine.scenario.failing_enqueue = 3
+    machine.scenario.failing_enqueue = which
     engine = machine.load(plan)
     with pytest.raises(EngineError, match="execute_async_v3 failed"):
         engine.run(tiles(4))
@@ -108,10 +124,14 @@ def test_device_arrays_are_read_where_they_are(plan: Path, stream: int | None) -
     machine = Machine("10.16.1")
     engine = machine.load(plan)
     given = OnDevice(tiles(3), machine.cudart, stream=stream)
-    copies = machine.cudart.calls.get("cudaMemcpyAsync", 0)
+    machine.cudart.kinds.clear()
     found = engine.run(given)
     assert isinstance(found, DeviceTiles) and found.shape == (3, *SHAPE[1:])
-    assert machine.cudart.calls.get("cudaMemcpyAsync", 0) == copies
+    assert set(machine.cudart.kinds) == {machine.cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice}
+    lane = engine.lanes[0].stream
+    waited = [stream for stream, _ in machine.cudart.waits]
+    theirs = {None: [], 1: [lane, 0], 7: [lane, 7]}[stream]
+    assert waited == theirs and [s for s, _ in machine.cudart.recorded] == theirs[::-1]
     values = view(found.__cuda_array_interface__["data"][0], 4 * 3 * 48 * 48).view(np.float32).reshape(found.shape)  # type: ignore[index]
     assert np.array_equal(values, OnnxEngine(plan.with_suffix(".onnx"), threads=1).run(tiles(3)))
     del found
@@ -148,7 +168,7 @@ def test_another_name_of_the_same_capability_is_a_warning(plan: Path, capsys: py
 
 def test_a_changed_plan_is_refused(plan: Path) -> None:
     plan.write_bytes(plan.read_bytes() + b"x")
-    with pytest.raises(InputError, match=r"changed after it was built \(digest .*sr-build sharp_fp32\.onnx --force"):
+    with pytest.raises(InputError, match=r"changed after it was built \(digest .*sr-build .*sharp_fp32\.onnx -o .* --force"):
         Machine("10.16.1").load(plan)
 
 
@@ -160,18 +180,57 @@ def test_a_plan_without_a_card_needs_trust_and_its_graph(plan: Path) -> None:
     expected = OnnxEngine(plan.with_suffix(".onnx"), threads=1).run(tiles(2))
     assert np.array_equal(engine.run(tiles(2)), expected)
     engine.close()
+    Machine("10.16.1").build(plan.with_suffix(".onnx"), "--batch", "1", "4")
+    several = plan.with_name("sharp_fp32_b1-4.plan")
+    several.rename(plan)
+    with pytest.raises(EngineError, match="several batch sizes, which only its card names"):
+        Machine("10.16.1").load(plan, trusted=True)
     plan.with_suffix(".onnx").unlink()
     with pytest.raises(InputError, match=r"sharp_fp32\.onnx: cannot be read"):
         Machine("10.16.1").load(plan, trusted=True)
 
 
-def test_a_version_compatible_plan_needs_trust_and_serves_later_releases(graph: Graph) -> None:
+def aged(plan: Path, tensorrt: str, capability: str = "9.0") -> None:
+    """Let a plan's card say that another release and GPU built it."""
+    path = plan.with_name(f"{plan.name}.json")
+    values = json.loads(path.read_text())
+    values["identity"] |= {"tensorrt": tensorrt, "capability": capability}
+    path.write_text(json.dumps(values))
+
+
+def test_a_version_compatible_plan_needs_trust_and_serves_later_releases_of_its_major(graph: Graph) -> None:
     source = graph("fp32")
     Machine("10.16.1").build(source, "--version-compatible", "--hardware-compat")
-    later = Machine("11.4.0", cudart=FakeCudart(name="NVIDIA L4", capability=(8, 9)))
+    plan = source.with_suffix(".plan")
+    aged(plan, "10.3.0.26", "8.6")
     with pytest.raises(InputError, match=r"carries host code .* add --trust-plan"):
-        later.load(source.with_suffix(".plan"))
-    later.load(source.with_suffix(".plan"), trusted=True).close()
+        Machine("10.16.1").load(plan)
+    Machine("10.16.1").load(plan, trusted=True).close()
+    for newer in ("10.17.0", "11.0.0", "8.6.1"):
+        aged(plan, newer)
+        with pytest.raises(InputError, match=rf"was built by TensorRT {newer}, this machine has 10\.16\.1\.11"):
+            Machine("10.16.1").load(plan, trusted=True)
+
+
+def test_a_hardware_compatible_plan_wants_ampere(graph: Graph) -> None:
+    source = graph("fp32")
+    Machine("10.16.1").build(source, "--hardware-compat")
+    Machine("10.16.1", cudart=FakeCudart(name="NVIDIA L4", capability=(8, 9))).load(source.with_suffix(".plan")).close()
+    with pytest.raises(InputError, match=r"this machine has Tesla T4 \(7\.5\)"):
+        Machine("10.16.1", cudart=FakeCudart(name="Tesla T4", capability=(7, 5))).load(source.with_suffix(".plan"))
+
+
+def test_the_command_that_builds_again_does_so(graph: Graph, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source, out = graph("fp32"), tmp_path / "plans"
+    Machine("10.16.1").build(source, "-o", out, "--batch", "1", "8", "--hardware-compat", "--opt-level", "2")
+    monkeypatch.chdir(tmp_path)
+    plan = Path("plans/sharp_fp32_b1-8.plan")
+    with pytest.raises(InputError) as caught:
+        Machine("11.4.0").load(plan)
+    command = str(caught.value).partition("build it again here: sr-build ")[2]
+    assert command == "sharp_fp32.onnx -o plans --batch 1 8 --hardware-compat --opt-level 2 --force"
+    assert Machine("11.4.0").build(*command.split()) == 0
+    Machine("11.4.0").load(plan).close()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"identity": {}}', "[" * 100000, "\xff"])
