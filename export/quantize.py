@@ -7,7 +7,8 @@ part in a thousand: so a build whose remainder is float16 computes with exactly 
 Placement. The input of an int8 convolution is quantized. Its output is quantized *before* the ReLU as well, at the scale
 of the value behind the ReLU: for a symmetric type ReLU and quantization commute, relu(dq(q(x))) = dq(q(relu(x))), so
 nothing changes in the numbers, but only then does ONNX Runtime run the convolution in integers (it does not fuse
-Conv-Relu-Q for signed types). A pass for TensorRT, which wants Conv-Relu-Q, may remove the inner pair.
+Conv-Relu-Q for signed types). Between two pairs the ReLU itself is written as a LeakyRelu of slope 0, the same function, for
+which ONNX Runtime has an int8 kernel. TensorRT's build undoes both (``tensorrt_graph``).
 
 A kept convolution computes in float32. Whether it also *reads* float32 is told by its threshold: with one, an int8
 convolution in front of it still ends in integers (the fast case, used for the last convolution); without one, that
@@ -98,8 +99,15 @@ class _Builder:
             copy = NodeProto()
             copy.CopyFrom(node)
             copy.input[:] = [self.renamed.get(name, name) for name in node.input]
+            if node.op_type == "Relu" and node.input[0] in self.renamed and self._is_read_in_int8(node.output[0]):
+                copy.op_type = "LeakyRelu"
+                copy.attribute.append(onnx.helper.make_attribute("alpha", 0.0))
             self.nodes.append(copy)
             self._keep_tensors(node)
+
+    def _is_read_in_int8(self, value: str) -> bool:
+        users = [node for node in self.model.graph.node if value in node.input]
+        return bool(users) and all(node.op_type == "Conv" and node.name not in self.keep for node in users)
 
     def _add_int8(self, node: NodeProto) -> None:
         if node.input[0] not in self.scales:

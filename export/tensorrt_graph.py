@@ -22,12 +22,16 @@ HALF_OPSET, HALF_IR = 19, 9
 
 
 def pairs_behind_relus(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a new int8 model in which no Q/DQ pair stands before a ReLU.
+    """Return a new int8 model in which no Q/DQ pair stands before a ReLU, and every ReLU is called so.
 
     ``relu(dq(q(x))) = dq(q(relu(x)))`` for a symmetric type, so the pair moves behind the ReLU, and where one of the same
     scale stands there already, the two are one.
     """
     copy = _copy(model)
+    for node in copy.graph.node:
+        if is_relu(node):
+            node.op_type = "Relu"
+            del node.attribute[:]
     users = _users(copy)
     made = {output: node for node in copy.graph.node for output in node.output}
     gone: set[str] = set()
@@ -52,6 +56,14 @@ def pairs_behind_relus(model: onnx.ModelProto) -> onnx.ModelProto:
         for node in users.get(behind, []):
             node.input[:] = [dequantize.output[0] if name == behind else name for name in node.input]
     return _ordered(copy, [node for node in copy.graph.node if node.name not in gone])
+
+
+def is_relu(node: NodeProto) -> bool:
+    """Return whether a node is a ReLU, also one written as a LeakyRelu of slope 0."""
+    if node.op_type != "LeakyRelu":
+        return node.op_type == "Relu"
+    slopes = [onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == "alpha"]
+    return slopes == [0.0]
 
 
 def half_remainder(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from sr_deploy.card import Shape
 from sr_deploy.console import progress
 from sr_deploy.degrade import Plane, bicubic_pair
 from sr_deploy.errors import InputError
 from sr_deploy.gate.budgets import Budget
 from sr_deploy.measure import levels, psnr
 from sr_deploy.pictures import read_luma
+from sr_deploy.runtime.bench import interleaved_ms
 from sr_deploy.runtime.engine import Engine
 from sr_deploy.runtime.tiling import run_whole
 
@@ -179,23 +178,9 @@ def threshold_failure(result: EngineResult) -> tuple[str, ...]:
     )
 
 
-def latencies_ms(engines: Mapping[str, Engine], *, rounds: int = 7) -> dict[str, float]:
-    """Return the median time of one tile by engine, in milliseconds; runs are interleaved so that ratios hold."""
-    rng = np.random.default_rng(0)
-    inputs = {name: rng.random(_shape(engine), np.float32) for name, engine in engines.items()}
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for round_number in range(rounds + 1):
-        for name, engine in engines.items():
-            began = time.perf_counter()
-            engine.run(inputs[name])
-            if round_number:  # the first run warms up
-                times[name].append(1000.0 * (time.perf_counter() - began))
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
-def _shape(engine: Engine) -> Shape:
-    assert engine.card.input_shape is not None
-    return engine.card.input_shape
+def latencies_ms(engines: Mapping[str, Engine], *, rounds: int = 5) -> dict[str, float]:
+    """Return the median time of one batch of tiles by engine, in milliseconds; engines take turns so that ratios hold."""
+    return {name: statistics.median(times) for name, times in interleaved_ms(engines, rounds).items()}
 
 
 def _finite(value: float) -> float:

@@ -87,7 +87,7 @@ def thresholds_in(graph: Graph) -> dict[str, float]:
     found = {}
     for name, node in graph.convolutions.items():
         maker = graph.maker(node.inputs[0])
-        if maker is not None and maker.kind == "Relu":  # a float convolution behind an integer one
+        if maker is not None and maker.kind in ("Relu", "LeakyRelu"):  # a float convolution behind an integer one
             maker = graph.maker(maker.inputs[0])
         if maker is not None and maker.kind == "DequantizeLinear" and maker.inputs[1] in graph.tensors:
             found[name] = QMAX * float(graph.tensors[maker.inputs[1]].astype(np.float64).max())

@@ -50,6 +50,7 @@ class Row:
     psnr_db: float | None
 
 
+SETTLE_MS, SETTLE_RUNS = 150.0, 3  # untimed, before each timed run of a turn: the first limit to be reached
 STABLE = 0.03  # two medians in a row that differ by less: warm
 MOST_WARM_UPS = 40
 
@@ -96,9 +97,20 @@ def interleaved_ms(engines: Mapping[str, Engine], rounds: int) -> dict[str, list
     with progress("timing", rounds) as advance:
         for _ in range(rounds):
             for name, engine in engines.items():
+                if len(engines) > 1:
+                    settle(partial(one_ms, engine, tiles[name]))
                 times[name].append(one_ms(engine, tiles[name]))
             advance("")
     return times
+
+
+def settle(run_ms: Callable[[], float]) -> None:
+    """Run until what the engine before left behind is over: threads of ONNX Runtime spin for some time after their last run."""
+    spent = 0.0
+    for _ in range(SETTLE_RUNS):
+        spent += run_ms()
+        if spent >= SETTLE_MS:
+            return
 
 
 def comparison(first: NDArray[np.float64], second: NDArray[np.float64], a: Path, b: Path) -> str:

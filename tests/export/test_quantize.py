@@ -261,3 +261,22 @@ def test_all_scales_of_a_graph_are_float16_numbers(exported: Path) -> None:
     found = {name: value for name, value in tensors(onnx.load(exported / "tiny_int8.onnx")).items() if name.endswith(".scale")}
     assert found
     assert all(np.array_equal(value, value.astype(np.float16).astype(np.float32)) for value in found.values())
+
+
+def test_a_relu_between_integers_is_a_leaky_one_of_slope_0(fp32: onnx.ModelProto) -> None:
+    model = quantized(fp32, THRESHOLDS, keep=FIRST_LAST)
+    kinds = {node.name: node.op_type for node in model.graph.node if node.op_type in ("Relu", "LeakyRelu")}
+    assert kinds == {"relu1": "Relu", "relu2": "LeakyRelu", "relu3": "Relu"}  # conv1 gives floats, conv4 reads them
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    for node in plain.graph.node:
+        if node.op_type == "LeakyRelu":
+            assert [(a.name, a.f) for a in node.attribute] == [("alpha", 0.0)]
+            node.op_type = "Relu"
+            del node.attribute[:]
+    assert np.array_equal(run(model, photograph())[0], run(plain, photograph())[0])
+
+
+def test_onnx_runtime_computes_it_in_integers(exported: Path, tmp_path: Path) -> None:
+    found = optimized_operators(onnx.load(exported / "tiny_int8.onnx"), tmp_path)
+    assert found.count("QLinearLeakyRelu") == 1 and found.count("QLinearConv") == 2

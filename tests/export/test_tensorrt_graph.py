@@ -66,7 +66,7 @@ def test_what_read_integers_still_does(int8: onnx.ModelProto) -> None:
 
         def quantized_input(node: onnx.NodeProto) -> bool:
             maker = made.get(node.input[0])
-            if maker is not None and maker.op_type == "Relu":
+            if maker is not None and maker.op_type in ("Relu", "LeakyRelu"):
                 maker = made[maker.input[0]]
             return maker is not None and maker.op_type == "DequantizeLinear"
 
