@@ -38,7 +38,8 @@ class Budget:
     min_agreement_db: float | None = None  # PSNR of the output against the reference's output, worst picture
     max_shift_levels: float | None = None  # mean signed difference of both outputs in grey levels, worst picture
     max_weight_error_steps: float | None = None  # largest weight error in steps of the engine's precision
-    max_threshold_ratio: float | None = None  # int8 threshold over the one these pictures ask for, or the reverse; worst layer
+    max_threshold_ratio: float | None = None  # int8 thresholds over those these pictures ask for, or the reverse; all together
+    max_layer_threshold_ratio: float | None = None  # the same of the convolution furthest off
 
 
 KEYS = tuple(f.name for f in fields(Budget))

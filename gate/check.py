@@ -14,6 +14,7 @@ from sr_deploy.console import progress
 from sr_deploy.degrade import Plane, bicubic_pair
 from sr_deploy.errors import InputError
 from sr_deploy.gate.budgets import Budget
+from sr_deploy.gate.thresholds import typical, worst
 from sr_deploy.measure import levels, psnr
 from sr_deploy.pictures import read_luma
 from sr_deploy.runtime.bench import interleaved_ms
@@ -52,7 +53,7 @@ class EngineResult:
     budget: Budget
     note: str = ""
     weight_error: tuple[float, str] | None = None  # in steps, and the convolution; None: not readable
-    threshold_ratio: tuple[float, str] | None = None  # of the threshold furthest off, and its convolution
+    threshold_ratios: Mapping[str, float] = field(default_factory=dict)  # by convolution, over what the pictures ask for
     failures: tuple[str, ...] = field(default=())
 
     @property
@@ -153,7 +154,7 @@ def failures_of(result: EngineResult) -> tuple[str, ...]:
             f"{name}: {shifted.picture} is {shifted.shift_levels:+.3f} grey levels off fp32 on average, "
             f"the budget is {budget.max_shift_levels:g}; the engine adds a constant: export it again"
         )
-    return (*lines, *weight_failure(result), *threshold_failure(result))
+    return (*lines, *weight_failure(result), *threshold_failures(result))
 
 
 def weight_failure(result: EngineResult) -> tuple[str, ...]:
@@ -167,15 +168,24 @@ def weight_failure(result: EngineResult) -> tuple[str, ...]:
     )
 
 
-def threshold_failure(result: EngineResult) -> tuple[str, ...]:
-    """Return the line for a threshold that is not what these pictures ask for."""
-    limit, found = result.budget.max_threshold_ratio, result.threshold_ratio
-    if limit is None or found is None or found[0] <= limit:
+def threshold_failures(result: EngineResult) -> tuple[str, ...]:
+    """Return a line for thresholds that are not what these pictures ask for: all together, and a single one."""
+    budget, ratios, lines = result.budget, result.threshold_ratios, []
+    if not ratios:
         return ()
-    return (
-        f"{result.name}: the threshold of {found[1]} is off by a factor of {found[0]:.2f} from what these pictures ask for, "
-        f"the budget is {limit:g}; calibrate again on photographs like those it will see (sr-export --calib DIR)",
-    )
+    advice = "calibrate again on photographs like those it will see (sr-export --calib DIR)"
+    together, (single, name) = typical(ratios), worst(ratios)
+    if budget.max_threshold_ratio is not None and together > budget.max_threshold_ratio:
+        lines.append(
+            f"{result.name}: its thresholds are off by a factor of {together:.2f} from what these pictures ask for, "
+            f"the budget is {budget.max_threshold_ratio:g}; {advice}"
+        )
+    if budget.max_layer_threshold_ratio is not None and single > budget.max_layer_threshold_ratio:
+        lines.append(
+            f"{result.name}: the threshold of {name} is off by a factor of {single:.2f} from what these pictures ask for, "
+            f"the budget is {budget.max_layer_threshold_ratio:g}; {advice}"
+        )
+    return tuple(lines)
 
 
 def latencies_ms(engines: Mapping[str, Engine], *, rounds: int = 5) -> dict[str, float]:

@@ -56,7 +56,7 @@ def write_json(path: Path, results: Sequence[EngineResult], reference: str, data
             "worst_agreement_db": r.worst_agreement.agreement_db,
             "worst_shift_levels": r.worst_shift.shift_levels,
             "weight_error_steps": r.weight_error[0] if r.weight_error and math.isfinite(r.weight_error[0]) else None,
-            "threshold_ratio": r.threshold_ratio[0] if r.threshold_ratio and math.isfinite(r.threshold_ratio[0]) else None,
+            "threshold_ratios": {name: ratio for name, ratio in r.threshold_ratios.items() if math.isfinite(ratio)},
             "latency_ms": r.latency_ms,
             "budget": asdict(r.budget),
             "note": r.note,

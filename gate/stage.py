@@ -52,7 +52,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
             budgets[name],
             WEIGHTS_ONLY if card.precision == "fp16" and on_cpu(pair.engine) else "",
             largest_error_steps(path, arguments.reference),
-            judge.largest_ratio(path, card, pair.scale),
+            judge.ratios(path, card, pair.scale),
         )
         results.append(dataclasses.replace(result, failures=failures_of(result)))
     reference_ms = min(timed[name] for name in references)

@@ -3,13 +3,14 @@
 A threshold twice too large may cost no more than a few hundredths of a decibel on ten pictures: clipping less makes up for
 rounding more, and the picture that would show it is the one not in the set. So thresholds are compared directly: what
 flows into each convolution of the fp32 network on the gate's own pictures is counted, the engine's calibration method
-chooses a threshold from that, and both are set in relation. Other photographs move a threshold by a quarter, damage by more.
+chooses a threshold from that, and both are set in relation. Other photographs move a single threshold by up to two, where few
+large values decide, but not all of them together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,24 @@ TINY = 1e-30  # what never exceeds it asks for no threshold
 Probe = Callable[[Tiles], list[NDArray[np.float32]]]
 
 
+def off_by(ratio: float) -> float:
+    """Return by what factor a ratio is off, in either direction: at least 1."""
+    return max(ratio, 1.0 / ratio) if ratio > 0.0 else math.inf
+
+
+def typical(ratios: Mapping[str, float]) -> float:
+    """Return the factor by which thresholds are off together: that of their geometric mean."""
+    if any(ratio <= 0.0 for ratio in ratios.values()):
+        return math.inf
+    return off_by(math.exp(sum(math.log(ratio) for ratio in ratios.values()) / len(ratios)))
+
+
+def worst(ratios: Mapping[str, float]) -> tuple[float, str]:
+    """Return the factor of the threshold furthest off, and its convolution."""
+    name = max(ratios, key=lambda name: off_by(ratios[name]))
+    return off_by(ratios[name]), name
+
+
 class Judge:
     """Compares the thresholds of engines with what one fp32 network needs on the same pictures, measured once."""
 
@@ -40,23 +59,18 @@ class Judge:
         self.reference, self.paths, self.threads = reference, paths, threads
         self.measured: dict[tuple[object, ...], dict[str, float]] = {}
 
-    def largest_ratio(self, engine: Path, card: ModelCard, scale: int) -> tuple[float, str] | None:
-        """Return the threshold furthest off and its convolution: engine's over expected, or the reverse; at least 1.
+    def ratios(self, engine: Path, card: ModelCard, scale: int) -> dict[str, float]:
+        """Return each threshold of an engine over the one the pictures ask for, by convolution.
 
-        ``None``: not an int8 ``.onnx`` engine, or its card names no calibration method.
+        Empty: not an int8 ``.onnx`` engine, or its card names no calibration method.
         """
         if engine.suffix != ".onnx" or card.precision != "int8" or card.calibration is None:
-            return None
+            return {}
         found = thresholds_in(read_graph(engine))
         key = (tuple(found), card.input_shape, card.calibration, scale)
         if key not in self.measured:
             self.measured[key] = self._expected(list(found), card, scale)
-        ratios = {
-            name: max(found[name] / value, value / found[name]) if found[name] > 0.0 else math.inf
-            for name, value in self.measured[key].items()
-        }
-        worst = max(ratios, key=lambda name: ratios[name], default=None)
-        return None if worst is None else (ratios[worst], worst)
+        return {name: found[name] / value for name, value in self.measured[key].items()}
 
     def _expected(self, names: Sequence[str], card: ModelCard, scale: int) -> dict[str, float]:
         """Return the thresholds that the card's calibration method chooses on the pictures, where anything flows at all."""

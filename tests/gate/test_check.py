@@ -114,16 +114,29 @@ def test_a_rounded_weight_is_within_the_budget() -> None:
     assert lines_of([result()], Budget(max_weight_error_steps=0.51), (0.5, "conv7")) == ()
 
 
-def threshold_lines(ratio: float) -> tuple[str, ...]:
-    budget = Budget(max_threshold_ratio=1.75)
-    return failures_of(EngineResult("m", "int8", 2, (result(),), 1.0, budget, threshold_ratio=(ratio, "conv7")))
+def threshold_lines(**ratios: float) -> tuple[str, ...]:
+    budget = Budget(max_threshold_ratio=1.5, max_layer_threshold_ratio=4.0)
+    return failures_of(EngineResult("m", "int8", 2, (result(),), 1.0, budget, threshold_ratios=ratios))
 
 
-def test_a_threshold_within_its_budget_passes() -> None:
-    assert threshold_lines(1.75) == ()
+def test_thresholds_within_their_budgets_pass() -> None:
+    assert threshold_lines() == ()
+    assert threshold_lines(conv1=1.5, conv2=1.5) == ()
+    assert threshold_lines(conv1=0.5, conv2=1.9, conv3=1.0) == ()  # each by up to two, together not at all
+    assert threshold_lines(conv1=0.25, conv2=4.0) == ()
 
 
-@pytest.mark.parametrize("ratio", [1.76, math.inf])
-def test_a_threshold_off_its_budget_names_its_layer(ratio: float) -> None:
-    (line,) = threshold_lines(ratio)
-    assert "conv7" in line and f"{ratio:.2f}" in line and "1.75" in line
+@pytest.mark.parametrize("ratios", [{"conv1": 1.6, "conv2": 1.6}, {"conv1": 0.6, "conv2": 0.6}, {"conv1": 3.0, "conv2": 0.8}])
+def test_thresholds_off_together_are_told(ratios: dict[str, float]) -> None:
+    (line,) = threshold_lines(**ratios)
+    assert "its thresholds are off by a factor of 1." in line and "the budget is 1.5" in line
+
+
+@pytest.mark.parametrize(("ratio", "text"), [(4.1, "4.10"), (0.2, "5.00")])
+def test_a_single_threshold_far_off_names_its_layer(ratio: float, text: str) -> None:
+    (line,) = threshold_lines(conv7=ratio, **{f"conv{n}": 1.0 for n in range(6)})
+    assert f"the threshold of conv7 is off by a factor of {text}" in line and "the budget is 4" in line
+
+
+def test_a_threshold_of_zero_is_infinitely_off() -> None:
+    assert len(threshold_lines(conv1=0.0, conv2=1.0)) == 2

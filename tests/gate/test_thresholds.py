@@ -42,12 +42,12 @@ def test_a_float_convolution_has_none() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"precision": "int8"}, {"precision": "fp16", "calibration": "kl"}])
 def test_what_has_no_calibrated_thresholds_is_not_judged(reference: Path, data: Path, changes: dict[str, object]) -> None:
-    assert Judge(reference, list_pictures(data)).largest_ratio(reference, card(**changes), 2) is None
+    assert Judge(reference, list_pictures(data)).ratios(reference, card(**changes), 2) == {}
 
 
 def test_a_plan_is_not_judged(reference: Path, data: Path) -> None:
     ours = card(precision="int8", calibration="kl")
-    assert Judge(reference, list_pictures(data)).largest_ratio(reference.with_suffix(".plan"), ours, 2) is None
+    assert Judge(reference, list_pictures(data)).ratios(reference.with_suffix(".plan"), ours, 2) == {}
 
 
 def test_tiles_cover_the_picture_and_are_enlarged_luma(data: Path, reference: Path) -> None:
