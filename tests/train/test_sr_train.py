@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -297,6 +298,19 @@ def test_a_log_dir_that_is_a_file_is_refused(photos: Path, tmp_path: Path, capsy
     assert "0.png: a file, a folder is needed" in line(capsys)
 
 
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Signals as in a terminal: a shell's background job starts with some of them ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not() -> None:
     with Interrupt() as interrupt:
         signal.raise_signal(signal.SIGINT)
@@ -309,6 +323,7 @@ def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_waits_for_the_step_too(number: signal.Signals) -> None:
     before = signal.getsignal(number)
