@@ -29,6 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         target = path.resolve() if path.is_symlink() else path
+        if target.is_symlink():
+            raise RuntimeError("a loop of links")  # what Python says by itself before 3.13
         if target.exists() and not target.is_file():
             raise InputError(f"{path}: not a regular file; choose another name")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ def replacing(path: Path) -> Iterator[Path]:
         if len(os.fsencode(target.name)) > os.pathconf(target.parent, "PC_NAME_MAX"):
             Path(name).unlink()
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    except (OSError, RuntimeError) as err:  # RuntimeError: a loop of links, before Python 3.13
+    except (OSError, RuntimeError) as err:
         known = isinstance(err, RuntimeError) or err.errno in WRONG_NAME
         reason = "a loop of links" if isinstance(err, RuntimeError) else err.strerror
         raise (InputError if known else MachineError)(f"{path}: cannot be written ({reason}); choose another place") from err
