@@ -98,7 +98,8 @@ def gpu() -> Finding:
     try:
         device = Cuda().device()
     except SrDeployError as err:
-        return Finding("GPU", str(err).split(";")[0])
+        reason, _, mend = str(err).partition("; ")
+        return Finding("GPU", reason, mend)
     free, total = (n / 2**30 for n in (device.free_bytes, device.total_bytes))
     return Finding("GPU", f"{device.name}, compute capability {device.capability}, {free:.1f} of {total:.1f} GiB free")
 

@@ -22,6 +22,9 @@ def infer_command(arguments: argparse.Namespace) -> int:
         load(arguments.engine, provider=arguments.provider, threads=arguments.threads, trusted=arguments.trust_plan)
     ) as engine:
         scale = check_scale(engine.card, arguments.scale, source=str(arguments.engine))
+        calibrated = engine.card.calibrated_scale
+        if calibrated not in (None, scale):
+            failed("sr-infer", f"warning: {arguments.engine}: was calibrated for x{calibrated}, not for x{scale}", 0)
         outputs = output_paths(pictures, arguments.output, scale)
         codes: list[int] = []
         with progress("upscaling", len(pictures)) as advance:

@@ -13,6 +13,7 @@ from sr_deploy.runtime.command import main
 from sr_deploy.runtime.engine import load
 from sr_deploy.runtime.picture_files import read_pixels
 from sr_deploy.runtime.upscale import upscale
+from tests.runtime import tiny_onnx as tiny
 
 ODD = Path(__file__).resolve().parents[2] / "../shared/data/odd"
 DEEP = frozenset(
@@ -270,3 +271,13 @@ def test_a_format_whose_deep_samples_would_be_cut_is_refused(
         pytest.skip("this Pillow does not write it")
     assert infer(identity_file, tmp_path / f"a.{suffix}") == 2
     assert "no PNG, JPEG, WEBP, TIFF, BMP or GIF file" in error_lines(capsys)[0]
+
+
+@pytest.mark.parametrize(("scale", "lines"), [("2", 0), ("3", 1)])
+def test_another_scale_than_the_calibrated_one_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], scale: str, lines: int
+) -> None:
+    engine = tiny.write(tmp_path / "m_int8.onnx", tiny.zero_weights((2, 1)), (1, 1, 32, 32), calibrated_scale=2)
+    assert infer(engine, picture(tmp_path / "a.png"), "--scale", scale) == 0
+    found = error_lines(capsys)
+    assert len(found) == lines and all("was calibrated for x2, not for x3" in line for line in found)
