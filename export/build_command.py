@@ -43,10 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> int:
         with missing_package("export"):
-            from sr_deploy.export.build_stage import build_command, read_graph_card
+            from sr_deploy.export.build_stage import build_command
             from sr_deploy.runtime.doctor import cache_folder
-        for graph in arguments.graphs:
-            read_graph_card(graph)
         if arguments.no_timing_cache:
             arguments.timing_cache = None
         elif arguments.timing_cache is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from contextlib import closing, suppress
+import time
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.export.calibrate import CalibrationSet
-from sr_deploy.export.tensorrt_build import Build, BuildOptions, check_options, check_output, timed_build
+from sr_deploy.export.tensorrt_build import Build, BuildOptions, built, check_options, check_output
 from sr_deploy.export.tensorrt_calibration import check_has_calibrators
 from sr_deploy.files import digest_bytes, read_bytes, replacing
 from sr_deploy.runtime.cuda import Cuda
@@ -73,13 +74,10 @@ def build_one(graph: Path, card: ModelCard, plan: Path, identity: PlanIdentity, 
     with suppress(FileNotFoundError):
         build.log.unlink()
     plan.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        content, seconds = timed_build(build, onnx.load_from_string(read_bytes(graph, advice="make it with sr-export")))
-        agreement = verified(content, graph, card, plan, build)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            build.log.with_suffix(".calibration").unlink()
-        raise
+    model, began = onnx.load_from_string(read_bytes(graph, advice="make it with sr-export")), time.perf_counter()
+    content = built(build, model)
+    seconds = time.perf_counter() - began
+    agreement = verified(content, graph, card, plan, build)
     described = PlanCard(
         card=card_of_plan(card, build.options),
         identity=identity,
@@ -87,10 +85,13 @@ def build_one(graph: Path, card: ModelCard, plan: Path, identity: PlanIdentity, 
         build_seconds=round(seconds, 3),
         graph=os.path.relpath(graph, plan.parent),
     )
-    # Both are whole on the disk before either is replaced; a plan beside another plan's card would be refused when loaded.
-    with replacing(card_path(plan)) as new_card, replacing(plan) as new_plan:
-        new_card.write_text(plan_card_to_json(described), encoding="utf-8")
-        new_plan.write_bytes(content)
+    files = {card_path(plan): plan_card_to_json(described).encode(), plan: content}
+    if build.calibration:
+        files[plan.with_name(f"{plan.name}.calibration")] = build.calibration
+    # All are whole on the disk before any is replaced; a plan beside another plan's card would be refused when loaded.
+    with ExitStack() as stack:
+        for path, values in files.items():
+            stack.enter_context(replacing(path)).write_bytes(values)
     print(f"{plan}: built in {seconds:.0f} s, agrees with ONNX Runtime by {agreement:.1f} dB on a photograph")
 
 

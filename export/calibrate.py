@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -28,9 +27,7 @@ from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
 from sr_deploy.pictures import read_studio_luma
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session
-from sr_deploy.runtime.tiling import spans
-
-Item = TypeVar("Item")
+from sr_deploy.runtime.tiling import evenly, tile_at, tile_corners
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class CalibrationSet:
             for digest in digests:
                 try:
                     plane = self._plane(self.paths[digest])
-                    places += [(digest, row, column) for row, column in tile_corners(plane, shape)]
+                    places += [(digest, row, column) for row, column in tile_corners(plane.shape, shape[2:])]
                 except InputError as err:
                     self.skipped.append(str(err))
                 advance("")
@@ -128,8 +125,7 @@ class CalibrationSet:
         for digest, row, column in evenly(self.places, count):
             if digest != current:
                 current, plane = digest, self._plane(self.paths[digest])
-            height, width = self.shape[2:]
-            tile = padded(plane[row : row + height, column : column + width], height, width)
+            tile = tile_at(plane, (row, column), self.shape[2:])
             yield np.repeat(tile[None, None], self.shape[0], axis=0)
 
     def _plane(self, path: Path) -> Plane:
@@ -137,22 +133,6 @@ class CalibrationSet:
         if min(luma.shape) < 2 * self.scale:
             raise InputError(f"{path}: {luma.shape[1]}x{luma.shape[0]} pixels is too small for scale {self.scale}")
         return bicubic_pair(luma, self.scale)[0] / np.float32(255.0)
-
-
-def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """Return at most ``count`` of ``items`` in their order, evenly chosen, the first and the last among them."""
-    return [items[i] for i in sorted({round(i) for i in np.linspace(0, len(items) - 1, min(count, len(items)))})]
-
-
-def tile_corners(plane: Plane, shape: Shape) -> Iterator[tuple[int, int]]:
-    """Yield the top-left corners of tiles that cover ``plane`` without more overlap than its border asks for."""
-    down, across = (spans(max(n, tile), tile, 0) for n, tile in zip(plane.shape, shape[2:], strict=True))
-    return ((d.start, a.start) for d in down for a in across)
-
-
-def padded(plane: Plane, height: int, width: int) -> Plane:
-    """Return ``plane`` extended to (height, width) by repeating its last row and column."""
-    return np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="edge")
 
 
 def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads: int | None = None) -> dict[str, float]:

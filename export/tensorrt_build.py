@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ COMPATIBILITY_SINCE = (8, 6)  # version and hardware compatibility, optimization
 MONITOR_SINCE = (10, 0)
 WORKSPACE_SHARE = 0.75  # of the device memory that is free
 AGREEMENT_DB = {"fp32": 80.0, "fp16": 55.0, "int8": 42.0}  # plan against ONNX Runtime on the same graph, peak 1
+ADVICE = "look into its .plan.log, and run the .onnx meanwhile"
 FLATTEST = 1e-4  # standard deviation of an output that is no picture
 
 
@@ -74,6 +74,7 @@ class Build:
     options: BuildOptions
     log: Path
     logger: Any = field(init=False)
+    calibration: bytes = field(default=b"", init=False)  # TensorRT's own cache, once it has calibrated
 
     def __post_init__(self) -> None:
         self.logger = logger_for(self.trt)
@@ -115,10 +116,8 @@ def built(build: Build, model: onnx.ModelProto) -> bytes:
     with float weights of equal value.
 
     Raises:
-        InputError: this TensorRT lacks an option that was asked for.
         EngineError: TensorRT cannot parse the graph or finds no way to run it.
     """
-    check_options(build.trt, build.options)
     twice = build.card.precision == "int8" and release_of(build.trt) < STRONGLY_TYPED_SINCE
     try:
         return build_once(build, model, wide_weights=False)
@@ -158,6 +157,8 @@ def build_once(build: Build, model: onnx.ModelProto, *, wide_weights: bool) -> b
     if plan is None:
         raise EngineError(f"{build.log}: {translated(logger.errors)}")
     save_timing_cache(build, cache)
+    if calibrator is not None:
+        build.calibration = calibrator.cache
     return bytes(plan)
 
 
@@ -166,7 +167,7 @@ def set_calibrator(build: Build, config: Any) -> Any:
     trt, tiles = build.trt, build.options.native
     if tiles is None:
         return None
-    calibrator = calibrator_for(trt, build.cuda, tiles, build.log.with_suffix(".calibration"))
+    calibrator = calibrator_for(trt, build.cuda, tiles)
     if release_of(trt) < CALIBRATORS_UNTIL:
         config.set_flag(trt.BuilderFlag.INT8)
         config.set_flag(trt.BuilderFlag.FP16)
@@ -363,21 +364,15 @@ def check_output(name: str, card: ModelCard, output: Tiles, expected: Tiles, *, 
         CheckError: not finite, constant, or too far away.
     """
     if not np.isfinite(output).all():
-        raise CheckError(f"{name}: the plan returns values that are no finite numbers; nothing was written")
+        raise CheckError(f"{name}: the plan returns values that are no finite numbers; nothing was written, {ADVICE}")
     if float(output.std()) < FLATTEST <= float(expected.std()):
-        raise CheckError(f"{name}: the plan returns one constant, {float(output.mean()):.3f}; nothing was written")
+        raise CheckError(f"{name}: the plan returns one constant, {float(output.mean()):.3f}; nothing was written, {ADVICE}")
     error = float(np.mean(np.square(output.astype(np.float64) - expected)))
     agreement = -10.0 * float(np.log10(max(error, 1e-20)))
     limit = AGREEMENT_DB[card.precision] if native_limit is None else native_limit
     if agreement < limit:
         raise CheckError(
             f"{name}: the plan agrees with ONNX Runtime by {agreement:.1f} dB, {limit:.0f} dB is the least for {card.precision}; "
-            "nothing was written"
+            f"nothing was written, {ADVICE}"
         )
     return agreement
-
-
-def timed_build(build: Build, model: onnx.ModelProto) -> tuple[bytes, float]:
-    """Return the plan and the seconds its build took."""
-    began = time.perf_counter()
-    return built(build, model), time.perf_counter() - began

@@ -17,7 +17,7 @@ import onnx
 from sr_deploy.compress.thresholds import QMAX
 from sr_deploy.errors import InputError
 from sr_deploy.export.graph import convolution_nodes
-from sr_deploy.files import read_bytes, write_bytes
+from sr_deploy.files import read_bytes
 from sr_deploy.runtime.cuda import Buffer, Cuda
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.tensorrt_engine import release_of
@@ -82,8 +82,8 @@ def check_has_calibrators(trt: Any) -> None:
         )
 
 
-def calibrator_for(trt: Any, cuda: Cuda, tiles: Iterable[Tiles], cache: Path) -> Any:
-    """Return TensorRT's entropy calibrator over ``tiles``; it writes ``cache``, and does not read an old one.
+def calibrator_for(trt: Any, cuda: Cuda, tiles: Iterable[Tiles]) -> Any:
+    """Return TensorRT's entropy calibrator over ``tiles``; it keeps its cache in ``cache``, and does not read an old one.
 
     Raises:
         InputError: this TensorRT has none.
@@ -96,6 +96,7 @@ def calibrator_for(trt: Any, cuda: Cuda, tiles: Iterable[Tiles], cache: Path) ->
                 trt.IInt8EntropyCalibrator2.__init__(self)
                 self.tiles: Iterator[Tiles] = iter(tiles)
                 self.buffer: Buffer | None = None
+                self.cache = b""
                 self.stopped: BaseException | None = None
 
             def get_batch_size(self) -> int:
@@ -123,7 +124,7 @@ def calibrator_for(trt: Any, cuda: Cuda, tiles: Iterable[Tiles], cache: Path) ->
 
             def write_calibration_cache(self, content: Any) -> None:
                 try:
-                    write_bytes(cache, bytes(content))
+                    self.cache = bytes(content)
                 except BaseException as err:
                     self.stopped = self.stopped or err
 

@@ -8,7 +8,7 @@ a parser that refuses int8 initializers gets float weights with a Q/DQ pair of e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -17,7 +17,6 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from sr_deploy.errors import InputError
 
-PAIR = ("QuantizeLinear", "DequantizeLinear")
 HALF_OPSET, HALF_IR = 19, 9
 
 
@@ -158,9 +157,8 @@ def _ordered(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> onnx.ModelPr
     waiting = list(nodes)
     known = {model.graph.input[0].name, *(tensor.name for tensor in model.graph.initializer)}
     order: list[NodeProto] = []
-    ready: Callable[[NodeProto], bool] = lambda node: all(name in known for name in node.input if name)  # noqa: E731
     while waiting:
-        index = next(i for i, node in enumerate(waiting) if ready(node))
+        index = next(i for i, node in enumerate(waiting) if all(name in known for name in node.input if name))
         node = waiting.pop(index)
         known |= set(node.output)
         order.append(node)

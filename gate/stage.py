@@ -74,12 +74,12 @@ def gate_command(arguments: argparse.Namespace) -> int:
 def write_reports(arguments: argparse.Namespace, results: Sequence[EngineResult], reference_ms: float) -> SrDeployError | None:
     """Write the reports that were asked for; return what kept the first one from being written."""
     problem: SrDeployError | None = None
-    writers: dict[Path | None, Callable[[Path], None]] = {
-        arguments.json: lambda path: write_json(path, results, str(arguments.reference), str(arguments.data)),
-        arguments.junit: lambda path: write_junit(path, results),
-        arguments.summary: lambda path: append_summary(path, results, str(arguments.reference), reference_ms),
-    }
-    for path, write in writers.items():
+    writers: Sequence[tuple[Path | None, Callable[[Path], None]]] = (
+        (arguments.json, lambda path: write_json(path, results, str(arguments.reference), str(arguments.data))),
+        (arguments.junit, lambda path: write_junit(path, results)),
+        (arguments.summary, lambda path: append_summary(path, results, str(arguments.reference), reference_ms)),
+    )
+    for path, write in writers:
         if path is not None:
             try:
                 write(path)

@@ -10,7 +10,7 @@ large values decide, but not all of them together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.console import progress
-from sr_deploy.degrade import Plane, bicubic_pair
+from sr_deploy.degrade import bicubic_pair, crop_to_multiple
+from sr_deploy.errors import InputError
 from sr_deploy.gate.models import open_checkpoint
 from sr_deploy.pictures import read_luma
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_probe
 from sr_deploy.runtime.onnx_file import Graph, read_graph
-from sr_deploy.runtime.tiling import spans
+from sr_deploy.runtime.tiling import evenly, tile_at, tile_corners
 
 PIXELS = 2**20  # at most, in tiles evenly chosen; a threshold depends little on more
 QMAX = 127
@@ -81,7 +82,7 @@ class Judge:
         assert card.input_shape is not None
         probe = open_inputs(self.reference, names, threads=self.threads)
         limit = max(1, PIXELS // math.prod(card.input_shape[2:]))
-        places = list(evenly([(path, corner) for path in self.paths for corner in corners(path, scale, card)], limit))
+        places = evenly([(path, corner) for path in self.paths for corner in corners(path, scale, card)], limit)
         maxima = np.zeros(len(names))
         with progress("thresholds", 2 * len(places)) as advance:
             for tile in tiles(places, scale, card):
@@ -112,11 +113,13 @@ def open_inputs(reference: Path, names: Sequence[str], *, threads: int | None = 
     """Return a function from tiles to the inputs of the convolutions ``names`` of the fp32 network, in their order."""
     if reference.suffix != ".safetensors":
         convolutions = read_graph(reference).convolutions
+        check_known(names, convolutions, reference)
         return open_probe(reference, [convolutions[name].inputs[0] for name in names], threads=threads)
     network, _ = open_checkpoint(reference, threads=threads)
     import torch
 
     modules = dict(network.named_modules())
+    check_known(names, modules, reference)
 
     def probe(tile: Tiles) -> list[NDArray[np.float32]]:
         seen: dict[str, NDArray[np.float32]] = {}
@@ -135,34 +138,32 @@ def open_inputs(reference: Path, names: Sequence[str], *, threads: int | None = 
     return probe
 
 
+def check_known(names: Sequence[str], known: Collection[str], reference: Path) -> None:
+    """Check that the reference has the convolutions of an engine.
+
+    Raises:
+        InputError: it lacks one.
+    """
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise InputError(
+            f"{reference}: has no convolution {missing[0]}, which the engine has; name the checkpoint it was exported from"
+        )
+
+
 def corners(path: Path, scale: int, card: ModelCard) -> list[tuple[int, int]]:
     """Return the top-left corners of the tiles that cover a picture."""
-    shape = enlarged(path, scale).shape
     assert card.input_shape is not None
-    down, across = (spans(max(n, tile), tile, 0) for n, tile in zip(shape, card.input_shape[2:], strict=True))
-    return [(d.start, a.start) for d in down for a in across]
+    luma = crop_to_multiple(read_luma(path), scale)
+    return tile_corners((luma.shape[0], luma.shape[1]), card.input_shape[2:])
 
 
 def tiles(places: Sequence[tuple[Path, tuple[int, int]]], scale: int, card: ModelCard) -> Iterator[Tiles]:
     """Yield float32 (n, 1, h, w) in [0, 1] for each place; a picture is read once for its tiles."""
     assert card.input_shape is not None
-    batch, _, height, width = card.input_shape
     current: Path | None = None
     plane = np.zeros((0, 0), np.float32)
-    for path, (row, column) in places:
+    for path, corner in places:
         if path != current:
-            current, plane = path, enlarged(path, scale)
-        part = plane[row : row + height, column : column + width]
-        part = np.pad(part, ((0, height - part.shape[0]), (0, width - part.shape[1])), mode="edge")
-        yield np.repeat(part[None, None], batch, axis=0)
-
-
-def enlarged(path: Path, scale: int) -> Plane:
-    """Return the degraded and enlarged luma of a picture: float32 (h, w) in [0, 1]."""
-    return bicubic_pair(read_luma(path), scale)[0] / np.float32(255.0)
-
-
-def evenly(places: Sequence[tuple[Path, tuple[int, int]]], limit: int) -> Iterator[tuple[Path, tuple[int, int]]]:
-    """Yield at most ``limit`` of ``places``, evenly spread."""
-    count = min(limit, len(places))
-    return (places[round(index * (len(places) - 1) / max(count - 1, 1))] for index in range(count))
+            current, plane = path, bicubic_pair(read_luma(path), scale)[0] / np.float32(255.0)
+        yield np.repeat(tile_at(plane, corner, card.input_shape[2:])[None, None], card.input_shape[0], axis=0)

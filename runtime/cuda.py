@@ -72,7 +72,7 @@ class Cuda:
         """
         code, *values = getattr(self.module, name)(*arguments)
         if int(code) != 0:
-            raise EngineError(f"{name} failed: {self._words(code)}")
+            raise EngineError(f"{name} failed: {self._words(code)}; {_advice(name)}")
         return values[0] if len(values) == 1 else tuple(values) if values else None
 
     def _words(self, code: Any) -> str:
@@ -176,6 +176,13 @@ def host_array(address: int, size: int) -> NDArray[np.uint8]:
     import ctypes
 
     return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+
+def _advice(name: str) -> str:
+    """Return what to do when a call failed: most failures are memory, the others a device in a bad state."""
+    if "Malloc" in name:
+        return "close what else uses the GPU, or build with a smaller --batch"
+    return "look at nvidia-smi, and try again in a new process"
 
 
 def _dotted(version: int) -> str:

@@ -382,8 +382,10 @@ class _Lane:
 
     def _must(self, worked: bool, call: str) -> None:
         if not worked:
-            said = self.owner.logger.last_error
-            raise EngineError(f"{self.owner.source}: TensorRT's {call} failed{': ' + said if said else ''}")
+            said = f": {self.owner.logger.last_error}" if self.owner.logger.last_error else ""
+            raise EngineError(
+                f"{self.owner.source}: TensorRT's {call} failed{said}; build it again with sr-build, or run its .onnx"
+            )
 
 
 def logger_for(trt: Any) -> Any:
@@ -453,7 +455,9 @@ def _names(trt: Any, engine: Any) -> tuple[str, str]:
     inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
     outputs = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
     if len(inputs) != 1 or len(outputs) != 1:
-        raise EngineError(f"the plan has {len(inputs)} inputs and {len(outputs)} outputs, one of each is needed")
+        raise EngineError(
+            f"the plan has {len(inputs)} inputs and {len(outputs)} outputs, one of each is needed; build it again with sr-build"
+        )
     return inputs[0], outputs[0]
 
 

@@ -8,8 +8,9 @@ picture is first extended to the tile by repeating its last row or column, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.engine import Engine
+
+Item = TypeVar("Item")
 
 Planes = NDArray[np.float32]
 """A picture or a band of it: float32 (c, h, w), in the engine's range."""
@@ -64,6 +67,28 @@ def spans(length: int, tile: int, halo: int) -> list[Span]:
     starts = [*range(0, length - tile, tile - 2 * halo), length - tile]
     edges = [0, *(start + tile - halo for start in starts[:-1]), length]
     return [Span(start, low, high) for start, low, high in zip(starts, edges, edges[1:], strict=False)]
+
+
+def tile_corners(size: tuple[int, int], tile: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return the top-left corners of the tiles that cover a plane with no more overlap than its border asks for.
+
+    Args:
+        size: (h, w) of the plane, at least 1x1.
+        tile: (h, w) of a tile.
+    """
+    down, across = (spans(max(n, side), side, 0) for n, side in zip(size, tile, strict=True))
+    return [(d.start, a.start) for d in down for a in across]
+
+
+def tile_at(plane: NDArray[np.float32], corner: tuple[int, int], tile: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the tile of a plane (h, w) at ``corner``, extended to its full size by repeating the last row and column."""
+    part = plane[corner[0] : corner[0] + tile[0], corner[1] : corner[1] + tile[1]]
+    return np.pad(part, ((0, tile[0] - part.shape[0]), (0, tile[1] - part.shape[1])), mode="edge")
+
+
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Return at most ``count`` of ``items`` in their order, evenly chosen, the first and the last among them."""
+    return [items[i] for i in sorted({round(i) for i in np.linspace(0, len(items) - 1, min(count, len(items)))})]
 
 
 def run_bands(engine: Engine, rows: Rows, size: tuple[int, int]) -> Iterator[tuple[int, Planes]]:

@@ -132,7 +132,7 @@ class PatchSource:
 
     def _pairs_of(self, path: Path) -> list[tuple[int, Pair]]:
         try:
-            luma = np.rint(read_studio_luma(path))
+            luma = read_studio_luma(path)
         except InputError as err:
             print(f"warning: left out: {err}", file=sys.stderr)
             return []

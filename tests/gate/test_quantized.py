@@ -36,7 +36,7 @@ from tests.runtime import tiny_onnx as tiny
 ROOT = Path(__file__).resolve().parents[2]
 PRETRAINED = ROOT / "train" / "pretrained" / "vdsr_pruned.safetensors"
 
-# Measured: in int8 the network made by hand agrees with fp32 by 44.7 dB; what spoils it leaves at most 42.4 dB.
+# Measured: in int8 the network made by hand agrees with fp32 by 45.9 dB, with doubled thresholds by 40.5 dB.
 HAND_MADE_BUDGET = """
 [fp32]
 min_agreement_db = 90.0

@@ -260,7 +260,8 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
         def _calibrate(self, calibrator: Any, model: onnx.ModelProto) -> None:
             """Feed every batch and write a cache with the largest input seen for every tensor."""
             assert calibrator.get_batch_size() == 1 and calibrator.read_calibration_cache() is None
-            size, largest = calibrator.buffer_size if hasattr(calibrator, "buffer_size") else 4 * 48 * 48, 0.0
+            shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+            size, largest = 4 * int(np.prod(shape)), 0.0
             while (addresses := calibrator.get_batch(["input"])) is not None:
                 largest = max(largest, float(view(addresses[0], size).view(np.float32).max()))
                 scenario.calibrated += 1

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sr_deploy.errors import InputError
+from sr_deploy.errors import EngineError, InputError
 from sr_deploy.export.tensorrt_calibration import is_cache, read_cache, thresholds_of
 from sr_deploy.runtime.plan_file import read_plan_card
 from tests.tensorrt.conftest import Machine
@@ -55,6 +55,18 @@ def test_the_buffer_is_freed_when_the_build_fails(graph: Graph) -> None:
     with pytest.raises(Exception, match="broken"):
         machine.build(graph("fp32"), "--calibrator", "native")
     assert machine.cudart.leaks == 0
+
+
+def test_the_cache_of_a_good_plan_stays_when_a_second_build_fails(graph: Graph) -> None:
+    machine = Machine("8.6.0", Scenario(weakly_typed=True))
+    source = graph("fp32")
+    assert machine.build(source, "--calibrator", "native") == 0
+    before = {path.name: path.read_bytes() for path in source.parent.glob("*native.plan*") if path.suffix != ".log"}
+    assert len(before) == 3
+    machine.scenario.build_error = "broken"
+    with pytest.raises(EngineError, match="broken"):
+        machine.build(source, "--calibrator", "native", "--force")
+    assert {path.name: path.read_bytes() for path in source.parent.glob("*native.plan*") if path.suffix != ".log"} == before
 
 
 def test_a_cache_holds_scales_as_big_endian_floats(tmp_path: Path) -> None:
