@@ -470,7 +470,10 @@ def _ignore(value: object) -> None:
 
 
 class FakeCudart:
-    """cuda-python's run-time module for tests: memory is the host's, a stream runs what is put on it at once or records it."""
+    """cuda-python's run-time module for tests: memory is the host's, and a stream runs what was put on it as late as it may.
+
+    Work waits until somebody waits for its stream or for an event behind it, so that a result read too early is an old one.
+    """
 
     cudaStreamNonBlocking = 1  # noqa: N815
     cudaEventDisableTiming = 2  # noqa: N815
@@ -491,6 +494,7 @@ class FakeCudart:
         self.kinds: list[int] = []  # of copies
         self.waits: list[tuple[int, int]] = []
         self.recorded: list[tuple[int, int]] = []  # (stream, event)
+        self.pending: dict[int, list[tuple[str, Any]]] = {}  # stream -> ("work", function), ("event", event), ("wait", event)
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -515,7 +519,26 @@ class FakeCudart:
         if stream in self.recording:
             self.recording[stream].append(work)
         else:
-            work()
+            self.pending.setdefault(stream, []).append(("work", work))
+
+    def drain(self, stream: int, until: int | None = None) -> None:
+        """Run what is on a stream, up to and including an event where one is given."""
+        queue = self.pending.get(stream, [])
+        while queue:
+            kind, value = queue.pop(0)
+            if kind == "work":
+                value()
+            elif kind == "event" and value == until:
+                return
+            elif kind == "wait":
+                for other, waiting in self.pending.items():
+                    if ("event", value) in waiting:
+                        self.drain(other, until=value)
+
+    def synchronize(self) -> None:
+        """Run everything; freeing memory does so."""
+        for stream in list(self.pending):
+            self.drain(stream)
 
     def handle(self) -> int:
         self.handles += 1
@@ -555,10 +578,12 @@ class FakeCudart:
         return address
 
     def cudaFree(self, address: int) -> tuple[int]:  # noqa: N802
+        self.synchronize()
         del self.memory[address]
         return (0,)
 
     def cudaFreeHost(self, address: int) -> tuple[int]:  # noqa: N802
+        self.synchronize()
         del self.pinned[address]
         return (0,)
 
@@ -577,6 +602,7 @@ class FakeCudart:
         return 0, handle
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:  # noqa: N802
+        self.drain(int(stream))
         return (0,)
 
     def cudaStreamDestroy(self, stream: int) -> tuple[int]:  # noqa: N802
@@ -594,10 +620,12 @@ class FakeCudart:
 
     def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:  # noqa: N802
         self.recorded.append((stream, event))
+        self.pending.setdefault(int(stream), []).append(("event", event))
         return (0,)
 
     def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[int]:  # noqa: N802
         self.waits.append((stream, event))
+        self.pending.setdefault(int(stream), []).append(("wait", event))
         return (0,)
 
     def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:  # noqa: N802
@@ -627,5 +655,5 @@ class FakeCudart:
 
     def cudaGraphLaunch(self, graph: int, stream: int) -> tuple[int]:  # noqa: N802
         for work in self.executables[graph]:
-            work()
+            self.put(int(stream), work)
         return (0,)

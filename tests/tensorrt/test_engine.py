@@ -124,6 +124,11 @@ def test_device_arrays_are_read_where_they_are(plan: Path, stream: int | None) -
     machine = Machine("10.16.1")
     engine = machine.load(plan)
     given = OnDevice(tiles(3), machine.cudart, stream=stream)
+    handle = {None: None, 1: 0, 7: 7}[stream]
+    if handle is not None:  # the caller's own stream fills the array only when somebody waits for it
+        values = tiles(3).view(np.uint8).reshape(-1)
+        view(given.address, values.size)[:] = 0
+        machine.cudart.put(handle, lambda: view(given.address, values.size).__setitem__(slice(None), values))
     machine.cudart.kinds.clear()
     found = engine.run(given)
     assert isinstance(found, DeviceTiles) and found.shape == (3, *SHAPE[1:])
@@ -132,11 +137,31 @@ def test_device_arrays_are_read_where_they_are(plan: Path, stream: int | None) -
     waited = [stream for stream, _ in machine.cudart.waits]
     theirs = {None: [], 1: [lane, 0], 7: [lane, 7]}[stream]
     assert waited == theirs and [s for s, _ in machine.cudart.recorded] == theirs[::-1]
+    if handle is not None:
+        machine.cudart.cudaStreamSynchronize(handle)
     values = view(found.__cuda_array_interface__["data"][0], 4 * 3 * 48 * 48).view(np.float32).reshape(found.shape)  # type: ignore[index]
     assert np.array_equal(values, OnnxEngine(plan.with_suffix(".onnx"), threads=1).run(tiles(3)))
     del found
     engine.close()
     assert machine.cudart.leaks == 1  # what the caller allocated
+
+
+@pytest.mark.parametrize("forgotten", ["wait", "follow"])
+def test_the_stand_in_sees_a_wait_that_is_missing(plan: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str) -> None:
+    machine = Machine("10.16.1")
+    engine = machine.load(plan)
+    expected = OnnxEngine(plan.with_suffix(".onnx"), threads=1).run(tiles(3))
+    assert np.array_equal(engine.run(tiles(3)), expected)
+    monkeypatch.setattr(engine.cuda, forgotten, lambda *streams: None)
+    if forgotten == "wait":
+        assert not np.array_equal(engine.run(tiles(3)), expected)
+    else:
+        found = engine.run(OnDevice(tiles(3), machine.cudart, stream=7))
+        machine.cudart.cudaStreamSynchronize(7)
+        address = found.__cuda_array_interface__["data"][0]
+        assert not np.array_equal(view(address, 4 * 3 * 48 * 48).view(np.float32).reshape(found.shape), expected)
+    monkeypatch.undo()
+    engine.close()
 
 
 @pytest.mark.parametrize("changes", [{"typestr": "<f2"}, {"strides": (1, 2, 3, 4)}, {"shape": (1, 1, 10, 10)}])
