@@ -142,7 +142,8 @@ def check(folder: Path) -> int:
     for result in facts["bench"]["results"]:
         stem = Path(result["engine"]).stem
         busy = f"{100 * facts['busy'][stem]['graphs_on_busy']:.0f} %"
-        numbers = [f"{result[key]:.3f}" for key in ("p50_ms", "device_ms", "tiles_per_s", "psnr_db")]
+        figures = (result["p50_ms"], result["device_ms"][0], result["tiles_per_s"], result["psnr_db"])
+        numbers = [f"{figure:.3f}" for figure in figures]
         rows.append([stem, *numbers, busy])
     print(f"\n{device.name}, TensorRT {trt.__version__}\n\n{table(rows, markdown=True)}\n\n{target}: written")
     for line in left_out:

@@ -185,9 +185,7 @@ def is_built(plan: Path, identity: PlanIdentity) -> bool:
 
 def card_of_plan(card: ModelCard, options: BuildOptions) -> ModelCard:
     """Return the graph's card with the plan's largest batch in its shapes; the digest stays the graph's."""
-    assert card.input_shape is not None and card.output_shape is not None
-    most = max(options.batches)
-    changed = card.with_changes(input_shape=(most, *card.input_shape[1:]), output_shape=(most, *card.output_shape[1:]))
+    changed = card.with_batch(max(options.batches))
     if options.native is not None:
         int8 = dict.fromkeys(card.layers, "int8")
         changed = changed.with_changes(precision="int8", layers=int8, calibration="tensorrt", calibrated_scale=card.default_scale)

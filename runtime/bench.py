@@ -8,12 +8,14 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +23,16 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.console import progress, table
 from sr_deploy.degrade import Plane, imresize
-from sr_deploy.errors import InputError
+from sr_deploy.errors import EngineError, InputError
 from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.pictures import read_luma
 from sr_deploy.runtime.engine import Engine, Tiles, load
 from sr_deploy.runtime.tiling import Planes, run_whole
 from sr_deploy.runtime.upscale import check_scale
+
+Key = TypeVar("Key")
+CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Row:
 
     engine: str
     precision: str
+    batch: int  # tiles at once
     file_mb: float
     gmac: float  # of one tile
     p50_ms: float  # of one batch of tiles, host memory to host memory
@@ -43,9 +49,9 @@ class Row:
     p99_ms: float
     tiles_per_s: float  # at the median
     tops: float  # 10^12 operations a second, two for a multiplication and its addition
-    share_of_peak: float | None  # of the fp32 matrix product of the processor; above 1 where int8 has wider instructions
+    share_of_peak: float | None  # of a matrix product here: fp32 on a CPU, fp16 on a GPU; int8 may be above 1
     speedup: float  # over the first engine, by tile
-    device_ms: float | None  # median by the device's own clock; None on a CPU
+    device_ms: tuple[float, float, float] | None  # p50, p90, p99 by the device's own clock, copies left out; None on a CPU
     device_mb: float | None  # memory of buffers and contexts on the device
     psnr_db: float | None
 
@@ -63,22 +69,23 @@ def bench_command(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
         engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in arguments.engines}
-        times = interleaved_ms(engines, arguments.rounds)
-        on_device = any(hasattr(engine, "device_times_ms") for engine in engines.values())
-        peak = arguments.peak_tflops or (None if on_device else cpu_peak_tflops())
-        per_tile = {name: float(np.median(found)) / _shape(engines[name].card)[0] for name, found in times.items()}
-        scale = Scale(next(iter(per_tile.values())), peak)
-        rows = [
-            row(name, engine, times[name], scale, pictures=pictures, factor=arguments.scale) for name, engine in engines.items()
-        ]
-    if arguments.compare:
-        a, b = arguments.compare
-        first, second = (np.array(times[str(path)]) / _shape(engines[str(path)].card)[0] for path in (a, b))
-        print(comparison(first, second, a, b))
-        return 0
+        jobs = [(name, batch) for name, engine in engines.items() for batch in batches_of(engine)]
+        runs = {job: engines[job[0]] for job in jobs}
+        times = interleaved_ms(runs, arguments.rounds, batches={job: job[1] for job in jobs})
+        if arguments.compare:
+            a, b = arguments.compare
+            first, second = (best_per_tile(times, str(path)) for path in (a, b))
+            print(comparison(first, second, a, b))
+            return 0
+        peak = arguments.peak_tflops or peak_tflops(list(engines.values()))
+        scale = Scale(float(np.median(times[jobs[0]])) / jobs[0][1], peak)
+        quality = {name: mean_db(name, engine, pictures, arguments.scale) for name, engine in engines.items()}
+        rows = [row(job, engines[job[0]], times[job], scale, psnr_db=quality[job[0]]) for job in jobs]
     reference = bicubic_db(pictures, arguments.scale or next(iter(engines.values())).card.default_scale) if pictures else None
     lines = _table(rows, reference)
     print(table(lines))
+    for line in best_batches(rows):
+        print(line)
     if arguments.markdown:
         write_text(arguments.markdown, table(lines, markdown=True) + "\n")
     if arguments.json:
@@ -87,11 +94,46 @@ def bench_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def interleaved_ms(engines: Mapping[str, Engine], rounds: int) -> dict[str, list[float]]:
-    """Return the times of one batch of tiles by engine, in milliseconds; engines take turns once all are warm."""
+def batches_of(engine: Engine) -> tuple[int, ...]:
+    """Return how many tiles an engine can take at once: one number, or several for a plan with several profiles."""
+    found: tuple[int, ...] = getattr(engine, "batches", ())
+    return found or (_shape(engine.card)[0],)
+
+
+def best_per_tile(times: Mapping[tuple[str, int], Sequence[float]], name: str) -> NDArray[np.float64]:
+    """Return the times of one tile in an engine at the batch that is fastest by tile, in milliseconds."""
+    found = [np.array(values) / batch for (engine, batch), values in times.items() if engine == name]
+    return min(found, key=lambda values: float(np.median(values)))
+
+
+def best_batches(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each engine that was timed with several batches: which has the most throughput."""
+    lines = []
+    for name in dict.fromkeys(r.engine for r in rows):
+        own = [r for r in rows if r.engine == name]
+        if len(own) > 1:
+            best, one = max(own, key=lambda r: r.tiles_per_s), min(own, key=lambda r: r.batch)
+            lines.append(
+                f"{Path(name).name}: most throughput with {best.batch} tiles at once, {best.tiles_per_s:.1f} tiles/s, "
+                f"{best.tiles_per_s / one.tiles_per_s:.2f} times that of {one.batch}"
+            )
+    return lines
+
+
+def interleaved_ms(
+    engines: Mapping[Key, Engine], rounds: int, *, batches: Mapping[Key, int] | None = None
+) -> dict[Key, list[float]]:
+    """Return the times of one batch of tiles by engine, in milliseconds; engines take turns once all are warm.
+
+    ``batches`` says how many tiles at once, where it is not the number in the engine's card.
+    """
     rng = np.random.default_rng(0)
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    tiles = {name: rng.random(_shape(engine.card), np.float32) for name, engine in engines.items()}
+    times: dict[Key, list[float]] = {name: [] for name in engines}
+    sizes = batches or {}
+    tiles = {
+        name: rng.random((sizes.get(name, _shape(engine.card)[0]), *_shape(engine.card)[1:]), np.float32)
+        for name, engine in engines.items()
+    }
     for name, engine in engines.items():
         warm_up(partial(one_ms, engine, tiles[name]))
     with progress("timing", rounds) as advance:
@@ -138,6 +180,25 @@ def warm_up(run_ms: Callable[[], float]) -> int:
     return len(found) + 1
 
 
+def peak_tflops(engines: Sequence[Engine]) -> float | None:
+    """Return the peak of the device the engines run on, ``None`` where it cannot be measured."""
+    on_gpu = next((engine for engine in engines if hasattr(engine, "device_times_ms")), None)
+    if on_gpu is None:
+        on_cpu = all(getattr(engine, "provider", CPU) == CPU for engine in engines)
+        return cpu_peak_tflops() if on_cpu else None
+    from sr_deploy.runtime.tensorrt_peak import gpu_peak_tflops
+
+    trt, cuda = (getattr(on_gpu, name) for name in ("trt", "cuda"))
+    try:
+        with progress("the GPU's peak", 1) as advance:
+            found = gpu_peak_tflops(trt, cuda)
+            advance("")
+    except EngineError as err:
+        print(f"sr-bench: warning: {err}", file=sys.stderr)
+        return None
+    return found
+
+
 def cpu_peak_tflops(side: int = 1536, runs: int = 5) -> float:
     """Return the fp32 operations a second of the fastest of some matrix products here, in 10^12."""
     rng = np.random.default_rng(0)
@@ -158,21 +219,20 @@ class Scale:
     peak_tflops: float | None
 
 
-def row(
-    name: str, engine: Engine, times: Sequence[float], scale: Scale, *, pictures: Sequence[Plane] = (), factor: int | None = None
-) -> Row:
-    """Return the figures of one engine."""
-    card = engine.card
-    p50, p90, p99 = (float(v) for v in np.percentile(times, (50, 90, 99)))
-    batch = _shape(card)[0]
-    tops = 2.0 * (card.macs or 0) * batch / (p50 / 1000.0) / 1e12
+def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Scale, *, psnr_db: float | None = None) -> Row:
+    """Return the figures of one engine with one number of tiles at once."""
+    (name, batch), card = job, engine.card
+    p50, p90, p99 = percentiles(times)
+    tile_macs = (card.macs or 0) / _shape(card)[0]
+    tops = 2.0 * tile_macs * batch / (p50 / 1000.0) / 1e12
     device_times = getattr(engine, "device_times_ms", None)
     device_bytes = getattr(engine, "device_bytes", None)
     return Row(
         engine=name,
         precision=card.precision,
+        batch=batch,
         file_mb=Path(name).stat().st_size / 1e6,
-        gmac=(card.macs or 0) / 1e9,
+        gmac=tile_macs / 1e9,
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
@@ -180,10 +240,16 @@ def row(
         tops=tops,
         share_of_peak=None if scale.peak_tflops is None else tops / scale.peak_tflops,
         speedup=scale.first_ms * batch / p50,
-        device_ms=None if device_times is None else float(np.median(device_times(len(times)))),
+        device_ms=None if device_times is None else percentiles(device_times(len(times), batch)),
         device_mb=None if device_bytes is None else device_bytes / 1e6,
-        psnr_db=mean_db(name, engine, pictures, factor),
+        psnr_db=psnr_db,
     )
+
+
+def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
+    """Return p50, p90 and p99."""
+    p50, p90, p99 = (float(v) for v in np.percentile(times, (50, 90, 99)))
+    return p50, p90, p99
 
 
 def mean_db(name: str, engine: Engine, pictures: Sequence[Plane], scale: int | None) -> float | None:
@@ -255,14 +321,16 @@ def _shape(card: ModelCard) -> tuple[int, int, int, int]:
 
 def _table(rows: Sequence[Row], reference: float | None) -> list[list[str]]:
     """Return the cells: columns that no engine has a figure for are left out."""
+    alone = all(r.batch == 1 for r in rows)
     columns: dict[str, Callable[[Row], str]] = {
         "engine": lambda r: Path(r.engine).name,
         "precision": lambda r: r.precision,
+        "batch": lambda r: "" if alone else str(r.batch),
         "GMAC": lambda r: f"{r.gmac:.2f}",
         "p50 ms": lambda r: f"{r.p50_ms:.1f}",
         "p90 ms": lambda r: f"{r.p90_ms:.1f}",
         "p99 ms": lambda r: f"{r.p99_ms:.1f}",
-        "device ms": lambda r: "" if r.device_ms is None else f"{r.device_ms:.3f}",
+        "device ms": lambda r: "" if r.device_ms is None else f"{r.device_ms[0]:.3f}",
         "device MB": lambda r: "" if r.device_mb is None else f"{r.device_mb:.1f}",
         "tiles/s": lambda r: f"{r.tiles_per_s:.1f}",
         "TOP/s": lambda r: f"{r.tops:.2f}",

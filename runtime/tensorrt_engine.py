@@ -157,9 +157,9 @@ class TensorRTEngine:
         """Device memory of buffers and contexts, for ``sr-bench``."""
         return sum(lane.device_bytes for lane in self.lanes)
 
-    def device_times_ms(self, rounds: int) -> list[float]:
-        """Return the device's own times of one batch in milliseconds, copies left out, by CUDA events."""
-        return [self.lanes[0].timed() for _ in range(rounds)]
+    def device_times_ms(self, rounds: int, batch: int | None = None) -> list[float]:
+        """Return the device's own times of one batch (default: the largest) in milliseconds, copies left out, by CUDA events."""
+        return [self.lanes[0].timed(max(self.batches) if batch is None else batch) for _ in range(rounds)]
 
     def run(self, tiles: Any) -> Any:
         """Run the plan on any number of tiles; see :class:`sr_deploy.runtime.engine.Engine`.
@@ -194,9 +194,7 @@ class TensorRTEngine:
         batch = _tensor_shape(self.engine, _names(self.trt, self.engine)[0])[0]
         if batch < 1:
             raise EngineError(f"{self.source}: is built for several batch sizes, which only its card names; build it again")
-        shapes = self._card.input_shape, self._card.output_shape
-        assert shapes[0] is not None and shapes[1] is not None
-        self._card = self._card.with_changes(input_shape=(batch, *shapes[0][1:]), output_shape=(batch, *shapes[1][1:]))
+        self._card = self._card.with_batch(batch)
         return (batch,)
 
     def _run_from_host(self, tiles: Tiles) -> Tiles:
@@ -308,12 +306,12 @@ class _Lane:
             self.cuda.on_device(target + start * returned, self._device(1), count * returned, self.stream)
             start += count
 
-    def timed(self) -> float:
-        """Return the milliseconds that the network takes on the largest batch, as the device counts them."""
+    def timed(self, batch: int) -> float:
+        """Return the milliseconds that the network takes on a batch, as the device counts them."""
         begin, end = (self.cuda.call("cudaEventCreateWithFlags", 0) for _ in range(2))
         try:
             self.cuda.call("cudaEventRecord", begin, self.stream)
-            self._execute(max(self.owner.batches))
+            self._execute(batch)
             self.cuda.call("cudaEventRecord", end, self.stream)
             self.cuda.wait(self.stream)
             return float(self.cuda.call("cudaEventElapsedTime", begin, end))

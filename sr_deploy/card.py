@@ -54,6 +54,14 @@ class ModelCard:
         """Return the card as one line of JSON with sorted keys."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
+    def with_batch(self, batch: int) -> ModelCard:
+        """Return a copy whose shapes hold ``batch`` tiles, unsealed; the multiplications grow with them."""
+        if self.input_shape is None or self.output_shape is None:
+            raise ValueError("a card without shapes has no batch")
+        shapes = {"input_shape": (batch, *self.input_shape[1:]), "output_shape": (batch, *self.output_shape[1:])}
+        macs = None if self.macs is None else self.macs * batch // self.input_shape[0]
+        return self.with_changes(**shapes, macs=macs)
+
     def with_changes(self, **changes: object) -> ModelCard:
         """Return a copy with ``changes``, unsealed."""
         return replace(self, **{"digest": BLANK, **changes})  # type: ignore[arg-type]

@@ -30,6 +30,15 @@ def sealed() -> tuple[bytes, ModelCard]:
     return content, card_from_json(content[start : content.rindex(b"}") + 1].decode(), source="x")
 
 
+def test_a_batch_is_in_the_shapes_and_the_multiplications() -> None:
+    card = ModelCard("vdsr", (1,), (2,), 2, input_shape=(2, 1, 8, 8), output_shape=(2, 1, 16, 16), macs=10, digest="sha256:1")
+    found = card.with_batch(6)
+    assert (found.input_shape, found.output_shape, found.macs) == ((6, 1, 8, 8), (6, 1, 16, 16), 30)
+    assert found.digest == BLANK
+    with pytest.raises(ValueError, match="without shapes"):
+        ModelCard("vdsr", (1,), (2,), 2).with_batch(2)
+
+
 def test_json_round_trip() -> None:
     assert card_from_json(CARD.to_json(), source="x") == CARD
 

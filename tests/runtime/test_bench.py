@@ -13,7 +13,18 @@ from PIL import Image
 from sr_deploy.measure import bicubic, score
 from sr_deploy.pictures import read_luma
 from sr_deploy.runtime import bench
-from sr_deploy.runtime.bench import Scale, comparison, cpu_peak_tflops, interleaved_ms, row, warm_up
+from sr_deploy.runtime.bench import (
+    Row,
+    Scale,
+    batches_of,
+    best_batches,
+    best_per_tile,
+    comparison,
+    cpu_peak_tflops,
+    interleaved_ms,
+    row,
+    warm_up,
+)
 from sr_deploy.runtime.bench_command import main
 from sr_deploy.runtime.engine import Engine, Tiles
 
@@ -84,12 +95,50 @@ def test_warming_up_ends_when_the_time_is_stable() -> None:
 
 
 def test_figures_of_a_row(identity_file: Path, identity: Engine) -> None:
-    found = row(str(identity_file), identity, [4.0, 2.0, 3.0], Scale(first_ms=6.0, peak_tflops=2.0))
+    found = row((str(identity_file), 1), identity, [4.0, 2.0, 3.0], Scale(first_ms=6.0, peak_tflops=2.0))
     assert (found.p50_ms, found.speedup, found.psnr_db, found.device_ms) == (3.0, 2.0, None, None)
     assert found.p90_ms == pytest.approx(float(np.percentile([2.0, 3.0, 4.0], 90)))
     assert found.tiles_per_s == pytest.approx(1000 / 3)
     macs = identity.card.macs or 0
     assert found.tops == pytest.approx(2 * macs / 0.003 / 1e12) and found.share_of_peak == found.tops / 2.0
+
+
+class Several(Counter):
+    """An engine with three numbers of tiles at once, and a device that has a clock of its own."""
+
+    batches = (1, 2, 8)
+
+    def run(self, tiles: Tiles) -> Tiles:
+        self.log.append(str(len(tiles)))
+        return tiles
+
+    def device_times_ms(self, rounds: int, batch: int) -> list[float]:
+        return [float(batch)] * rounds
+
+
+def test_every_batch_of_an_engine_is_timed(identity: Engine, identity_file: Path) -> None:
+    log: list[str] = []
+    engine = Several("s", identity, log)
+    assert batches_of(engine) == (1, 2, 8) and batches_of(identity) == (1,)
+    jobs = {("s", batch): engine for batch in batches_of(engine)}
+    times = interleaved_ms(jobs, 2, batches={job: job[1] for job in jobs})
+    assert {len(found) for found in times.values()} == {2} and set(log) == {"1", "2", "8"}
+    name, macs = str(identity_file), identity.card.macs or 0
+    rows = [row((name, batch), engine, [ms] * 3, Scale(4.0, None)) for batch, ms in ((1, 4.0), (2, 4.0), (8, 32.0))]
+    assert [r.batch for r in rows] == [1, 2, 8] and [r.speedup for r in rows] == [1.0, 2.0, 1.0]
+    assert rows[2].tops == pytest.approx(2 * 8 * macs / 0.032 / 1e12) and rows[2].device_ms == (8.0, 8.0, 8.0)
+    assert best_batches(rows) == [
+        f"{identity_file.name}: most throughput with 2 tiles at once, 500.0 tiles/s, 2.00 times that of 1"
+    ]
+    assert best_batches(rows[:1]) == []
+    fastest = best_per_tile({(name, 1): [4.0], (name, 2): [4.0], ("other", 8): [1.0]}, name)
+    assert fastest.tolist() == [2.0]
+
+
+def test_the_table_names_the_batch_only_where_there_are_several(identity: Engine, identity_file: Path) -> None:
+    rows: list[Row] = [row((str(identity_file), n), Several("s", identity, []), [1.0], Scale(1.0, None)) for n in (1, 2)]
+    assert "batch" in bench._table(rows, None)[0]
+    assert "batch" not in bench._table(rows[:1], None)[0]
 
 
 def test_the_peak_is_a_matrix_product() -> None:

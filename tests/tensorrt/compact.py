@@ -14,7 +14,8 @@ from pathlib import Path
 KEPT = (
     *("Builder", "BuilderFlag", "DataType", "HardwareCompatibilityLevel", "IBuilderConfig", "ICudaEngine", "IExecutionContext"),
     *("IHostMemory", "IInt8EntropyCalibrator2", "ILayer", "ILogger", "INetworkDefinition", "IOptimizationProfile"),
-    *("IProgressMonitor", "ITensor", "ITimingCache", "LayerType", "Logger", "MemoryPoolType", "NetworkDefinitionCreationFlag"),
+    *("IProgressMonitor", "ITensor", "ITimingCache", "LayerType", "Logger", "MatrixOperation", "MemoryPoolType"),
+    *("NetworkDefinitionCreationFlag",),
     *("OnnxParser", "ParserError", "Runtime", "TensorIOMode", "__version__", "float16", "float32", "int8"),
 )
 

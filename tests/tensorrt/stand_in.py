@@ -116,11 +116,12 @@ class Layer:
 
 
 class Network:
-    """What the parser fills."""
+    """What the parser or the caller fills."""
 
     def __init__(self, trt: Any, flags: int) -> None:
         self._trt, self._flags = trt, flags
         self._model: onnx.ModelProto | None = None
+        self._inputs: list[onnx.ValueInfoProto] = []
         self._precisions: dict[str, str] = {}
         self._output_types: dict[str, str] = {}
 
@@ -132,6 +133,25 @@ class Network:
     @property
     def num_outputs(self) -> int:
         return 1
+
+    def add_input(self, name: str, dtype: Any, shape: Any) -> Any:
+        kind = {"HALF": onnx.TensorProto.FLOAT16, "FLOAT": onnx.TensorProto.FLOAT}[dtype.name]
+        value = onnx.helper.make_tensor_value_info(name, kind, list(shape))
+        self._inputs.append(value)
+        return SimpleNamespace(name=name)
+
+    def add_matrix_multiply(self, input0: Any, op0: Any, input1: Any, op1: Any) -> Any:
+        assert op0 == op1 == self._trt.MatrixOperation.NONE
+        node = onnx.helper.make_node("MatMul", [input0.name, input1.name], ["product"], name="product")
+        return self._trt.ILayer(self, node)
+
+    def mark_output(self, tensor: Any) -> None:
+        kind = self._inputs[0].type.tensor_type.elem_type
+        side = [d.dim_value for d in self._inputs[0].type.tensor_type.shape.dim]
+        node = onnx.helper.make_node("MatMul", [v.name for v in self._inputs], [tensor.name], name=tensor.name)
+        output = onnx.helper.make_tensor_value_info(tensor.name, kind, side)
+        graph = onnx.helper.make_graph([node], "made", self._inputs, [output])
+        self._model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
     def get_layer(self, index: int) -> Any:
         assert self._model is not None
@@ -340,11 +360,12 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             self._settings = settings
             self._session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
             self._model = onnx.ModelProto.FromString(content)
+            self._values = {v.name: v for v in (*self._model.graph.input, *self._model.graph.output)}
             self._owners: dict[int, Any] = {}  # of each profile
 
         @property
         def num_io_tensors(self) -> int:
-            return 2
+            return len(self._values)
 
         @property
         def device_memory_size(self) -> int:
@@ -355,14 +376,18 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             return 1000
 
         def get_tensor_name(self, index: int) -> str:
-            return str((self._model.graph.input[0], self._model.graph.output[0])[index].name)
+            return list(self._values)[index]
 
         def get_tensor_mode(self, name: str) -> Any:
-            return trt.TensorIOMode.INPUT if name == self._model.graph.input[0].name else trt.TensorIOMode.OUTPUT
+            inputs = {value.name for value in self._model.graph.input}
+            return trt.TensorIOMode.INPUT if name in inputs else trt.TensorIOMode.OUTPUT
+
+        def get_tensor_dtype(self, name: str) -> Any:
+            wide = self._values[name].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+            return trt.float32 if wide else trt.float16
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-            value = next(v for v in (self._model.graph.input[0], self._model.graph.output[0]) if v.name == name)
-            return tuple(d.dim_value or -1 for d in value.type.tensor_type.shape.dim)
+            return tuple(d.dim_value or -1 for d in self._values[name].type.tensor_type.shape.dim)
 
         def create_execution_context(self) -> Any:
             return None if scenario.no_context else trt.IExecutionContext(self)
@@ -406,14 +431,18 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             if scenario.enqueued == scenario.failing_enqueue or self._profile is None:
                 return False
             self._frozen = self._frozen or int(stream_handle) in trt._cuda.recording
-            engine, names = self._engine, [self._engine.get_tensor_name(i) for i in range(2)]
-            shape = self._shape or engine.get_tensor_shape(names[0])
-            source, target = (self._addresses[name] for name in names)
+            engine, addresses = self._engine, dict(self._addresses)
+            *inputs, last = engine._values
+            kinds = {n: np.dtype(np.float32 if engine.get_tensor_dtype(n) == trt.float32 else np.float16) for n in engine._values}
 
             def work() -> None:
-                values = view(source, 4 * int(np.prod(shape))).view(np.float32).reshape(shape)
-                output = scenario.output(engine._session.run(None, {names[0]: values})[0])
-                view(target, output.nbytes)[:] = np.ascontiguousarray(output, np.float32).view(np.uint8).reshape(-1)
+                feed = {}
+                for name in inputs:
+                    shape = self._shape or engine.get_tensor_shape(name)
+                    size = kinds[name].itemsize * int(np.prod(shape))
+                    feed[name] = view(addresses[name], size).view(kinds[name]).reshape(shape)
+                output = np.ascontiguousarray(scenario.output(engine._session.run(None, feed)[0]), kinds[last])
+                view(addresses[last], output.nbytes)[:] = output.view(np.uint8).reshape(-1)
 
             trt._cuda.put(int(stream_handle), work)
             return True

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("onnx")
 
 from sr_deploy.export import tensorrt_build, tensorrt_calibration
-from sr_deploy.runtime import tensorrt_engine
+from sr_deploy.runtime import tensorrt_engine, tensorrt_peak
 from tests.tensorrt.compact import arity
 from tests.tensorrt.stand_in import RELEASES, api_of
 from tests.tensorrt.walker import Walker
@@ -18,6 +18,7 @@ FILES = {
     "export/tensorrt_build.py": vars(tensorrt_build),
     "export/tensorrt_calibration.py": vars(tensorrt_calibration),
     "runtime/tensorrt_engine.py": vars(tensorrt_engine),
+    "runtime/tensorrt_peak.py": vars(tensorrt_peak),
 }
 
 
