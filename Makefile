@@ -100,7 +100,7 @@ demo-run: gate
 # Needs an NVIDIA GPU with TensorRT; CHECK_WITH may be an interpreter that has no torch and no package index.
 CHECK_WITH ?= $(BIN)/python
 gpu-check:
-	@PYTHONPATH=. $(CHECK_WITH) benchmarks/gpu_check.py
+	@PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(CHECK_WITH) benchmarks/gpu_check.py
 
 test: $(VENV)/.installed
 	$(BIN)/pytest -q --cov --cov-report=term:skip-covered

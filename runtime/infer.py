@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from sr_deploy.console import Advance, failed, progress
+from sr_deploy.console import failed, progress
 from sr_deploy.errors import InputError, SrDeployError
-from sr_deploy.runtime.engine import Engine, load
-from sr_deploy.runtime.picture_files import read_picture, write_png
-from sr_deploy.runtime.upscale import check_scale, upscale
+from sr_deploy.runtime.bench import CPU
+from sr_deploy.runtime.engine import load
+from sr_deploy.runtime.folder_run import FolderRun, Task
+from sr_deploy.runtime.pipeline import StageTimes
+from sr_deploy.runtime.upscale import check_scale
 
 
 def infer_command(arguments: argparse.Namespace) -> int:
@@ -26,18 +29,28 @@ def infer_command(arguments: argparse.Namespace) -> int:
         if calibrated not in (None, scale):
             failed("sr-infer", f"warning: {arguments.engine}: was calibrated for x{calibrated}, not for x{scale}", 0)
         outputs = output_paths(pictures, arguments.output, scale)
+        pairs = list(zip(pictures, outputs, strict=True))
         codes: list[int] = []
+        times = StageTimes()
         with progress("upscaling", len(pictures)) as advance:
-            for picture, output in zip(pictures, outputs, strict=True):
-                try:
-                    check_not_input(output, picture, pictures)
-                    enlarge_file(engine, picture, output, scale=scale, overwrite=arguments.overwrite, advance=advance)
-                except (SrDeployError, MemoryError, OSError) as err:
-                    codes.append(err.exit_code if isinstance(err, SrDeployError) else 3)
-                    failed("sr-infer", failure(err, picture), codes[-1])
-                else:
-                    print(output)
-                advance(picture.name)
+
+            def on_part(task: Task, part: float) -> None:
+                advance(f"{task.source.name} {100 * part:.0f} %", by=0)
+
+            on_cpu = getattr(engine, "provider", "") == CPU
+            run = FolderRun(engine, scale, overwrite=arguments.overwrite, overlap=not on_cpu, on_part=on_part)
+            with closing(run.run(pairs, times, check=lambda task: check_not_input(task.output, task.source, pictures))) as tasks:
+                for task in tasks:
+                    if task.frames > 1:
+                        failed("sr-infer", f"warning: {task.source}: has {task.frames} frames, the first one is enlarged", 0)
+                    if task.error is not None:
+                        codes.append(task.error.exit_code if isinstance(task.error, SrDeployError) else 3)
+                        failed("sr-infer", failure(task.error, task.source), codes[-1])
+                    else:
+                        print(task.output)
+                    advance(task.source.name)
+        if arguments.times:
+            print(f"sr-infer: {times}", file=sys.stderr)
     if codes and len(pictures) > 1:
         failed("sr-infer", f"{len(codes)} of {len(pictures)} pictures failed", codes[-1])
     return max(codes, default=0)
@@ -62,21 +75,6 @@ def check_not_input(output: Path, own: Path, pictures: Sequence[Path]) -> None:
         if output.exists() and picture.exists() and output.samefile(picture):
             which = "the input itself" if picture == own else f"the input {picture}"
             raise InputError(f"{output}: is {which}; choose another name with -o")
-
-
-def enlarge_file(engine: Engine, picture: Path, output: Path, *, scale: int, overwrite: bool, advance: Advance) -> None:
-    """Enlarge one picture file.
-
-    Raises:
-        InputError: the input cannot be read, or the output exists or is the input.
-    """
-    if output.exists() and not overwrite:
-        raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
-    found = read_picture(picture)
-    if found.frames > 1:
-        failed("sr-infer", f"warning: {picture}: has {found.frames} frames, the first one is enlarged", 0)
-    enlarged = upscale(engine, found.pixels, scale, on_band=lambda part: advance(f"{picture.name} {100 * part:.0f} %", by=0))
-    write_png(output, enlarged, icc_profile=found.icc_profile)
 
 
 def output_paths(pictures: Sequence[Path], asked: str | None, scale: int) -> list[Path]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.engine import Engine
+from sr_deploy.runtime.engine import Engine, Tiles
 
 Item = TypeVar("Item")
 
@@ -91,25 +91,54 @@ def evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[i] for i in sorted({round(i) for i in np.linspace(0, len(items) - 1, min(count, len(items)))})]
 
 
-def run_bands(engine: Engine, rows: Rows, size: tuple[int, int]) -> Iterator[tuple[int, Planes]]:
-    """Yield ``(first output row, band)`` from top to bottom; the bands partition the result.
+@dataclass(frozen=True)
+class Band:
+    """One row of tiles across a picture: what goes into the engine, and what of its output belongs to the result."""
+
+    top: int  # first row of the result that it supplies
+    tiles: Tiles  # (n, c, tile h, tile w)
+    across: tuple[Span, ...]
+    rows: tuple[int, int]  # [first, last) input rows of the tiles that count
+    width: int  # of the picture, in input pixels
+    factor: int
+
+    def joined(self, output: Tiles) -> Planes:
+        """Return the rows of the result from the engine's output for ``tiles``: float32 (c, rows, factor * width)."""
+        f, (first, last) = self.factor, self.rows
+        parts = [
+            tile[:, first * f : last * f, (s.low - s.start) * f : (min(s.high, self.width) - s.start) * f]
+            for tile, s in zip(output, self.across, strict=True)
+            if s.low < self.width
+        ]
+        return np.concatenate(parts, axis=2)
+
+
+def bands_of(card: ModelCard, rows: Rows, size: tuple[int, int]) -> Iterator[Band]:
+    """Yield the bands of a picture from top to bottom; what they supply partitions the result.
 
     Args:
-        engine: the network.
+        card: of the engine.
         rows: the picture; rows are asked for from top to bottom, at most one tile's height at once.
         size: (h, w) of the picture, at least 1x1.
     """
-    grid = grid_of(engine.card)
+    grid = grid_of(card)
     h, w = size
-    across = spans(max(w, grid.width), grid.width, grid.halo)
+    across = tuple(spans(max(w, grid.width), grid.width, grid.halo))
     for down in spans(max(h, grid.height), grid.height, grid.halo):
+        low, high = down.low, min(down.high, h)
+        if low >= high:
+            continue
         band = rows(min(down.start, h - 1), min(down.start + grid.height, h))
         thin = grid.height - band.shape[1], max(grid.width - w, 0)
         band = np.pad(band, ((0, 0), (0, thin[0]), (0, thin[1])), mode="edge")
         tiles = np.stack([band[:, :, s.start : s.start + grid.width] for s in across])
-        low, high = down.low, min(down.high, h)
-        if low < high:
-            yield low * grid.factor, _join(engine.run(tiles), across, grid, (low - down.start, high - down.start), w)
+        yield Band(low * grid.factor, tiles, across, (low - down.start, high - down.start), w, grid.factor)
+
+
+def run_bands(engine: Engine, rows: Rows, size: tuple[int, int]) -> Iterator[tuple[int, Planes]]:
+    """Yield ``(first output row, band)`` from top to bottom; the bands partition the result; see :func:`bands_of`."""
+    for band in bands_of(engine.card, rows, size):
+        yield band.top, band.joined(engine.run(band.tiles))
 
 
 def run_whole(engine: Engine, planes: Planes) -> Planes:
@@ -122,13 +151,3 @@ def useful_share(card: ModelCard) -> float:
     """Return the part of a tile's pixels that is not computed again by its neighbours, 0 to 1."""
     grid = grid_of(card)
     return (grid.height - 2 * grid.halo) * (grid.width - 2 * grid.halo) / (grid.height * grid.width)
-
-
-def _join(tiles: Planes, across: list[Span], grid: Grid, band: tuple[int, int], width: int) -> Planes:
-    f = grid.factor
-    parts = [
-        tile[:, band[0] * f : band[1] * f, (s.low - s.start) * f : (min(s.high, width) - s.start) * f]
-        for tile, s in zip(tiles, across, strict=True)
-        if s.low < width
-    ]
-    return np.concatenate(parts, axis=2)

@@ -6,7 +6,7 @@ are brought to studio range and back (BT.601), so that grey and colour pictures 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Plane, enlarge_band
 from sr_deploy.errors import InputError
 from sr_deploy.luma import rgb_from_ycbcr, ycbcr_from_rgb
-from sr_deploy.runtime.engine import Engine
-from sr_deploy.runtime.tiling import Planes, run_bands
+from sr_deploy.runtime.engine import Engine, Tiles
+from sr_deploy.runtime.tiling import Band, Planes, bands_of
 
 Pixels = NDArray[np.uint8]
 """A picture: uint8 (h, w, c); c is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
@@ -35,6 +35,54 @@ def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
     return chosen
 
 
+class Upscaling:
+    """One picture on its way through an engine: bands of tiles go out, the engine's outputs come back, in order."""
+
+    def __init__(self, card: ModelCard, pixels: Pixels, scale: int) -> None:
+        """Hold the picture and the place for its result, uint8 (scale * h, scale * w, c); nothing is computed yet."""
+        h, w, channels = pixels.shape
+        self.card, self.pixels, self.scale = card, pixels, scale
+        self.grey, self.alpha = channels <= 2, channels in (2, 4)
+        self.result = np.empty((h * scale, w * scale, channels), np.uint8)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the picture and its result."""
+        return int(self.pixels.nbytes + self.result.nbytes)
+
+    def bands(self) -> Iterator[Band]:
+        """Yield the rows of tiles that go through the engine, from top to bottom."""
+        h, w, _ = self.pixels.shape
+        before = self.scale if self.card.upscale == "before" else 1
+        return bands_of(self.card, lambda first, last: self._luma(first, last, before), (h * before, w * before))
+
+    def put(self, band: Band, output: Tiles) -> float:
+        """Write the rows of the result that a band supplies; return the part of the picture that is done, 0 to 1."""
+        luma = band.joined(output)[0] * np.float32(255.0)
+        rows = band.top, band.top + luma.shape[0]
+        target = self.result[rows[0] : rows[1]]
+        if self.grey:
+            target[..., 0] = grey_from_luma(luma)
+        else:
+            target[..., :3] = rgb_from_ycbcr(np.stack([luma, *(self._enlarged(self._chroma(i), rows) for i in (1, 2))]))
+        if self.alpha:
+            plane = self._enlarged(lambda a, b: self.pixels[a:b, :, -1].astype(np.float32), rows)
+            target[..., -1] = np.clip(np.rint(plane), 0, 255)
+        return float(rows[1] / len(self.result))
+
+    def _luma(self, first: int, last: int, scale: int) -> Planes:
+        h, w, _ = self.pixels.shape
+        band = enlarge_band(lambda a, b: planes_from(self.pixels[a:b], self.grey)[0], (h, w), scale, (first, last))
+        return band[None] / np.float32(255.0)
+
+    def _chroma(self, index: int) -> Callable[[int, int], Plane]:
+        return lambda a, b: planes_from(self.pixels[a:b], self.grey)[index]
+
+    def _enlarged(self, rows: Callable[[int, int], Plane], band: tuple[int, int]) -> Plane:
+        h, w, _ = self.pixels.shape
+        return enlarge_band(rows, (h, w), self.scale, band)
+
+
 def upscale(engine: Engine, pixels: Pixels, scale: int, *, on_band: Callable[[float], None] | None = None) -> Pixels:
     """Return the picture enlarged ``scale`` times, a new array with the same channels.
 
@@ -43,32 +91,12 @@ def upscale(engine: Engine, pixels: Pixels, scale: int, *, on_band: Callable[[fl
     Raises:
         EngineError: the backend failed.
     """
-    h, w, channels = pixels.shape
-    grey, alpha = channels <= 2, channels in (2, 4)
-    result = np.empty((h * scale, w * scale, channels), np.uint8)
-
-    def luma_rows(first: int, last: int) -> Planes:
-        band = enlarge_band(lambda a, b: planes_from(pixels[a:b], grey)[0], (h, w), scale, (first, last))
-        return band[None] / np.float32(255.0)
-
-    for top, luma in run_bands(engine, luma_rows, (h * scale, w * scale)):
-        band = top, top + luma.shape[1]
-        target = result[band[0] : band[1]]
-        y = luma[0] * np.float32(255.0)
-        if grey:
-            target[..., 0] = grey_from_luma(y)
-        else:
-            chroma = [
-                enlarge_band(lambda a, b, i=i: planes_from(pixels[a:b], grey)[i], (h, w), scale, band)  # type: ignore[misc]
-                for i in (1, 2)
-            ]
-            target[..., :3] = rgb_from_ycbcr(np.stack([y, *chroma]))
-        if alpha:
-            plane = enlarge_band(lambda a, b: pixels[a:b, :, -1].astype(np.float32), (h, w), scale, band)
-            target[..., -1] = np.clip(np.rint(plane), 0, 255)
+    work = Upscaling(engine.card, pixels, scale)
+    for band in work.bands():
+        done = work.put(band, engine.run(band.tiles))
         if on_band is not None:
-            on_band(band[1] / (h * scale))
-    return result
+            on_band(done)
+    return work.result
 
 
 def planes_from(pixels: Pixels, grey: bool) -> NDArray[np.float32]:

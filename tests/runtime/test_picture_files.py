@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.picture_files import read_pixels, write_png
+from sr_deploy.runtime.picture_files import png_bytes, read_pixels, write_png
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -20,6 +20,16 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
 def noise(h: int, w: int, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     values = np.random.default_rng(0).integers(0, 256, (h, w, channels), np.uint8)
     return values[..., 0] if channels == 1 else values
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("scratch", [True, False])
+def test_an_encoded_picture_is_the_picture(tmp_path: Path, channels: int, scratch: bool) -> None:
+    values = noise(300, 7, channels).reshape(300, 7, channels)
+    before = values.copy()
+    (tmp_path / "p.png").write_bytes(png_bytes(values, scratch=scratch))
+    assert np.array_equal(read_pixels(tmp_path / "p.png"), before)
+    assert scratch or np.array_equal(values, before)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4)])

@@ -376,7 +376,7 @@ def behaviours(trt: Any, release: str, scenario: Scenario) -> dict[str, type]:
             return 1000
 
         def get_tensor_name(self, index: int) -> str:
-            return list(self._values)[index]
+            return str(list(self._values)[index])
 
         def get_tensor_mode(self, name: str) -> Any:
             inputs = {value.name for value in self._model.graph.input}

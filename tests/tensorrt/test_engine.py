@@ -126,9 +126,9 @@ def test_device_arrays_are_read_where_they_are(plan: Path, stream: int | None) -
     given = OnDevice(tiles(3), machine.cudart, stream=stream)
     handle = {None: None, 1: 0, 7: 7}[stream]
     if handle is not None:  # the caller's own stream fills the array only when somebody waits for it
-        values = tiles(3).view(np.uint8).reshape(-1)
-        view(given.address, values.size)[:] = 0
-        machine.cudart.put(handle, lambda: view(given.address, values.size).__setitem__(slice(None), values))
+        late = tiles(3).view(np.uint8).reshape(-1)
+        view(given.address, late.size)[:] = 0
+        machine.cudart.put(handle, lambda: view(given.address, late.size).__setitem__(slice(None), late))
     machine.cudart.kinds.clear()
     found = engine.run(given)
     assert isinstance(found, DeviceTiles) and found.shape == (3, *SHAPE[1:])

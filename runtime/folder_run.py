@@ -1,0 +1,156 @@
+"""Many pictures through one engine: decoding, colour, the engine and encoding as stages that overlap.
+
+Each stage is a generator over the one before it. On a GPU every stage runs in a thread of its own, so that a folder takes the
+time of its slowest stage; on a CPU, where the engine takes all cores, they take turns. Results come in the order of the pictures,
+and a picture that fails holds no other up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from sr_deploy.errors import InputError, SrDeployError
+from sr_deploy.files import write_bytes
+from sr_deploy.runtime.engine import Engine, Tiles
+from sr_deploy.runtime.picture_files import Picture, png_bytes, read_picture
+from sr_deploy.runtime.pipeline import Budget, Stages, StageTimes
+from sr_deploy.runtime.tiling import Band
+from sr_deploy.runtime.upscale import Upscaling
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+MOST_BYTES = 2**30  # pictures and results held at once, where there are several
+EXPECTED = (SrDeployError, MemoryError, OSError)  # of one picture; anything else ends the run
+
+
+@dataclass
+class Task:
+    """One picture file on its way."""
+
+    source: Path
+    output: Path
+    picture: Picture | None = None
+    work: Upscaling | None = None
+    content: bytes = b""  # of the result's file
+    error: SrDeployError | MemoryError | OSError | None = None
+    frames: int = 1  # in the file; the first is enlarged
+    held: int = 0  # bytes of the budget
+
+
+@dataclass(frozen=True)
+class FolderRun:
+    """How pictures go through an engine."""
+
+    engine: Engine
+    scale: int
+    overwrite: bool = False
+    overlap: bool = True  # every stage in its own thread
+    on_part: Callable[[Task, float], None] = lambda task, part: None  # told the part of a picture that is done, 0 to 1
+
+    def run(
+        self, pairs: Sequence[tuple[Path, Path]], times: StageTimes | None = None, *, check: Callable[[Task], None] | None = None
+    ) -> Generator[Task, None, None]:
+        """Enlarge pictures and yield each, in order, when its result lies on the disk or its ``error`` is known.
+
+        Args:
+            pairs: (picture, result).
+            times: gets the seconds of each stage.
+            check: refuses a picture by raising, before it is read.
+        """
+        times = StageTimes() if times is None else times
+        with Stages(overlap=self.overlap) as stages:
+            budget = Budget(MOST_BYTES, stages.stop)
+            decoded = stages.ahead(self._decoded(pairs, times, budget, check))
+            cut = stages.ahead(self._cut(decoded, times))
+            computed = stages.ahead(self._computed(cut, times))
+            finished = stages.ahead(self._finished(computed, times))
+            for task in stages.ahead(self._encoded(finished, times)):
+                if task.error is None:
+                    with times.of("write"):
+                        attempt(task, write_bytes, task.output, task.content)
+                budget.give(task.held)
+                task.picture, task.work, task.content = None, None, b""
+                yield task
+
+    def _decoded(
+        self, pairs: Sequence[tuple[Path, Path]], times: StageTimes, budget: Budget, check: Callable[[Task], None] | None
+    ) -> Generator[Task, None, None]:
+        for source, output in pairs:
+            task = Task(source, output)
+            if check is not None:
+                attempt(task, check, task)
+            with times.of("decode"):
+                attempt(task, self._read, task)
+            if task.work is not None:
+                task.held = task.work.nbytes
+                budget.take(task.held)
+            yield task
+
+    def _read(self, task: Task) -> None:
+        if task.error is not None:
+            return
+        if task.output.exists() and not self.overwrite:
+            raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
+        task.picture = read_picture(task.source)
+        task.frames = task.picture.frames
+        task.work = Upscaling(self.engine.card, task.picture.pixels, self.scale)
+
+    def _cut(self, tasks: Iterable[Task], times: StageTimes) -> Generator[tuple[Task, Band | None], None, None]:
+        for task in tasks:
+            bands = iter(()) if task.work is None else task.work.bands()
+            band = self._next(task, bands, times)
+            while band is not None and task.error is None:
+                yield task, band
+                band = self._next(task, bands, times)
+            del bands  # it holds the picture and its result, and the next picture is read before it is made again
+            yield task, None
+
+    def _next(self, task: Task, bands: Iterator[Band], times: StageTimes) -> Band | None:
+        with times.of("tiles"):
+            try:
+                return next(bands, None)
+            except EXPECTED as err:
+                task.error = task.error or err
+                return None
+
+    def _computed(
+        self, parts: Iterable[tuple[Task, Band | None]], times: StageTimes
+    ) -> Generator[tuple[Task, Band | None, Tiles], None, None]:
+        for task, band in parts:
+            output: Tiles | None = np.empty(0, np.float32)
+            if band is not None and task.error is None:
+                with times.of("engine"):
+                    output = attempt(task, self.engine.run, band.tiles)
+            if output is not None:
+                yield task, band, output
+
+    def _finished(self, parts: Iterable[tuple[Task, Band | None, Tiles]], times: StageTimes) -> Generator[Task, None, None]:
+        for task, band, output in parts:
+            if band is None:
+                yield task
+            elif task.error is None and task.work is not None:
+                with times.of("colour"):
+                    done = attempt(task, task.work.put, band, output)
+                self.on_part(task, done or 0.0)
+
+    def _encoded(self, tasks: Iterable[Task], times: StageTimes) -> Generator[Task, None, None]:
+        for task in tasks:
+            if task.error is None and task.work is not None and task.picture is not None:
+                profile = task.picture.icc_profile
+                with times.of("encode"):
+                    task.content = attempt(task, png_bytes, task.work.result, icc_profile=profile, scratch=True) or b""
+            yield task
+
+
+def attempt(task: Task, step: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | None:
+    """Return what ``step`` returns; what is expected to go wrong with a picture is kept in ``task.error``."""
+    try:
+        return step(*args, **kwargs)
+    except EXPECTED as err:
+        task.error = task.error or err
+        return None

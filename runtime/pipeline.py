@@ -1,0 +1,125 @@
+"""Stages that overlap: generators that run ahead of their readers, each in a thread of its own, but never far.
+
+Decoding, colour, the engine and encoding of a run are generators, each reading the one before. Between two that run in threads,
+a bounded queue stands: when it is full, the faster stage waits for the slower.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+POLL_S = 0.05  # how soon a thread that waits sees that it is to stop
+
+
+class Stages:
+    """The threads of one run; leaving the block ends them all, wherever they are."""
+
+    def __init__(self, *, overlap: bool, depth: int = 2) -> None:
+        """Remember whether stages overlap at all, and how many items may wait between two of them."""
+        self.overlap, self.depth = overlap, depth
+        self.stop = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def ahead(self, source: Generator[T, None, None]) -> Iterator[T]:
+        """Return the items of ``source``, made in a thread ahead of the reader; what it raises is raised to the reader."""
+        if not self.overlap:
+            return source
+        items: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(self.depth)
+        thread = threading.Thread(target=self._work, args=(source, items), daemon=True)
+        self.threads.append(thread)
+        thread.start()
+        return self._items(items)
+
+    def _items(self, items: queue.Queue[tuple[list[T], BaseException | None]]) -> Iterator[T]:
+        while not self.stop.is_set():
+            try:
+                found, error = items.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            yield from found
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+
+    def _work(self, source: Generator[T, None, None], items: queue.Queue[tuple[list[T], BaseException | None]]) -> None:
+        try:
+            for item in source:
+                if not self._put(items, ([item], None)):
+                    return
+            self._put(items, ([], StopIteration()))
+        except BaseException as err:
+            self._put(items, ([], err))
+        finally:
+            source.close()
+
+    def _put(self, items: queue.Queue[tuple[list[T], BaseException | None]], entry: tuple[list[T], BaseException | None]) -> bool:
+        while not self.stop.is_set():
+            try:
+                items.put(entry, timeout=POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+class Budget:
+    """Bytes that may be held at once; what is larger than all of them is let through alone."""
+
+    def __init__(self, limit: int, stop: threading.Event) -> None:
+        self.limit, self.stop, self.used = limit, stop, 0
+        self.changed = threading.Condition()
+
+    def take(self, size: int) -> None:
+        """Wait until ``size`` bytes are free or nothing else is held, or until everything ends."""
+        with self.changed:
+            while self.used and self.used + size > self.limit and not self.stop.is_set():
+                self.changed.wait(POLL_S)
+            self.used += size
+
+    def give(self, size: int) -> None:
+        """Give ``size`` bytes back."""
+        with self.changed:
+            self.used -= size
+            self.changed.notify_all()
+
+
+class StageTimes:
+    """Seconds of work by stage; each stage is added to from one thread only."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.began = time.perf_counter()
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to a stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - began
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self.began
+
+    def __str__(self) -> str:
+        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items()) + f"; wall {self.wall_s:.2f} s"

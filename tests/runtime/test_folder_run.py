@@ -1,0 +1,129 @@
+"""Pictures through overlapping stages: the same results, one failure at a time, and an orderly end."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from sr_deploy.errors import EngineError, InputError
+from sr_deploy.runtime import folder_run
+from sr_deploy.runtime.engine import Engine, Tiles, load
+from sr_deploy.runtime.folder_run import FolderRun
+from sr_deploy.runtime.picture_files import Picture, read_picture
+from sr_deploy.runtime.pipeline import StageTimes
+from sr_deploy.runtime.upscale import upscale
+
+MODES = ("RGB", "L", "RGBA", "LA", "RGB")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[tuple[Path, Path]]:
+    """Return five pictures of different modes and sizes, one of them with a colour profile."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    found = []
+    for i, mode in enumerate(MODES):
+        path = tmp_path / f"{i}.png"
+        Image.effect_noise((40 + 31 * i, 70 - 9 * i), 60).convert(mode).save(path, icc_profile=profile if i == 0 else None)
+        found.append((path, tmp_path / "out" / path.name))
+    return found
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_results_are_those_of_one_picture_after_the_other(
+    random_file: Path, pairs: list[tuple[Path, Path]], overlap: bool
+) -> None:
+    times = StageTimes()
+    with closing(load(random_file, threads=1)) as engine:
+        tasks = list(FolderRun(engine, 2, overlap=overlap).run(pairs, times))
+        assert [task.source for task in tasks] == [source for source, _ in pairs] and not any(task.error for task in tasks)
+        for source, output in pairs:
+            found, original = read_picture(output), read_picture(source)
+            assert np.array_equal(found.pixels, upscale(engine, original.pixels, 2))
+            assert found.icc_profile == original.icc_profile
+    assert set(times.seconds) == {"decode", "tiles", "engine", "colour", "encode", "write"}
+    assert not [thread for thread in threading.enumerate() if "_work" in thread.name]
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_picture_that_fails_holds_no_other_up(random_file: Path, pairs: list[tuple[Path, Path]], overlap: bool) -> None:
+    pairs[1][0].write_bytes(b"no picture")
+    pairs[3][1].parent.mkdir()
+    pairs[3][1].write_text("mine")
+
+    def check(task: folder_run.Task) -> None:
+        if task.source == pairs[4][0]:
+            raise InputError("not this one")
+
+    with closing(load(random_file, threads=1)) as engine:
+        tasks = list(FolderRun(engine, 2, overlap=overlap).run(pairs, check=check))
+    assert [type(task.error) for task in tasks] == [type(None), InputError, type(None), InputError, InputError]
+    assert sorted(path.name for path in pairs[0][1].parent.iterdir()) == ["0.png", "2.png", "3.png"]
+    assert pairs[3][1].read_text() == "mine"
+
+
+class Failing:
+    """An engine that fails on one of its runs."""
+
+    def __init__(self, engine: Engine, which: int, error: BaseException) -> None:
+        self.engine, self.card, self.left, self.error = engine, engine.card, which, error
+
+    def run(self, tiles: Tiles) -> Tiles:
+        self.left -= 1
+        if self.left == 0:
+            raise self.error
+        return self.engine.run(tiles)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_an_engine_that_fails_once_costs_one_picture(random_file: Path, pairs: list[tuple[Path, Path]], overlap: bool) -> None:
+    with closing(Failing(load(random_file, threads=1), 2, EngineError("lost"))) as engine:
+        tasks = list(FolderRun(engine, 2, overlap=overlap).run(pairs))
+    failed = [task for task in tasks if task.error is not None]
+    assert len(tasks) == 5 and [str(task.error) for task in failed] == ["lost"]
+    assert not failed[0].output.exists()
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_what_is_not_expected_ends_the_run(random_file: Path, pairs: list[tuple[Path, Path]], overlap: bool) -> None:
+    with (
+        closing(Failing(load(random_file, threads=1), 3, ZeroDivisionError("a bug"))) as engine,
+        pytest.raises(ZeroDivisionError, match="a bug"),
+    ):
+        list(FolderRun(engine, 2, overlap=overlap).run(pairs))
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_stopping_in_the_middle_leaves_whole_files_only(random_file: Path, pairs: list[tuple[Path, Path]], overlap: bool) -> None:
+    before = threading.active_count()
+    with closing(load(random_file, threads=1)) as engine, closing(FolderRun(engine, 2, overlap=overlap).run(pairs)) as tasks:
+        assert next(tasks).error is None
+    assert threading.active_count() == before
+    for path in pairs[0][1].parent.iterdir():
+        assert read_picture(path).pixels.size
+
+
+def test_pictures_are_not_decoded_far_ahead(
+    random_file: Path, pairs: list[tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_run, "MOST_BYTES", 1)  # one picture at a time
+    alive: list[int] = []
+    held: set[Path] = set()
+
+    def counting(path: Path) -> Picture:
+        held.add(path)
+        alive.append(len(held))
+        return read_picture(path)
+
+    monkeypatch.setattr(folder_run, "read_picture", counting)
+    with closing(load(random_file, threads=1)) as engine:
+        for task in FolderRun(engine, 2).run(pairs):
+            held.discard(task.source)
+    assert max(alive) <= 2  # one on its way, one decoded and waiting
