@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.folder import compare
 from sr_deploy.console import run, table
 from sr_deploy.errors import CheckError, MachineError
 from sr_deploy.files import write_text
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("vdsr", "vdsr_pruned")
 PRECISIONS = ("fp32", "fp16", "int8")
 BUSY_TILES = 256
+BATCHES = (1, 4, 16, 64)
+FOLDER = 20, (3840, 2160)  # pictures, and their size
 
 
 def command(module: str, *arguments: object) -> int:
@@ -79,6 +82,44 @@ def busy_share(plan: Path) -> dict[str, float]:
     return result
 
 
+def batch_figures(graphs: list[Path], folder: Path) -> list[dict[str, object]]:
+    """Return the figures of plans with several profiles, one row for each batch."""
+    must("export.build_command", *graphs, "-o", folder, "--batch", *BATCHES)
+    plans = [folder / f"{graph.stem}_b{'-'.join(map(str, BATCHES))}.plan" for graph in graphs]
+    must("runtime.bench_command", *plans, "--rounds", 100, "--json", folder / "batches.json")
+    found: list[dict[str, object]] = json.loads((folder / "batches.json").read_text())["results"]
+    return found
+
+
+def targets(facts: dict[str, Any]) -> list[list[str]]:
+    """Return what this project wants of a GPU beside what was measured: (target, measured, met)."""
+    bench = {Path(row["engine"]).stem: row for row in facts["bench"]["results"]}
+    drops = {
+        precision: max(row["drop_db"] for rows in facts["gate"].values() for row in rows if row["precision"] == precision)
+        for precision in PRECISIONS
+    }
+    speed = bench["vdsr_fp16"]["p50_ms"] / bench["vdsr_pruned_int8"]["p50_ms"]
+    busy, folder = facts["busy"]["vdsr_pruned_int8"], facts["folder_4k"]["overlap"]
+    graphs = busy["graphs_off_wall_ms"] / busy["graphs_on_wall_ms"]
+    lines = [
+        ("fp16 within 0.01 dB of fp32", f"{drops['fp16']:.4f} dB", drops["fp16"] <= 0.01),
+        ("int8 within 0.15 dB of fp32", f"{drops['int8']:.4f} dB", drops["int8"] <= 0.15),
+        ("pruned int8 1.5 times as fast as dense fp16 at batch 1", f"{speed:.2f} times", speed >= 1.5),
+        ("CUDA graphs faster than without", f"{graphs:.3f} times", graphs > 1.0),
+        (
+            "GPU busy for 85 % from host memory to host memory",
+            f"{100 * busy['graphs_on_busy']:.0f} %",
+            busy["graphs_on_busy"] >= 0.85,
+        ),
+        (
+            "20 pictures of 3840x2160 in 1.15 times the slowest stage",
+            f"{folder['wall_over_slowest']:.2f} times",
+            folder["wall_over_slowest"] <= 1.15,
+        ),
+    ]
+    return [[what, measured, "met" if met else "NOT met"] for what, measured, met in lines]
+
+
 def torch_fp16_ms(model: str, left_out: list[str]) -> float | None:
     """Return PyTorch's time of a 256x256 tile in fp16, channels_last and compiled, host memory to host memory."""
     if importlib.util.find_spec("torch") is None:
@@ -100,7 +141,7 @@ def torch_fp16_ms(model: str, left_out: list[str]) -> float | None:
     return statistics.median(times[20:])
 
 
-def check(folder: Path) -> int:
+def check(folder: Path, output: Path) -> int:
     """Do everything and write what was seen; return the exit code."""
     finding = tensorrt_finding()
     if not finding.good:
@@ -133,10 +174,13 @@ def check(folder: Path) -> int:
         "gate": {model: json.loads((folder / f"{model}_gate.json").read_text())["results"] for model in MODELS},
         "torch_fp16_ms": {model: torch_fp16_ms(model, left_out) for model in MODELS},
         "busy": {plan.stem: busy_share(plan) for plan in engines},
+        "batches": batch_figures([folder / "vdsr_fp16.onnx", folder / "vdsr_pruned_int8.onnx"], folder),
+        "folder_4k": compare(folder / "vdsr_pruned_int8.plan", count=FOLDER[0], size=FOLDER[1], rounds=1),
         "left_out": left_out,
     }
+    facts["targets"] = targets(facts)
     name = "".join(c if c.isalnum() else "-" for c in device.name.lower().removeprefix("nvidia ")).strip("-")
-    target = ROOT / "benchmarks" / f"{name}-trt{trt.__version__}.json"
+    target = output / f"{name}-trt{trt.__version__}.json"
     write_text(target, json.dumps(facts, indent=2) + "\n")
     rows = [["plan", "p50 ms", "device ms", "tiles/s", "PSNR dB", "GPU busy"]]
     for result in facts["bench"]["results"]:
@@ -146,17 +190,19 @@ def check(folder: Path) -> int:
         numbers = [f"{figure:.3f}" for figure in figures]
         rows.append([stem, *numbers, busy])
     print(f"\n{device.name}, TensorRT {trt.__version__}\n\n{table(rows, markdown=True)}\n\n{target}: written")
+    print(table([["target", "measured", ""], *facts["targets"]], left=1))
     for line in left_out:
         print(f"left out: {line}")
     return 1 if tests or any(verdicts.values()) else 0
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the check and return its exit code."""
     parser = argparse.ArgumentParser(description="Build, gate and time TensorRT plans on this machine's GPU.")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "gpu", help="graphs and plans (default: build/gpu)")
-    arguments = parser.parse_args()
-    return run("gpu-check", lambda: check(arguments.folder))
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks", help="where the JSON goes (default: benchmarks)")
+    arguments = parser.parse_args(argv)
+    return run("gpu-check", lambda: check(arguments.folder, arguments.output))
 
 
 if __name__ == "__main__":

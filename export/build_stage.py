@@ -51,6 +51,7 @@ def build_command(arguments: argparse.Namespace, *, trt: Any = None, cuda: Cuda 
         if not arguments.force and is_built(plan, identity):
             print(f"{plan}: up to date; --force builds it again")
             continue
+        print(f"{plan}: building with TensorRT {identity.tensorrt} for {identity.gpu}, which takes a while", flush=True)
         build_one(graph, card, plan, identity, Build(trt, cuda, card, options[graph], plan.with_name(f"{plan.name}.log")))
     return 0
 

@@ -23,7 +23,7 @@ def result_table(results: Sequence[EngineResult], reference: str, reference_ms: 
         first = next(r for r in results if r.scale == scale)
         mean = sum(p.reference_db for p in first.pictures) / len(first.pictures)
         rows.append(
-            [f"{Path(reference).name} (reference)", f"x{scale}", f"{mean:.3f}", "", "", "", "", f"{reference_ms:.1f}", ""]
+            [f"{Path(reference).name} (reference)", f"x{scale}", f"{mean:.3f}", "", "", "", "", milliseconds(reference_ms), ""]
         )
     for r in results:
         verdict = "FAILED" if r.failures else "ok (weights only)" if r.note else "ok"
@@ -36,7 +36,7 @@ def result_table(results: Sequence[EngineResult], reference: str, reference_ms: 
                 f"{r.worst_drop.drop_db:+.3f}",
                 f"{r.worst_agreement.agreement_db:.1f}",
                 f"{r.worst_shift.shift_levels:+.3f}",
-                f"{r.latency_ms:.1f}",
+                milliseconds(r.latency_ms),
                 verdict,
             ]
         )
@@ -78,6 +78,11 @@ def write_junit(path: Path, results: Sequence[EngineResult]) -> None:
         for line in r.failures:
             ET.SubElement(case, "failure", message=line)
     write_bytes(path, ET.tostring(suite, encoding="utf-8", xml_declaration=True))
+
+
+def milliseconds(value: float) -> str:
+    """Return a time with as many digits as are of use: a GPU takes a fraction of a millisecond for a tile."""
+    return f"{value:.1f}" if value >= 10.0 else f"{value:.3f}"
 
 
 def append_summary(path: Path, results: Sequence[EngineResult], reference: str, reference_ms: float) -> None:

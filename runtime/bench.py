@@ -322,14 +322,15 @@ def _shape(card: ModelCard) -> tuple[int, int, int, int]:
 def _table(rows: Sequence[Row], reference: float | None) -> list[list[str]]:
     """Return the cells: columns that no engine has a figure for are left out."""
     alone = all(r.batch == 1 for r in rows)
+    digits = 1 if min(r.p50_ms for r in rows) >= 10.0 else 3
     columns: dict[str, Callable[[Row], str]] = {
         "engine": lambda r: Path(r.engine).name,
         "precision": lambda r: r.precision,
         "batch": lambda r: "" if alone else str(r.batch),
         "GMAC": lambda r: f"{r.gmac:.2f}",
-        "p50 ms": lambda r: f"{r.p50_ms:.1f}",
-        "p90 ms": lambda r: f"{r.p90_ms:.1f}",
-        "p99 ms": lambda r: f"{r.p99_ms:.1f}",
+        "p50 ms": lambda r: f"{r.p50_ms:.{digits}f}",
+        "p90 ms": lambda r: f"{r.p90_ms:.{digits}f}",
+        "p99 ms": lambda r: f"{r.p99_ms:.{digits}f}",
         "device ms": lambda r: "" if r.device_ms is None else f"{r.device_ms[0]:.3f}",
         "device MB": lambda r: "" if r.device_mb is None else f"{r.device_mb:.1f}",
         "tiles/s": lambda r: f"{r.tiles_per_s:.1f}",
