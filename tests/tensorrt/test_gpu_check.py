@@ -32,8 +32,8 @@ def with_stand_in(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``import tensorrt`` and ``from cuda.bindings import runtime`` find the stand-ins."""
     monkeypatch.setitem(sys.modules, "tensorrt", machine.trt)
     bindings = SimpleNamespace(runtime=machine.cudart)
-    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(bindings=bindings, cudart=machine.cudart))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(bindings=bindings, cudart=machine.cudart))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
     peak = tensorrt_peak.gpu_peak_tflops
     monkeypatch.setattr(tensorrt_peak, "gpu_peak_tflops", lambda trt, cuda: peak(trt, cuda, side=64))
     monkeypatch.setattr(machine.cudart, "cudaDriverGetVersion", lambda: (0, 12040), raising=False)
