@@ -60,7 +60,8 @@ class Cuda:
         try:
             count = self.call("cudaGetDeviceCount")
         except (EngineError, RuntimeError) as err:  # RuntimeError: cuda-python found no driver library
-            raise MachineError(f"no usable NVIDIA GPU ({' '.join(str(err).split())}); check nvidia-smi") from err
+            reason = " ".join(str(err).split()).split("; ")[0]
+            raise MachineError(f"no usable NVIDIA GPU ({reason}); check nvidia-smi") from err
         if not count:
             raise MachineError("no NVIDIA GPU found; check nvidia-smi")
 
