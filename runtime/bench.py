@@ -78,7 +78,8 @@ def bench_command(arguments: argparse.Namespace) -> int:
             print(comparison(first, second, a, b))
             return 0
         peak = arguments.peak_tflops or peak_tflops(list(engines.values()))
-        scale = Scale(float(np.median(times[jobs[0]])) / jobs[0][1], peak)
+        on_gpu = any(hasattr(engine, "device_times_ms") for engine in engines.values())
+        scale = Scale(float(np.median(times[jobs[0]])) / jobs[0][1], peak, on_gpu)
         quality = {name: mean_db(name, engine, pictures, arguments.scale) for name, engine in engines.items()}
         rows = [row(job, engines[job[0]], times[job], scale, psnr_db=quality[job[0]]) for job in jobs]
     reference = bicubic_db(pictures, arguments.scale or next(iter(engines.values())).card.default_scale) if pictures else None
@@ -217,6 +218,7 @@ class Scale:
 
     first_ms: float  # of a tile in the first engine
     peak_tflops: float | None
+    on_gpu: bool = False  # whether the peak is that of a GPU
 
 
 def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Scale, *, psnr_db: float | None = None) -> Row:
@@ -238,7 +240,9 @@ def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Sca
         p99_ms=p99,
         tiles_per_s=1000.0 * batch / p50,
         tops=tops,
-        share_of_peak=None if scale.peak_tflops is None else tops / scale.peak_tflops,
+        share_of_peak=None
+        if scale.peak_tflops is None or (device_times is not None) != scale.on_gpu
+        else tops / scale.peak_tflops,
         speedup=scale.first_ms * batch / p50,
         device_ms=None if device_times is None else percentiles(device_times(len(times), batch)),
         device_mb=None if device_bytes is None else device_bytes / 1e6,

@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("engines", nargs="*", type=Path, metavar="ENGINE", help="engine (.onnx or .plan); ratios are to the first")
     p.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="only say how many times as fast B is")
     p.add_argument("--rounds", type=positive_int, default=15, metavar="N", help="timed runs of each engine (default: 15)")
-    p.add_argument("--peak-tflops", type=positive_float, metavar="P", help="the device's peak (default: measured on a CPU)")
+    p.add_argument("--peak-tflops", type=positive_float, metavar="P", help="the device's peak (default: a matrix product here)")
     p.add_argument("--data", type=Path, metavar="DIR", help="high-resolution pictures: adds a column of PSNR")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor for PSNR (default: each engine's own)")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")

@@ -15,9 +15,9 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from sr_deploy.errors import InputError, SrDeployError
-from sr_deploy.files import write_bytes
+from sr_deploy.files import replacing
 from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.picture_files import Picture, png_bytes, read_picture
+from sr_deploy.runtime.picture_files import PNG_MAX_SIDE, Picture, png_bytes, read_picture
 from sr_deploy.runtime.pipeline import Budget, Stages, StageTimes
 from sr_deploy.runtime.tiling import Band
 from sr_deploy.runtime.upscale import Upscaling
@@ -36,7 +36,7 @@ class Task:
     output: Path
     picture: Picture | None = None
     work: Upscaling | None = None
-    content: bytes = b""  # of the result's file
+    content: bytes | memoryview = b""  # of the result's file
     error: SrDeployError | MemoryError | OSError | None = None
     frames: int = 1  # in the file; the first is enlarged
     held: int = 0  # bytes of the budget
@@ -66,13 +66,13 @@ class FolderRun:
         with Stages(overlap=self.overlap) as stages:
             budget = Budget(MOST_BYTES, stages.stop)
             decoded = stages.ahead(self._decoded(pairs, times, budget, check))
-            cut = stages.ahead(self._cut(decoded, times))
-            computed = stages.ahead(self._computed(cut, times))
+            cut = stages.ahead(self._cut(decoded, times), depth=1)
+            computed = stages.ahead(self._computed(cut, times), depth=1, needed=True)
             finished = stages.ahead(self._finished(computed, times))
             for task in stages.ahead(self._encoded(finished, times)):
                 if task.error is None:
                     with times.of("write"):
-                        attempt(task, write_bytes, task.output, task.content)
+                        attempt(task, self._write, task)
                 budget.give(task.held)
                 task.picture, task.work, task.content = None, None, b""
                 yield task
@@ -98,7 +98,14 @@ class FolderRun:
             raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
         task.picture = read_picture(task.source)
         task.frames = task.picture.frames
+        h, w, _ = task.picture.pixels.shape
+        if max(h, w) * self.scale > PNG_MAX_SIDE:
+            raise InputError(f"{task.source}: {w * self.scale}x{h * self.scale} pixels do not fit into a PNG; cut it into parts")
         task.work = Upscaling(self.engine.card, task.picture.pixels, self.scale)
+
+    def _write(self, task: Task) -> None:
+        with replacing(task.output) as temporary:
+            temporary.write_bytes(task.content)
 
     def _cut(self, tasks: Iterable[Task], times: StageTimes) -> Generator[tuple[Task, Band | None], None, None]:
         for task in tasks:
@@ -115,7 +122,7 @@ class FolderRun:
             try:
                 return next(bands, None)
             except EXPECTED as err:
-                task.error = task.error or err
+                keep(task, err)
                 return None
 
     def _computed(
@@ -152,5 +159,11 @@ def attempt(task: Task, step: Callable[Arguments, Result], *args: Arguments.args
     try:
         return step(*args, **kwargs)
     except EXPECTED as err:
-        task.error = task.error or err
+        keep(task, err)
         return None
+
+
+def keep(task: Task, err: SrDeployError | MemoryError | OSError) -> None:
+    """Keep the first error of a picture without the frames it passed: they hold the picture and its result."""
+    err.__cause__ = err.__context__ = None
+    task.error = task.error or err.with_traceback(None)

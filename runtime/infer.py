@@ -71,8 +71,10 @@ def check_not_input(output: Path, own: Path, pictures: Sequence[Path]) -> None:
     Raises:
         InputError: it would.
     """
+    place = output.parent.resolve() / output.name
     for picture in pictures:
-        if output.exists() and picture.exists() and output.samefile(picture):
+        same = output.exists() and picture.exists() and output.samefile(picture)
+        if same or place == picture.parent.resolve() / picture.name:
             which = "the input itself" if picture == own else f"the input {picture}"
             raise InputError(f"{output}: is {which}; choose another name with -o")
 

@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sr_deploy.errors import InputError
-from sr_deploy.files import write_bytes
+from sr_deploy.files import replacing
 from sr_deploy.pictures import is_grey, open_picture
 from sr_deploy.runtime.upscale import Pixels
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 PROFILE_SPACES = {"grey": b"GRAY", "colour": b"RGB "}
 PNG_MAX_SIDE = 2**31 - 1
+OPENCV_MAX_SIDE = 1_000_000  # its libpng refuses more
 HEADER_END = 8 + 25  # signature, and IHDR with its length, name and checksum
 ROWS = 256  # converted at once
 LEVEL = 2  # of compression: 1 is fastest, 9 smallest
@@ -65,21 +65,20 @@ def pixels_of(image: Image.Image) -> Pixels:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def png_bytes(pixels: Pixels, *, icc_profile: bytes | None = None, scratch: bool = False) -> bytes:
+def png_bytes(pixels: Pixels, *, icc_profile: bytes | None = None, scratch: bool = False) -> bytes | memoryview:
     """Return uint8 (h, w, c) as the content of a PNG file with its colour profile.
 
-    With ``scratch``, ``pixels`` may be changed: a large picture is then not copied.
+    With ``scratch``, ``pixels`` may be changed: a large picture is then not copied. No side may be longer than ``PNG_MAX_SIDE``.
 
     Raises:
-        InputError: a side is longer than a PNG can say.
+        MemoryError: there is too little.
     """
     h, w, channels = pixels.shape
-    if max(h, w) > PNG_MAX_SIDE:
-        raise InputError(f"{w}x{h} pixels do not fit into a PNG; enlarge a part of the picture")
-    if channels == 2:  # OpenCV has no grey with alpha
+    if channels == 2 or max(h, w) > OPENCV_MAX_SIDE:  # OpenCV has no grey with alpha
         stream = BytesIO()
-        Image.fromarray(pixels, MODES[channels]).save(stream, format="PNG", compress_level=LEVEL, icc_profile=icc_profile)
-        return stream.getvalue()
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels, MODES[channels])
+        image.save(stream, format="PNG", compress_level=LEVEL, icc_profile=icc_profile)
+        return stream.getbuffer()
     ready = np.ascontiguousarray(pixels) if scratch or channels == 1 else pixels.copy()
     if channels >= 3:
         for top in range(0, h, ROWS):  # OpenCV's order is blue, green, red
@@ -88,19 +87,20 @@ def png_bytes(pixels: Pixels, *, icc_profile: bytes | None = None, scratch: bool
     try:
         worked, content = cv2.imencode(".png", ready, [cv2.IMWRITE_PNG_COMPRESSION, LEVEL])
     except cv2.error as err:
-        raise MemoryError from err
+        raise MemoryError from err  # the picture is a plain array of a size that a PNG holds: nothing else can be wrong
     if not worked:
         raise MemoryError
-    return with_profile(content.tobytes(), icc_profile) if icc_profile else content.tobytes()
+    return with_profile(content.data, icc_profile) if icc_profile else content.data
 
 
-def with_profile(png: bytes, icc_profile: bytes) -> bytes:
+def with_profile(png: memoryview, icc_profile: bytes) -> bytes:
     """Return a PNG with an embedded ICC profile: chunk iCCP behind the header (PNG, third edition, 11.3.2.3)."""
     body = b"iCCP" + b"ICC Profile\0\0" + zlib.compress(icc_profile)
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return png[:HEADER_END] + chunk + png[HEADER_END:]
+    return b"".join((png[:HEADER_END], chunk, png[HEADER_END:]))
 
 
 def write_png(path: Path, pixels: Pixels, *, icc_profile: bytes | None = None) -> None:
     """Write uint8 (h, w, c) as a PNG with its colour profile, whole or not at all."""
-    write_bytes(path, png_bytes(pixels, icc_profile=icc_profile))
+    with replacing(path) as temporary:
+        temporary.write_bytes(png_bytes(pixels, icc_profile=icc_profile))

@@ -2,6 +2,9 @@
 
 Decoding, colour, the engine and encoding of a run are generators, each reading the one before. Between two that run in threads,
 a bounded queue stands: when it is full, the faster stage waits for the slower.
+
+When a run ends early, the thread that uses the engine is waited for, whatever signals come, because the engine is freed next. The
+others are given a few seconds: one may sit in a read that never ends, and holds nothing that is freed.
 """
 
 from __future__ import annotations
@@ -17,33 +20,57 @@ from typing import TypeVar
 
 T = TypeVar("T")
 POLL_S = 0.05  # how soon a thread that waits sees that it is to stop
+PATIENCE_S = 3.0
 
 
 class Stages:
     """The threads of one run; leaving the block ends them all, wherever they are."""
 
-    def __init__(self, *, overlap: bool, depth: int = 2) -> None:
-        """Remember whether stages overlap at all, and how many items may wait between two of them."""
-        self.overlap, self.depth = overlap, depth
+    def __init__(self, *, overlap: bool) -> None:
+        """Remember whether stages overlap at all."""
+        self.overlap = overlap
         self.stop = threading.Event()
         self.threads: list[threading.Thread] = []
+        self.needed: list[threading.Thread] = []
 
     def __enter__(self) -> Stages:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop.set()
-        for thread in self.threads:
-            thread.join()
+        interrupted: KeyboardInterrupt | None = None
+        deadline = time.monotonic() + PATIENCE_S
+        while any(t.is_alive() for t in self.needed) or (
+            interrupted is None and time.monotonic() < deadline and any(t.is_alive() for t in self.threads)
+        ):
+            try:
+                next(t for t in (*self.needed, *self.threads) if t.is_alive()).join(POLL_S)
+            except KeyboardInterrupt as err:
+                interrupted = err
+            except StopIteration:
+                break  # the last one ended just now
+        if interrupted is not None:
+            raise interrupted
 
-    def ahead(self, source: Generator[T, None, None]) -> Iterator[T]:
-        """Return the items of ``source``, made in a thread ahead of the reader; what it raises is raised to the reader."""
+    def ahead(self, source: Generator[T, None, None], *, depth: int = 2, needed: bool = False) -> Iterator[T]:
+        """Return the items of ``source``, made in a thread ahead of the reader; what it raises is raised to the reader.
+
+        Args:
+            source: a stage.
+            depth: how many items may wait for the reader.
+            needed: whether what the stage uses is freed behind the block, so that its thread must have ended.
+        """
         if not self.overlap:
             return source
-        items: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(self.depth)
+        items: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(depth)
         thread = threading.Thread(target=self._work, args=(source, items), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads for this process: this stage takes turns with its reader
+            return source
         self.threads.append(thread)
-        thread.start()
+        if needed:
+            self.needed.append(thread)
         return self._items(items)
 
     def _items(self, items: queue.Queue[tuple[list[T], BaseException | None]]) -> Iterator[T]:
@@ -101,7 +128,7 @@ class Budget:
 
 
 class StageTimes:
-    """Seconds of work by stage; each stage is added to from one thread only."""
+    """Seconds in each stage, waiting for a core included; each stage is added to from one thread only."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)

@@ -157,9 +157,12 @@ class TensorRTEngine:
         """Device memory of buffers and contexts, for ``sr-bench``."""
         return sum(lane.device_bytes for lane in self.lanes)
 
-    def device_times_ms(self, rounds: int, batch: int | None = None) -> list[float]:
-        """Return the device's own times of one batch (default: the largest) in milliseconds, copies left out, by CUDA events."""
-        return [self.lanes[0].timed(max(self.batches) if batch is None else batch) for _ in range(rounds)]
+    def device_times_ms(self, rounds: int, batch: int | None = None, *, runs: int = 1) -> list[float]:
+        """Return the device's own times of one batch (default: the largest) in milliseconds, copies left out, by CUDA events.
+
+        With several ``runs`` between two events, the launches of one run are hidden behind the run before.
+        """
+        return [self.lanes[0].timed(max(self.batches) if batch is None else batch, runs) for _ in range(rounds)]
 
     def run(self, tiles: Any) -> Any:
         """Run the plan on any number of tiles; see :class:`sr_deploy.runtime.engine.Engine`.
@@ -306,15 +309,16 @@ class _Lane:
             self.cuda.on_device(target + start * returned, self._device(1), count * returned, self.stream)
             start += count
 
-    def timed(self, batch: int) -> float:
+    def timed(self, batch: int, runs: int) -> float:
         """Return the milliseconds that the network takes on a batch, as the device counts them."""
         begin, end = (self.cuda.call("cudaEventCreateWithFlags", 0) for _ in range(2))
         try:
             self.cuda.call("cudaEventRecord", begin, self.stream)
-            self._execute(batch)
+            for _ in range(runs):
+                self._execute(batch)
             self.cuda.call("cudaEventRecord", end, self.stream)
             self.cuda.wait(self.stream)
-            return float(self.cuda.call("cudaEventElapsedTime", begin, end))
+            return float(self.cuda.call("cudaEventElapsedTime", begin, end)) / runs
         finally:
             for event in (begin, end):
                 self._free("cudaEventDestroy", event)

@@ -6,7 +6,7 @@ the shape that suits it best is what a network can be compared with. int8 produc
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -24,33 +24,39 @@ def gpu_peak_tflops(trt: Any, cuda: Cuda, *, side: int = SIDE) -> float:
     """Return the operations a second of a ``side`` x ``side`` float16 matrix product on the current GPU, in 10^12.
 
     Raises:
-        EngineError: TensorRT or CUDA failed; there is too little free memory, or this TensorRT only runs plans.
+        EngineError: TensorRT or CUDA failed; there is too little free memory.
     """
+    try:
+        return _measured(trt, cuda, side)
+    except EngineError as err:
+        raise EngineError(f"the GPU's peak is not known: {str(err).split('; ')[0]}; give --peak-tflops") from err
+
+
+def _measured(trt: Any, cuda: Cuda, side: int) -> float:
     runtime, engine = _engine(trt, side)
     context = engine.create_execution_context()
     if context is None:
-        raise EngineError("peak: no execution context; close what else uses the GPU, or give --peak-tflops")
+        raise EngineError("no execution context")
     with ExitStack() as stack:
         stream = cuda.new_stream()
-        stack.callback(cuda.call, "cudaStreamDestroy", stream)
+        stack.callback(_freed, cuda, "cudaStreamDestroy", stream)
         noise = np.resize(np.random.default_rng(0).standard_normal(2**20).astype(np.float16), (side, side))
         copy = cuda.module.cudaMemcpyKind.cudaMemcpyHostToDevice
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
-            width = 4 if engine.get_tensor_dtype(name) == trt.float32 else 2  # bytes; 8.x widens the output
-            address = int(cuda.call("cudaMalloc", width * side**2))
-            stack.callback(cuda.call, "cudaFree", address)
+            address = int(cuda.call("cudaMalloc", noise.nbytes))
+            stack.callback(_freed, cuda, "cudaFree", address)
             if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:  # zeros would take less power, and so run faster
                 cuda.call("cudaMemcpy", address, noise.ctypes.data, noise.nbytes, copy)
             context.set_tensor_address(name, address)
         begin, end = (cuda.call("cudaEventCreateWithFlags", 0) for _ in range(2))
         for event in (begin, end):
-            stack.callback(cuda.call, "cudaEventDestroy", event)
+            stack.callback(_freed, cuda, "cudaEventDestroy", event)
         for run in range(WARM_UPS + RUNS):
             if run == WARM_UPS:
                 cuda.call("cudaEventRecord", begin, stream)
             if not context.execute_async_v3(int(stream)):
-                raise EngineError("peak: TensorRT's execute_async_v3 failed; give --peak-tflops")
+                raise EngineError("TensorRT's execute_async_v3 failed")
         cuda.call("cudaEventRecord", end, stream)
         cuda.wait(stream)
         seconds = float(cuda.call("cudaEventElapsedTime", begin, end)) / 1000.0
@@ -58,16 +64,19 @@ def gpu_peak_tflops(trt: Any, cuda: Cuda, *, side: int = SIDE) -> float:
     return 2.0 * side**3 * RUNS / seconds / 1e12
 
 
+def _freed(cuda: Cuda, call: str, handle: Any) -> None:
+    with suppress(EngineError):  # after a failure of the device everything fails; the first error is the one to report
+        cuda.call(call, handle)
+
+
 def _engine(trt: Any, side: int) -> tuple[Any, Any]:
     """Return TensorRT's run-time and an engine that multiplies two float16 matrices."""
     logger = logger_for(trt)
     logger.begin()
-    if not hasattr(trt, "Builder"):
-        raise EngineError("peak: this TensorRT has no builder; give --peak-tflops")
     try:
         builder = trt.Builder(logger)
     except TypeError as err:  # what its bindings raise for a null pointer
-        raise EngineError(f"peak: TensorRT does not start here ({logger.last_error or err}); give --peak-tflops") from err
+        raise EngineError(f"TensorRT does not start here ({logger.last_error or err})") from err
     config = builder.create_builder_config()
     if release_of(trt) >= STRONGLY_TYPED_SINCE:
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -77,10 +86,13 @@ def _engine(trt: Any, side: int) -> tuple[Any, Any]:
     a, b = (network.add_input(name, trt.float16, (side, side)) for name in ("a", "b"))
     plain = trt.MatrixOperation.NONE
     layer = network.add_matrix_multiply(a, plain, b, plain)
-    network.mark_output(layer.get_output(0))
+    tensor = layer.get_output(0)
+    if release_of(trt) < STRONGLY_TYPED_SINCE:
+        tensor.dtype = trt.float16
+    network.mark_output(tensor)
     content = builder.build_serialized_network(network, config)
     runtime = trt.Runtime(logger)
     engine = None if content is None else runtime.deserialize_cuda_engine(content)
     if engine is None:
-        raise EngineError(f"peak: TensorRT built no matrix product ({logger.last_error}); give --peak-tflops")
+        raise EngineError(f"TensorRT built no matrix product ({logger.last_error})")
     return runtime, engine

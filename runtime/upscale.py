@@ -1,7 +1,8 @@
 """A picture through an engine: luma by the network, colour and transparency by bicubic, band by band.
 
-Beside the picture and the result only one band of tiles is held. A grey picture is treated as its RGB copy: its samples
-are brought to studio range and back (BT.601), so that grey and colour pictures meet the network in the range it knows.
+Beside the picture and the result only a few bands of tiles are held: one, or one or two in each stage where stages overlap. A
+grey picture is treated as its RGB copy: its samples are brought to studio range and back (BT.601), so that grey and colour
+pictures meet the network in the range it knows.
 """
 
 from __future__ import annotations

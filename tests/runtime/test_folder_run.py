@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from sr_deploy.runtime.engine import Engine, Tiles, load
 from sr_deploy.runtime.folder_run import FolderRun
 from sr_deploy.runtime.picture_files import Picture, read_picture
 from sr_deploy.runtime.pipeline import StageTimes
-from sr_deploy.runtime.upscale import upscale
+from sr_deploy.runtime.tiling import Band
+from sr_deploy.runtime.upscale import Upscaling, upscale
 
 MODES = ("RGB", "L", "RGBA", "LA", "RGB")
 
@@ -89,6 +92,31 @@ def test_an_engine_that_fails_once_costs_one_picture(random_file: Path, pairs: l
     failed = [task for task in tasks if task.error is not None]
     assert len(tasks) == 5 and [str(task.error) for task in failed] == ["lost"]
     assert not failed[0].output.exists()
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_picture_that_failed_is_let_go(
+    random_file: Path, pairs: list[tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch, overlap: bool
+) -> None:
+    made: list[weakref.ref[Upscaling]] = []
+
+    class Watched(Upscaling):
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)  # type: ignore[arg-type]
+            made.append(weakref.ref(self))
+
+        def put(self, band: Band, output: Tiles) -> float:
+            raise MemoryError
+
+    monkeypatch.setattr(folder_run, "Upscaling", Watched)
+    gc.disable()
+    try:
+        with closing(load(random_file, threads=1)) as engine:
+            tasks = list(FolderRun(engine, 2, overlap=overlap).run(pairs))
+    finally:
+        gc.enable()
+    assert [type(task.error) for task in tasks] == [MemoryError] * 5
+    assert [ref() for ref in made] == [None] * 5
 
 
 @pytest.mark.parametrize("overlap", [True, False])

@@ -120,6 +120,13 @@ def test_no_other_input_is_replaced_either(identity_file: Path, tmp_path: Path) 
     assert (tmp_path / "a_x2.png").read_bytes() == before
 
 
+def test_a_result_that_would_be_an_input_is_refused_before_either_exists(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), tmp_path / "a_x2.png") == 2
+    assert "a_x2.png: is the input" in error_lines(capsys)[0] and not (tmp_path / "a_x2.png").exists()
+
+
 def test_two_inputs_with_one_output_are_refused_before_work(
     identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,13 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
 def noise(h: int, w: int, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     values = np.random.default_rng(0).integers(0, 256, (h, w, channels), np.uint8)
     return values[..., 0] if channels == 1 else values
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_very_wide_picture_is_written(channels: int) -> None:
+    content = png_bytes(np.zeros((1, 1_000_001, channels), np.uint8))
+    with Image.open(io.BytesIO(content)) as found:
+        assert found.size == (1_000_001, 1)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

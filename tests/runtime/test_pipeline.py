@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from sr_deploy.runtime import pipeline
 from sr_deploy.runtime.pipeline import Budget, Stages, StageTimes
 
 
@@ -45,8 +46,8 @@ def test_an_error_reaches_the_reader_behind_what_came_before_it(overlap: bool) -
 
 def test_a_stage_waits_when_it_is_too_far_ahead() -> None:
     log: list[int] = []
-    with Stages(overlap=True, depth=2) as stages:
-        reader = iter(stages.ahead(counted(100, log)))
+    with Stages(overlap=True) as stages:
+        reader = iter(stages.ahead(counted(100, log), depth=2))
         assert next(reader) == 0
         time.sleep(0.3)
         assert len(log) <= 5  # two wait in the queue, one is in the hand, one was read
@@ -66,6 +67,53 @@ def test_leaving_early_ends_every_thread_and_closes_its_source() -> None:
     with Stages(overlap=True) as stages:
         assert next(iter(stages.ahead(doubled(stages.ahead(endless()))))) == 2
     assert len(closed) == 1 and not any(thread.is_alive() for thread in stages.threads)
+
+
+def test_a_thread_that_uses_what_is_freed_is_waited_for_whatever_signals_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
+    leave, joins, original = threading.Event(), [], threading.Thread.join
+
+    def slow() -> Generator[int, None, None]:
+        yield 1
+        leave.wait(5)
+        yield 2
+
+    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
+        joins.append(timeout)
+        if len(joins) <= 3:
+            raise KeyboardInterrupt
+        leave.set()
+        original(thread, timeout)
+
+    with pytest.raises(KeyboardInterrupt), Stages(overlap=True) as stages:
+        assert next(iter(stages.ahead(slow(), needed=True))) == 1
+        monkeypatch.setattr(threading.Thread, "join", interrupted)
+    assert len(joins) >= 4 and not stages.threads[0].is_alive()
+
+
+def test_a_thread_that_uses_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
+    leave = threading.Event()
+
+    def stuck() -> Generator[int, None, None]:
+        yield 1
+        leave.wait(20)
+
+    began = time.monotonic()
+    with Stages(overlap=True) as stages:
+        assert next(iter(stages.ahead(stuck()))) == 1
+    assert time.monotonic() - began < 10 and stages.threads[0].is_alive()
+    leave.set()
+    stages.threads[0].join()
+
+
+def test_a_thread_that_cannot_start_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Stages(overlap=True) as stages:
+        assert list(stages.ahead(doubled(stages.ahead(counted(3))))) == [0, 2, 4]
 
 
 def test_a_budget_holds_back_until_there_is_room_but_never_for_ever() -> None:

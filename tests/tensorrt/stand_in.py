@@ -574,10 +574,10 @@ class FakeCudart:
         return self.handles
 
     def cudaGetErrorName(self, code: int) -> tuple[int, bytes]:  # noqa: N802
-        return 0, b"cudaErrorMemoryAllocation"
+        return 0, {2: b"cudaErrorMemoryAllocation", 600: b"cudaErrorNotReady"}.get(code, b"cudaErrorUnknown")
 
     def cudaGetErrorString(self, code: int) -> tuple[int, bytes]:  # noqa: N802
-        return 0, b"out of memory"
+        return 0, {2: b"out of memory", 600: b"device not ready"}.get(code, b"unknown")
 
     def cudaGetDeviceCount(self) -> tuple[int, int]:  # noqa: N802
         return 0, self.devices
@@ -658,7 +658,11 @@ class FakeCudart:
         return (0,)
 
     def cudaEventElapsedTime(self, start: int, end: int) -> tuple[int, float]:  # noqa: N802
-        return 0, 1.5
+        happened = {event for _, event in self.recorded}
+        waiting = {value for queue in self.pending.values() for kind, value in queue if kind == "event"}
+        if not {start, end} <= happened:
+            return 400, 0.0  # cudaErrorInvalidResourceHandle
+        return (600, 0.0) if {start, end} & waiting else (0, 1.5)  # 600: cudaErrorNotReady
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:  # noqa: N802
         self.recording[stream] = []

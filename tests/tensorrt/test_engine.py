@@ -72,6 +72,11 @@ def test_the_device_counts_its_own_time(plan: Path) -> None:
     machine = Machine("10.16.1")
     engine = machine.load(plan)
     assert engine.device_times_ms(3) == [1.5, 1.5, 1.5]
+    assert engine.device_times_ms(1, runs=3) == [0.5]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.cuda, "wait", lambda stream: None)
+        with pytest.raises(EngineError, match="cudaEventElapsedTime failed: cudaErrorNotReady"):
+            engine.device_times_ms(1)
     engine.close()
     assert machine.cudart.leaks == 0
 

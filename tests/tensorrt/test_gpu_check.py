@@ -92,6 +92,30 @@ def test_everything_is_done_and_written(
     assert tensorrt_engine.tensorrt_module() is machine.trt
 
 
+@pytest.mark.parametrize(("inside", "verdict"), [(True, "met"), (False, "NOT met")])
+def test_a_target_is_met_just_inside_its_limit(gpu_check: ModuleType, inside: bool, verdict: str) -> None:
+    off = 0.0 if inside else 1e-6
+    gate = [{"precision": p, "drop_db": drop} for p, drop in (("fp32", 0.0), ("fp16", 0.01 + off), ("int8", 0.15 + off))]
+    better = [{**row, "drop_db": 0.0} for row in gate]
+    facts = {
+        "bench": {
+            "results": [{"engine": "a/vdsr_fp16.plan", "p50_ms": 1.5}, {"engine": "a/vdsr_pruned_int8.plan", "p50_ms": 1 + off}]
+        },
+        "gate": {"vdsr": gate, "vdsr_pruned": better},
+        "busy": {
+            "vdsr_pruned_int8": {
+                "graphs_off_wall_ms": 1.0,
+                "graphs_on_wall_ms": 0.999 if inside else 1.0,
+                "graphs_on_busy": 0.85 - off,
+            }
+        },
+        "folder_4k": {"overlap": {"wall_over_slowest": 1.15 + off}},
+    }
+    found = gpu_check.targets(facts)
+    assert [line[2] for line in found] == [verdict] * 6
+    assert gpu_check.targets({**facts, "folder_4k": None})[-1][1:] == ["inf times", "NOT met"]
+
+
 def test_graphs_that_are_missing_are_named(
     gpu_check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

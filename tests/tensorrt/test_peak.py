@@ -42,6 +42,13 @@ def test_a_peak_that_cannot_be_measured_says_what_to_do(machine: Machine, scenar
     assert failing.cudart.leaks == 0
 
 
+def test_a_product_that_has_not_ended_is_not_timed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = machine.cuda
+    monkeypatch.setattr(cuda, "wait", lambda stream: None)
+    with pytest.raises(EngineError, match=r"cudaErrorNotReady .*give --peak-tflops"):
+        gpu_peak_tflops(machine.trt, cuda, side=SIDE)
+
+
 def test_too_little_memory_frees_what_was_had(machine: Machine) -> None:
     machine.cudart.fail["cudaMalloc"] = 2
     with pytest.raises(EngineError, match="cudaMalloc failed"):
@@ -59,5 +66,8 @@ def test_the_benchmark_asks_the_gpu_and_goes_on_without_an_answer(
     assert peak_tflops([engine]) == pytest.approx(2 * SIDE**3 * RUNS / 1.5e-3 / 1e12)
     machine.scenario.build_error = "broken"
     assert peak_tflops([engine]) is None
-    assert "sr-bench: warning: peak: TensorRT built no matrix product (broken)" in capsys.readouterr().err
+    assert (
+        "sr-bench: warning: the GPU's peak is not known: TensorRT built no matrix product (broken); give --peak-tflops"
+        in capsys.readouterr().err
+    )
     engine.close()
