@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Row:
 def prune_command(arguments: argparse.Namespace) -> int:
     """Prune as the command line asks and return the exit code."""
     check_output(arguments.output, overwrite=arguments.overwrite)
-    if arguments.output.resolve() == arguments.checkpoint.resolve():
+    if os.path.realpath(arguments.output) == os.path.realpath(arguments.checkpoint):
         raise InputError(f"{arguments.output}: is the network to prune itself; choose another name with -o")
     check_log_dir(arguments.log_dir)
     check_reports({"--json": arguments.json}, [arguments.checkpoint, arguments.output, arguments.config])

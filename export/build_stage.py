@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ def build_command(arguments: argparse.Namespace, *, trt: Any = None, cuda: Cuda 
     common = options_from(arguments, trt, cuda)
     check_options(trt, common)
     options = {graph: replace(common, native=native_tiles(arguments, graph, card, trt)) for graph, card in cards.items()}
+    check_apart(arguments.output, options)
     for graph, card in cards.items():
         plan = plan_path(graph, arguments.output, options[graph])
         identity = identity_of(graph, options[graph], trt, cuda)
@@ -56,13 +58,27 @@ def build_command(arguments: argparse.Namespace, *, trt: Any = None, cuda: Cuda 
     return 0
 
 
+def check_apart(output: Path | None, options: Mapping[Path, BuildOptions]) -> None:
+    """Check that no two graphs would become one plan.
+
+    Raises:
+        InputError: two would.
+    """
+    taken: dict[str, Path] = {}
+    for graph, chosen in options.items():
+        plan = plan_path(graph, output, chosen)
+        other = taken.setdefault(os.path.realpath(plan), graph)
+        if other != graph:
+            raise InputError(f"{plan}: would be built from {other} and from {graph}; name separate folders with -o")
+
+
 def read_graph_card(graph: Path) -> ModelCard:
     """Return the card of a graph.
 
     Raises:
         InputError: not a graph of this project.
     """
-    if graph.suffix != ".onnx":
+    if graph.suffix.lower() != ".onnx":
         raise InputError(f"{graph}: not a graph ({graph.suffix or 'no suffix'}); name an .onnx made by sr-export")
     card = read_card(graph)
     if card.input_shape is None or card.output_shape is None:

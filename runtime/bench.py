@@ -59,6 +59,7 @@ class Row:
 SETTLE_MS, SETTLE_RUNS = 150.0, 3  # untimed, before each timed run of a turn: the first limit to be reached
 STABLE = 0.03  # two medians in a row that differ by less: warm
 MOST_WARM_UPS = 40
+MEASURED_SIDE = 11  # pixels that SSIM needs
 
 
 def bench_command(arguments: argparse.Namespace) -> int:
@@ -69,6 +70,8 @@ def bench_command(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
         engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in arguments.engines}
+        for name, engine in engines.items():
+            check_measurable(name, engine, dict(zip(paths, pictures, strict=True)), arguments.scale)
         jobs = [(name, batch) for name, engine in engines.items() for batch in batches_of(engine)]
         runs = {job: engines[job[0]] for job in jobs}
         times = interleaved_ms(runs, arguments.rounds, batches={job: job[1] for job in jobs})
@@ -256,12 +259,22 @@ def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
     return p50, p90, p99
 
 
-def mean_db(name: str, engine: Engine, pictures: Sequence[Plane], scale: int | None) -> float | None:
-    """Return the mean PSNR in dB of an engine through its tiles, ``None`` without pictures (luma in grey levels).
+def check_measurable(name: str, engine: Engine, pictures: Mapping[Path, Plane], scale: int | None) -> None:
+    """Check before anything is timed that every picture can be measured.
 
     Raises:
         InputError: the engine does not serve the scale, or a picture is too small for it.
     """
+    chosen = check_scale(engine.card, scale, source=name)
+    least = MEASURED_SIDE + 3 * chosen  # cut to a multiple of the scale, and shaved by it on both sides
+    for path, luma in pictures.items():
+        if min(luma.shape) < least:
+            h, w = luma.shape
+            raise InputError(f"{path}: {w}x{h} pixels is too small to measure at x{chosen}, {least} are needed; leave it out")
+
+
+def mean_db(name: str, engine: Engine, pictures: Sequence[Plane], scale: int | None) -> float | None:
+    """Return the mean PSNR in dB of an engine through its tiles, ``None`` without pictures (luma in grey levels)."""
     if not pictures:
         return None
     chosen = check_scale(engine.card, scale, source=name)
@@ -271,10 +284,7 @@ def mean_db(name: str, engine: Engine, pictures: Sequence[Plane], scale: int | N
         planes: Planes = (imresize(lr, float(factor)) if before else lr)[None]
         return np.asarray(run_whole(engine, planes)[0], np.float32)
 
-    try:
-        return mean([score(enlarge, hr, chosen) for hr in pictures]).psnr_db
-    except ValueError as err:
-        raise InputError(f"--data: a picture is too small to measure at x{chosen} ({err}); leave it out") from err
+    return mean([score(enlarge, hr, chosen) for hr in pictures]).psnr_db
 
 
 def bicubic_db(pictures: Sequence[Plane], scale: int) -> float:

@@ -33,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if bool(arguments.engines) == bool(arguments.compare):
         parser().error("name engines to time, or two with --compare, not both")
+    extra = [f"--{name}" for name in ("data", "scale", "json", "markdown", "peak_tflops") if getattr(arguments, name) is not None]
+    if arguments.compare and extra:
+        parser().error(f"--compare only says a ratio; leave out {', '.join(extra).replace('_', '-')}")
     arguments.engines = arguments.compare or arguments.engines
 
     def command() -> int:

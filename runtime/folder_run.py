@@ -7,6 +7,7 @@ and a picture that fails holds no other up.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,9 @@ class FolderRun:
         times = StageTimes() if times is None else times
         with Stages(overlap=self.overlap) as stages:
             budget = Budget(MOST_BYTES, stages.stop)
-            decoded = stages.ahead(self._decoded(pairs, times, budget, check))
+            decoded = stages.ahead(self._decoded(pairs, times, budget, check), may_hang=True)
             cut = stages.ahead(self._cut(decoded, times), depth=1)
-            computed = stages.ahead(self._computed(cut, times), depth=1, needed=True)
+            computed = stages.ahead(self._computed(cut, times), depth=1)
             finished = stages.ahead(self._finished(computed, times))
             for task in stages.ahead(self._encoded(finished, times)):
                 if task.error is None:
@@ -94,7 +95,7 @@ class FolderRun:
     def _read(self, task: Task) -> None:
         if task.error is not None:
             return
-        if task.output.exists() and not self.overwrite:
+        if os.path.exists(task.output) and not self.overwrite:  # noqa: PTH110 -- a name that is too long exists not
             raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
         task.picture = read_picture(task.source)
         task.frames = task.picture.frames

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sr_deploy.console import failed, progress
-from sr_deploy.errors import InputError, SrDeployError
+from sr_deploy.errors import EngineError, InputError, SrDeployError
 from sr_deploy.runtime.bench import CPU
 from sr_deploy.runtime.engine import load
 from sr_deploy.runtime.folder_run import FolderRun, Task
@@ -29,7 +28,7 @@ def infer_command(arguments: argparse.Namespace) -> int:
         if calibrated not in (None, scale):
             failed("sr-infer", f"warning: {arguments.engine}: was calibrated for x{calibrated}, not for x{scale}", 0)
         outputs = output_paths(pictures, arguments.output, scale)
-        pairs = list(zip(pictures, outputs, strict=True))
+        pairs, inputs = list(zip(pictures, outputs, strict=True)), Inputs([*pictures, arguments.engine])
         codes: list[int] = []
         times = StageTimes()
         with progress("upscaling", len(pictures)) as advance:
@@ -39,7 +38,7 @@ def infer_command(arguments: argparse.Namespace) -> int:
 
             on_cpu = getattr(engine, "provider", "") == CPU
             run = FolderRun(engine, scale, overwrite=arguments.overwrite, overlap=not on_cpu, on_part=on_part)
-            with closing(run.run(pairs, times, check=lambda task: check_not_input(task.output, task.source, pictures))) as tasks:
+            with closing(run.run(pairs, times, check=inputs.check)) as tasks:
                 for task in tasks:
                     if task.frames > 1:
                         failed("sr-infer", f"warning: {task.source}: has {task.frames} frames, the first one is enlarged", 0)
@@ -50,7 +49,7 @@ def infer_command(arguments: argparse.Namespace) -> int:
                         print(task.output)
                     advance(task.source.name)
         if arguments.times:
-            print(f"sr-infer: {times}", file=sys.stderr)
+            failed("sr-infer", str(times), 0)
     if codes and len(pictures) > 1:
         failed("sr-infer", f"{len(codes)} of {len(pictures)} pictures failed", codes[-1])
     return max(codes, default=0)
@@ -58,6 +57,8 @@ def infer_command(arguments: argparse.Namespace) -> int:
 
 def failure(err: SrDeployError | MemoryError | OSError, picture: Path) -> str:
     """Return one line about what went wrong with ``picture``."""
+    if isinstance(err, EngineError):
+        return f"{picture}: {err}"
     if isinstance(err, SrDeployError):
         return str(err)
     if isinstance(err, MemoryError):
@@ -65,18 +66,38 @@ def failure(err: SrDeployError | MemoryError | OSError, picture: Path) -> str:
     return f"{picture}: {err.strerror or err}; check its name and the folder of the result"
 
 
-def check_not_input(output: Path, own: Path, pictures: Sequence[Path]) -> None:
-    """Check that a result would not replace a picture of this run, whatever ``--overwrite`` says.
+class Inputs:
+    """What a run reads, so that no result replaces any of it, whatever ``--overwrite`` says."""
 
-    Raises:
-        InputError: it would.
-    """
-    place = output.parent.resolve() / output.name
-    for picture in pictures:
-        same = output.exists() and picture.exists() and output.samefile(picture)
-        if same or place == picture.parent.resolve() / picture.name:
-            which = "the input itself" if picture == own else f"the input {picture}"
-            raise InputError(f"{output}: is {which}; choose another name with -o")
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Look every file up once."""
+        self.places = {place_of(path): path for path in paths}
+        self.files: dict[tuple[int, int], Path] = {}
+        for path in paths:
+            with suppress(OSError):
+                found = path.stat()
+                self.files[found.st_dev, found.st_ino] = path
+
+    def check(self, task: Task) -> None:
+        """Check one picture and the place of its result.
+
+        Raises:
+            InputError: the picture is a folder, or the result would replace something that is read.
+        """
+        if os.path.isdir(task.source):  # noqa: PTH112 -- a name that cannot be looked up is told when it is read
+            raise InputError(f"{task.source}: a folder, not a picture; name the pictures in it")
+        clash = self.places.get(place_of(task.output))
+        with suppress(OSError):
+            found = task.output.stat()
+            clash = self.files.get((found.st_dev, found.st_ino), clash)
+        if clash is not None:
+            which = "the input itself" if clash == task.source else f"the input {clash}"
+            raise InputError(f"{task.output}: is {which}; choose another name with -o")
+
+
+def place_of(path: Path) -> str:
+    """Return where a name lies, links in its folder followed, whether or not it exists; nothing is raised for loops."""
+    return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
 
 
 def output_paths(pictures: Sequence[Path], asked: str | None, scale: int) -> list[Path]:
@@ -85,12 +106,11 @@ def output_paths(pictures: Sequence[Path], asked: str | None, scale: int) -> lis
     A name that ends in a slash is a folder, and so is one without a suffix.
 
     Raises:
-        InputError: two pictures would be written to one file, or one file is asked for several pictures.
+        InputError: two pictures would be written to one file, or one file is asked for several pictures; nothing is done then.
     """
-    for picture in pictures:
-        if not picture.name or picture.is_dir():
-            raise InputError(f"{picture}: a folder, not a picture; name the pictures in it")
     names = [f"{picture.stem}_x{scale}.png" for picture in pictures]
+    if asked == "":
+        raise InputError("-o '': an empty name; name a folder or a .png file")
     output = None if asked is None else Path(asked)
     if output is None or asked is None:
         paths = [picture.with_name(name) for picture, name in zip(pictures, names, strict=True)]
@@ -104,9 +124,9 @@ def output_paths(pictures: Sequence[Path], asked: str | None, scale: int) -> lis
         paths = [output]
     else:
         paths = [output / name for name in names]
-    seen: dict[Path, Path] = {}
+    seen: dict[str, Path] = {}
     for picture, path in zip(pictures, paths, strict=True):
-        place = path.parent.resolve() / path.name
+        place = place_of(path)
         if place in seen:
             raise InputError(f"{path}: would be written for {seen[place]} and for {picture}; use separate folders")
         seen[place] = picture

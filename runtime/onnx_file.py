@@ -6,6 +6,7 @@ from the wire format keeps the run-time free of the onnx package.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def read_card(path: Path) -> ModelCard:
         locations = list(_external_locations(content))
     except (ValueError, IndexError) as err:
         raise InputError(f"{path}: not an ONNX model ({err}); it is truncated or another kind of file") from err
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent
     for location in locations:
         if not _inside(folder, location):
             raise InputError(f"{path}: keeps data in {location!r}, outside its folder; only files beside the model are read")

@@ -3,8 +3,8 @@
 Decoding, colour, the engine and encoding of a run are generators, each reading the one before. Between two that run in threads,
 a bounded queue stands: when it is full, the faster stage waits for the slower.
 
-When a run ends early, the thread that uses the engine is waited for, whatever signals come, because the engine is freed next. The
-others are given a few seconds: one may sit in a read that never ends, and holds nothing that is freed.
+When a run ends early, every thread is waited for, whatever signals come, because the engine is freed next. Only a stage that
+may hang for ever, in a read that never ends, is left behind after a few seconds; it must hold nothing that is freed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Stages:
         self.overlap = overlap
         self.stop = threading.Event()
         self.threads: list[threading.Thread] = []
-        self.needed: list[threading.Thread] = []
+        self.ended: dict[threading.Event, bool] = {}  # of each thread, and whether it may hang
 
     def __enter__(self) -> Stages:
         return self
@@ -40,37 +40,35 @@ class Stages:
         self.stop.set()
         interrupted: KeyboardInterrupt | None = None
         deadline = time.monotonic() + PATIENCE_S
-        while any(t.is_alive() for t in self.needed) or (
-            interrupted is None and time.monotonic() < deadline and any(t.is_alive() for t in self.threads)
-        ):
-            try:
-                next(t for t in (*self.needed, *self.threads) if t.is_alive()).join(POLL_S)
-            except KeyboardInterrupt as err:
-                interrupted = err
-            except StopIteration:
-                break  # the last one ended just now
+        # Events, not join: an interrupted join takes a running thread for ended, up to Python 3.12.
+        for ended, may_hang in self.ended.items():
+            while not ended.is_set() and not (may_hang and time.monotonic() > deadline):
+                try:
+                    ended.wait(POLL_S)
+                except KeyboardInterrupt as err:
+                    interrupted = err
         if interrupted is not None:
             raise interrupted
 
-    def ahead(self, source: Generator[T, None, None], *, depth: int = 2, needed: bool = False) -> Iterator[T]:
+    def ahead(self, source: Generator[T, None, None], *, depth: int = 2, may_hang: bool = False) -> Iterator[T]:
         """Return the items of ``source``, made in a thread ahead of the reader; what it raises is raised to the reader.
 
         Args:
             source: a stage.
             depth: how many items may wait for the reader.
-            needed: whether what the stage uses is freed behind the block, so that its thread must have ended.
+            may_hang: whether the stage may wait for something that never comes, and uses nothing that is freed behind the block.
         """
         if not self.overlap:
             return source
         items: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(depth)
-        thread = threading.Thread(target=self._work, args=(source, items), daemon=True)
+        ended = threading.Event()
+        thread = threading.Thread(target=self._work, args=(source, items, ended), daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no more threads for this process: this stage takes turns with its reader
             return source
         self.threads.append(thread)
-        if needed:
-            self.needed.append(thread)
+        self.ended[ended] = may_hang
         return self._items(items)
 
     def _items(self, items: queue.Queue[tuple[list[T], BaseException | None]]) -> Iterator[T]:
@@ -85,7 +83,9 @@ class Stages:
             if error is not None:
                 raise error
 
-    def _work(self, source: Generator[T, None, None], items: queue.Queue[tuple[list[T], BaseException | None]]) -> None:
+    def _work(
+        self, source: Generator[T, None, None], items: queue.Queue[tuple[list[T], BaseException | None]], ended: threading.Event
+    ) -> None:
         try:
             for item in source:
                 if not self._put(items, ([item], None)):
@@ -95,6 +95,7 @@ class Stages:
             self._put(items, ([], err))
         finally:
             source.close()
+            ended.set()
 
     def _put(self, items: queue.Queue[tuple[list[T], BaseException | None]], entry: tuple[list[T], BaseException | None]) -> bool:
         while not self.stop.is_set():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Plane, enlarge_band
-from sr_deploy.errors import InputError
+from sr_deploy.errors import EngineError, InputError
 from sr_deploy.luma import rgb_from_ycbcr, ycbcr_from_rgb
 from sr_deploy.runtime.engine import Engine, Tiles
 from sr_deploy.runtime.tiling import Band, Planes, bands_of
@@ -60,6 +60,10 @@ class Upscaling:
     def put(self, band: Band, output: Tiles) -> float:
         """Write the rows of the result that a band supplies; return the part of the picture that is done, 0 to 1."""
         luma = band.joined(output)[0] * np.float32(255.0)
+        if not np.isfinite(luma).all():
+            raise EngineError(
+                "the engine returns values that are no finite numbers; check it with sr-gate, or use its fp32 graph"
+            )
         rows = band.top, band.top + luma.shape[0]
         target = self.result[rows[0] : rows[1]]
         if self.grey:

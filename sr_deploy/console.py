@@ -94,26 +94,40 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if 
 
 def run(prog: str, command: Callable[[], int]) -> int:
     """Run ``command`` and return its exit code; an expected failure becomes one line on standard error."""
-    with open_streams(), stop_signals():
+    with open_streams(), stop_signals() as received:
         try:
             code = command()
             sys.stdout.flush()
-            return code
-        except SrDeployError as err:
-            return failed(prog, str(err), err.exit_code)
+            return stopped(prog, received[0]) if received else code
         except KeyboardInterrupt as err:
-            number = err.number if isinstance(err, Stopped) else signal.SIGINT
-            return failed(prog, "interrupted" if number == signal.SIGINT else "terminated", 128 + number)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141  # as a program that SIGPIPE ended
-        except OSError as err:
-            what = f"{err.filename or 'input or output'}: {err.strerror or err}; check the name and the disk"
-            return failed(prog, what, 2 if err.errno in WRONG_NAME else 3)
-        except (MemoryError, RuntimeError) as err:
-            if isinstance(err, RuntimeError) and not any(sign in str(err).lower() for sign in OUT_OF_MEMORY):
-                raise
-            return failed(prog, "out of memory; use a smaller picture, batch, tile or network", 3)
+            return stopped(prog, err.number if isinstance(err, Stopped) else signal.SIGINT)
+        except Exception as err:
+            if received:  # a library turned the signal into an error of its own, as extension modules do while they are imported
+                return stopped(prog, received[0])
+            return failure_of(prog, err)
+
+
+def stopped(prog: str, number: int) -> int:
+    """Say that a signal ended the command and return the exit code."""
+    return failed(prog, "interrupted" if number == signal.SIGINT else "terminated", 128 + number)
+
+
+def failure_of(prog: str, error: Exception) -> int:
+    """Say what went wrong in one line and return the exit code; what is not expected is raised again."""
+    try:
+        raise error
+    except SrDeployError as err:
+        return failed(prog, str(err), err.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a program that SIGPIPE ended
+    except OSError as err:
+        what = f"{err.filename or 'input or output'}: {err.strerror or err}; check the name and the disk"
+        return failed(prog, what, 2 if err.errno in WRONG_NAME else 3)
+    except (MemoryError, RuntimeError) as err:
+        if isinstance(err, RuntimeError) and not any(sign in str(err).lower() for sign in OUT_OF_MEMORY):
+            raise
+        return failed(prog, "out of memory; use a smaller picture, batch, tile or network", 3)
 
 
 def failed(prog: str, message: str, code: int) -> int:
@@ -124,8 +138,8 @@ def failed(prog: str, message: str, code: int) -> int:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` with line breaks written as escapes: names of files may hold them."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+    """Return ``text`` with line breaks and other control characters written as escapes: names of files may hold them."""
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
 
 
 @contextmanager
@@ -146,18 +160,24 @@ def open_streams() -> Iterator[None]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into :class:`Stopped` inside the block, so that nothing half-written stays."""
+def stop_signals() -> Iterator[list[int]]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into :class:`Stopped` inside the block, so that nothing half-written stays.
+
+    The yielded list holds the signals that came, for the case that a library swallows the exception.
+    """
+    received: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         raise Stopped(number)
 
     main = threading.current_thread() is threading.main_thread()
-    previous = {n: signal.getsignal(n) for n in STOP_SIGNALS if main and signal.getsignal(n) == signal.SIG_DFL}
+    usual = (signal.SIG_DFL, signal.default_int_handler)  # what somebody else set stays
+    previous = {n: signal.getsignal(n) for n in (signal.SIGINT, *STOP_SIGNALS) if main and signal.getsignal(n) in usual}
     for number in previous:
         signal.signal(number, stop)
     try:
-        yield
+        yield received
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -205,11 +225,17 @@ def progress(label: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
 
         def advance(text: str = "", *, by: int = 1) -> None:
-            bar.update(task, advance=by, description=text or label)
+            bar.update(task, advance=by, description=one_line(text or label))
 
         yield advance

@@ -27,6 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
         InputError: ``path`` cannot be a file: its folder is a file, its name is too long, it is a device.
         MachineError: the folder cannot be written or the disk is full.
     """
+    temporary: Path | None = None
     try:
         target = path.resolve() if path.is_symlink() else path
         if target.is_symlink():
@@ -34,16 +35,19 @@ def replacing(path: Path) -> Iterator[Path]:
         if target.exists() and not target.is_file():
             raise InputError(f"{path}: not a regular file; choose another name")
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".sr-", suffix=f".part{path.suffix[:16]}", dir=target.parent)
-        os.close(handle)
         if len(os.fsencode(target.name)) > os.pathconf(target.parent, "PC_NAME_MAX"):
-            Path(name).unlink()
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        handle, name = tempfile.mkstemp(prefix=".sr-", suffix=f".part{path.suffix[:16]}", dir=target.parent)
+        temporary = Path(name)
+        os.close(handle)
     except (OSError, RuntimeError) as err:
         known = isinstance(err, RuntimeError) or err.errno in WRONG_NAME
         reason = "a loop of links" if isinstance(err, RuntimeError) else err.strerror
         raise (InputError if known else MachineError)(f"{path}: cannot be written ({reason}); choose another place") from err
-    temporary = Path(name)
+    except BaseException:  # a signal between making the file and handing it out
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
@@ -80,11 +84,11 @@ def check_reports(reports: Mapping[str, Path | None], kept: Iterable[Path | None
     Raises:
         InputError: a report is one of ``kept``, another report, a folder, or an existing file of another kind.
     """
-    taken = {path.resolve(): f"{path}, which this command needs" for path in kept if path is not None}
+    taken = {os.path.realpath(path): f"{path}, which this command needs" for path in kept if path is not None}
     for option, path in reports.items():
         if path is None or str(path) == "-":
             continue
-        place = path.resolve()
+        place = os.path.realpath(path)
         if path.is_dir():
             raise InputError(f"{option} {path}: a folder; name a file")
         if place in taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError
@@ -19,6 +20,9 @@ MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
 GREY_MODES = frozenset({"1", "L", "LA"})
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
+# Text beside the pixels, a long editing history, say, is no reason to refuse them.
+PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**27
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Pillow's words are a second line beside ours
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
@@ -31,6 +35,8 @@ def open_picture(path: Path) -> Image.Image:
         InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path}: not a regular file; write it to one first")
         with path.open("rb") as stream, _DECODING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = _open_unlimited(stream, path)
@@ -47,10 +53,19 @@ def open_picture(path: Path) -> Image.Image:
         raise InputError(f"{path}: a folder, not a picture; name the pictures in it") from err
     except MemoryError:
         raise
+    except OSError as err:
+        if err.errno is None:  # Pillow's own, about what the file holds
+            raise InputError(undecodable(path, err)) from err
+        raise InputError(f"{path}: cannot be read ({err.strerror}); check its name and permissions") from err
     except Exception as err:  # Pillow's decoders raise whatever their parser met: OSError, SyntaxError, struct.error, ...
-        known = f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file" if isinstance(err, UnidentifiedImageError) else ""
-        reason = known or " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
-        raise InputError(f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged") from err
+        raise InputError(undecodable(path, err)) from err
+
+
+def undecodable(path: Path, err: Exception) -> str:
+    """Return one line about a file that Pillow cannot decode."""
+    known = f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file" if isinstance(err, UnidentifiedImageError) else ""
+    reason = known or " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
+    return f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged"
 
 
 def _open_unlimited(stream: BinaryIO, path: Path) -> Image.Image:

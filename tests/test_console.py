@@ -16,6 +16,7 @@ from sr_deploy import __version__
 from sr_deploy.console import (
     Parser,
     missing_package,
+    one_line,
     positive_float,
     positive_int,
     progress,
@@ -266,3 +267,26 @@ def test_a_wrong_name_is_the_callers_mistake_and_a_full_disk_the_machines() -> N
 
     assert run("sr-x", lambda: command(errno.ENAMETOOLONG)) == 2
     assert run("sr-x", lambda: command(errno.ENOSPC)) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("swallowed", [True, False])
+def test_a_signal_that_a_library_turned_into_its_own_error_is_still_a_signal(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals, swallowed: bool
+) -> None:
+    def command() -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as err:
+            if not swallowed:
+                raise ImportError("initialization failed") from err
+        return 0
+
+    assert run("sr-x", command) == 128 + number
+    said = "interrupted" if number == signal.SIGINT else "terminated"
+    assert capsys.readouterr().err == f"sr-x: {said}\n"
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_control_characters_of_a_name_are_escaped() -> None:
+    assert one_line("a\x1b[31mb\nc\td é\u202e") == "a\\x1b[31mb\\nc\td é\\u202e"

@@ -155,6 +155,23 @@ def test_mistakes_are_one_line(identity_file: Path, data: Path, tmp_path: Path, 
     assert len(capsys.readouterr().err.splitlines()) == 4
 
 
+def test_a_comparison_takes_nothing_that_it_would_ignore(identity_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--compare", str(identity_file), str(identity_file), "--json", "x.json", "--peak-tflops", "1"])
+    assert ended.value.code == 2
+    assert "--compare only says a ratio; leave out --json, --peak-tflops" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_too_small_is_named_before_anything_is_timed(
+    identity_file: Path, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (16, 40)).save(data / "tiny.png")
+    monkeypatch.setattr(bench, "interleaved_ms", lambda *args, **kwargs: pytest.fail("timed"))
+    assert main([str(identity_file), "--data", str(data)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{data / 'tiny.png'}: 16x40 pixels is too small to measure at x2, 17 are needed" in line
+
+
 def test_two_engines_are_compared_in_pairs(identity_file: Path, random_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--compare", str(identity_file), str(random_file), "--rounds", "3", "--threads", "1"]) == 0
     (line,) = capsys.readouterr().out.splitlines()

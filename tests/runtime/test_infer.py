@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from sr_deploy.runtime.command import main
 from sr_deploy.runtime.engine import load
@@ -125,6 +126,51 @@ def test_a_result_that_would_be_an_input_is_refused_before_either_exists(
 ) -> None:
     assert infer(identity_file, picture(tmp_path / "a.png"), tmp_path / "a_x2.png") == 2
     assert "a_x2.png: is the input" in error_lines(capsys)[0] and not (tmp_path / "a_x2.png").exists()
+
+
+def test_odd_names_hold_no_other_picture_up(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    odd = ["loop/x.png", "loop", "folder", "pipe.png", f"{'n' * 300}.png", "none.png"]
+    names = [tmp_path / name for name in odd]
+    assert infer(identity_file, *names, picture(tmp_path / "a.png"), "-o", tmp_path / "out") == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x2.png"]
+    lines = error_lines(capsys)
+    assert len(lines) == len(odd) + 1 and all(name in line for name, line in zip(odd, lines, strict=False))
+    assert "not a regular file" in lines[3] and "6 of 7 pictures failed" in lines[-1]
+
+
+def test_an_output_folder_in_a_loop_is_one_line(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert infer(identity_file, picture(tmp_path / "a.png"), "-o", tmp_path / "loop") == 2
+    assert infer(identity_file, tmp_path / "a.png", "-o", "") == 2
+    lines = error_lines(capsys)
+    assert len(lines) == 2 and "-o '': an empty name" in lines[1]
+
+
+def test_the_engine_is_never_replaced(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = Path(shutil.copy(identity_file, tmp_path / "engine.onnx"))
+    (tmp_path / "link.png").symlink_to(engine)
+    before = engine.read_bytes()
+    assert infer(engine, picture(tmp_path / "a.png"), "-o", tmp_path / "link.png", "--overwrite") == 2
+    assert "is the input" in error_lines(capsys)[0] and engine.read_bytes() == before
+
+
+def test_an_engine_that_returns_no_numbers_writes_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = tiny.zero_weights((2, 1))
+    weights[0][0, 0, 1, 1] = np.nan
+    engine = tiny.write(tmp_path / "nan_fp32.onnx", weights, (1, 1, 48, 48))
+    assert infer(engine, picture(tmp_path / "a.png"), "--scale", "1", "-o", tmp_path / "out.png") == 3
+    (line,) = error_lines(capsys)
+    assert "a.png: the engine returns values that are no finite numbers" in line and not (tmp_path / "out.png").exists()
+
+
+def test_much_text_beside_the_pixels_is_no_reason_to_refuse_them(identity_file: Path, tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("history", "edited " * 400_000, zip=True)
+    Image.effect_noise((20, 12), 60).save(tmp_path / "a.png", pnginfo=info)
+    assert infer(identity_file, tmp_path / "a.png") == 0
 
 
 def test_two_inputs_with_one_output_are_refused_before_work(

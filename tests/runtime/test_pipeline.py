@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -69,29 +71,26 @@ def test_leaving_early_ends_every_thread_and_closes_its_source() -> None:
     assert len(closed) == 1 and not any(thread.is_alive() for thread in stages.threads)
 
 
-def test_a_thread_that_uses_what_is_freed_is_waited_for_whatever_signals_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
-    leave, joins, original = threading.Event(), [], threading.Thread.join
+def test_a_thread_is_waited_for_whatever_signals_come() -> None:
+    finished = []
 
     def slow() -> Generator[int, None, None]:
         yield 1
-        leave.wait(5)
+        time.sleep(1.0)
+        finished.append("used the engine to the end")
         yield 2
 
-    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
-        joins.append(timeout)
-        if len(joins) <= 3:
-            raise KeyboardInterrupt
-        leave.set()
-        original(thread, timeout)
-
+    signals = [threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGINT)) for delay in (0.2, 0.4, 0.6)]
     with pytest.raises(KeyboardInterrupt), Stages(overlap=True) as stages:
-        assert next(iter(stages.ahead(slow(), needed=True))) == 1
-        monkeypatch.setattr(threading.Thread, "join", interrupted)
-    assert len(joins) >= 4 and not stages.threads[0].is_alive()
+        assert next(iter(stages.ahead(slow()))) == 1
+        for timer in signals:
+            timer.start()
+    assert finished == ["used the engine to the end"]
+    for timer in signals:
+        timer.join()
 
 
-def test_a_thread_that_uses_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
     leave = threading.Event()
 
@@ -101,7 +100,7 @@ def test_a_thread_that_uses_nothing_is_not_waited_for_for_ever(monkeypatch: pyte
 
     began = time.monotonic()
     with Stages(overlap=True) as stages:
-        assert next(iter(stages.ahead(stuck()))) == 1
+        assert next(iter(stages.ahead(stuck(), may_hang=True))) == 1
     assert time.monotonic() - began < 10 and stages.threads[0].is_alive()
     leave.set()
     stages.threads[0].join()

@@ -197,6 +197,16 @@ def test_several_batches_have_a_profile_each(machine: Machine, graph: Graph) -> 
     engine.close()
 
 
+def test_two_graphs_that_would_become_one_plan_are_refused_before_either_is_built(graph: Graph, tmp_path: Path) -> None:
+    machine, source = Machine("10.16.1"), graph("fp32")
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / source.name
+    other.write_bytes(source.read_bytes())
+    with pytest.raises(InputError, match=r"sharp_fp32\.plan: would be built from .* and from .*; name separate folders"):
+        machine.build(source, other, "-o", tmp_path / "out")
+    assert machine.scenario.builds == [] and machine.build(source, other) == 0
+
+
 def test_kernels_are_measured_once(machine: Machine, graph: Graph, tmp_path: Path) -> None:
     source, cache = graph("fp32"), tmp_path / "cache"
     machine.build(source, "--timing-cache", cache)
