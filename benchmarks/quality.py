@@ -12,30 +12,41 @@ from sr_deploy.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("set5", "set14", "b100")
-MODELS = {
-    "bicubic": "bicubic",
-    "VDSR": str(ROOT / "train/pretrained/vdsr.safetensors"),
-    "VDSR pruned": str(ROOT / "train/pretrained/vdsr_pruned.safetensors"),
+SCALES = (2, 3, 4)
+MODELS: dict[str, dict[int, str]] = {  # the checkpoint that serves each scale
+    "bicubic": dict.fromkeys(SCALES, "bicubic"),
+    "VDSR": dict.fromkeys(SCALES, "vdsr"),
+    "VDSR pruned": dict.fromkeys(SCALES, "vdsr_pruned"),
+    "EDSR": {2: "edsr", 4: "edsr_x4"},
+    "EDSR pruned": {2: "edsr_pruned", 4: "edsr_x4_pruned"},
 }
+
+
+def measured(name: str, scales: list[int], folders: list[str]) -> list[dict[str, object]]:
+    """Return what ``sr-eval`` says of one checkpoint."""
+    model = name if name == "bicubic" else str(ROOT / f"train/pretrained/{name}.safetensors")
+    command = ["sr-eval", model, "--data", *folders, "--scale", *map(str, scales), "--json", "-"]
+    found: list[dict[str, object]] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["results"]
+    return found
 
 
 def main() -> None:
     """Measure, print the table, write ``quality.json``."""
     data = Path(sys.argv[1])
-    output = ROOT / "benchmarks/quality.json"
-    folders = [str(data / name) for name in SETS]
-    command = ["sr-eval", *MODELS.values(), "--data", *folders, "--scale", "2", "3", "4", "--json", "-"]
-    results = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["results"]
-    named = {value: key for key, value in MODELS.items()}
-    for result in results:
-        result["model"], result["data"] = named[result["model"]], Path(result["data"]).name
+    results: dict[tuple[str, int, str], dict[str, object]] = {}
+    for label, served in MODELS.items():
+        for name in dict.fromkeys(served.values()):
+            scales = [scale for scale, other in served.items() if other == name]
+            for row in measured(name, scales, [str(data / folder) for folder in SETS]):
+                scale, folder = int(str(row["scale"])), Path(str(row["data"])).name
+                results[label, scale, folder] = {**row, "model": label, "data": folder}
     rows = [["PSNR dB / SSIM", *MODELS]]
     for folder in SETS:
-        for scale in (2, 3, 4):
-            found = {r["model"]: r for r in results if r["data"] == folder and r["scale"] == scale}
-            rows.append([f"{folder} x{scale}", *(f"{found[m]['psnr_db']:.2f} / {found[m]['ssim']:.4f}" for m in MODELS)])
+        for scale in SCALES:
+            cells = [results.get((label, scale, folder)) for label in MODELS]
+            rows.append([f"{folder} x{scale}", *("" if c is None else f"{c['psnr_db']:.2f} / {c['ssim']:.4f}" for c in cells)])
     print(table(rows, markdown=True))
-    write_text(output, json.dumps({"results": results}, indent=2) + "\n")
+    write_text(ROOT / "benchmarks/quality.json", json.dumps({"results": list(results.values())}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

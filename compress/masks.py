@@ -11,13 +11,13 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.networks import convolutions
+from sr_deploy.train.networks import Network, convolutions
 
 ConfigList = Sequence[Mapping[str, object]]
 Masks = dict[str, Tensor]
@@ -26,19 +26,35 @@ Masks = dict[str, Tensor]
 SELECT = ("op_types", "op_names", "op_names_re", "op_partial_names")
 EXCLUDE = ("exclude_op_types", "exclude_op_names", "exclude_op_names_re")
 RATIO = ("sparsity", "sparsity_per_layer", "sparse_ratio")
-KNOWN_KEYS = frozenset((*SELECT, *EXCLUDE, *RATIO, "exclude"))
+KNOWN_KEYS = frozenset((*SELECT, *EXCLUDE, *RATIO, "exclude", "dependency_group_id", "target_settings"))
 
 
 def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, object]]:
     """Return the ``config_list`` for ``--sparsity``: every convolution but the output one.
+
+    Convolutions that share a residual stream get one mask (``dependency_group_id``); those in front of PixelShuffle(r) lose whole
+    groups of r * r channels (``granularity``), which are one channel behind it.
 
     Raises:
         InputError: ``sparsity`` is not in [0, 1).
     """
     if not 0.0 <= sparsity < 1.0:
         raise InputError(f"--sparsity {sparsity} is not in [0, 1); 0.5 halves every convolution")
-    last = list(convolutions(network))[-1]
-    return [{"sparsity": sparsity, "op_types": ["Conv2d"], "exclude_op_names": [last]}]
+    convs = convolutions(network)
+    groups = cast(Network, network).channel_groups()
+    shared = [group for group in groups if len(group.producers) > 1]
+    blocks = [group for group in groups if group.block > 1]
+    special = [name for group in (*shared, *blocks) for name in group.producers]
+    entries: list[dict[str, object]] = [
+        {"sparsity": sparsity, "op_types": ["Conv2d"], "exclude_op_names": [*special, list(convs)[-1]]}
+    ]
+    for number, group in enumerate(shared, start=1):
+        entries.append({"sparsity": sparsity, "op_names": list(group.producers), "dependency_group_id": f"stream{number}"})
+    for group in blocks:
+        for name in group.producers:
+            sizes = [group.block, *convs[name].weight.shape[1:]]
+            entries.append({"sparse_ratio": sparsity, "op_names": [name], "target_settings": {"weight": {"granularity": sizes}}})
+    return entries
 
 
 def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Literal["auto", "nni", "native"] = "auto") -> Masks:
@@ -76,12 +92,15 @@ def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Litera
 
 
 def check_numbers(config_list: ConfigList) -> None:
-    """Check that every number in the list is finite; JSON admits NaN, and NNI takes it.
+    """Check what NNI takes without a word: numbers that are not finite (JSON admits NaN), settings that it would ignore.
 
     Raises:
-        InputError: one is not.
+        InputError: there is such a thing.
     """
     for entry in config_list:
+        legacy = [key for key in ("sparsity", "sparsity_per_layer") if key in entry]
+        if legacy and "target_settings" in entry:
+            raise InputError(f"config_list: target_settings beside {legacy[0]!r} are ignored by NNI; say sparse_ratio instead")
         for key, value in entry.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"config_list key {key!r} is {value}; a number in [0, 1) is needed")
@@ -109,23 +128,46 @@ def native_masks(network: nn.Module, config_list: ConfigList) -> Masks:
         InputError: a key is not known, an entry selects nothing by type or name, or a ratio is not in [0, 1).
     """
     masks: Masks = {}
+    groups: dict[object, dict[str, Tensor]] = {}
+    ratios: dict[object, float] = {}
     for entry in _without_legacy_excludes(config_list):
         ratio = next((entry[k] for k in RATIO if k in entry), None)
         if not isinstance(ratio, (int, float)) or not 0.0 <= ratio < 1.0:
             raise InputError(f"config_list entry {dict(entry)}: needs one of {', '.join(RATIO)} in [0, 1), has {ratio}")
+        group = entry.get("dependency_group_id")
         for name in _selected(network, entry):
-            module = network.get_submodule(name)
-            weight = getattr(module, "weight", None)
-            if isinstance(weight, Tensor) and name not in masks:
-                masks[name] = l1_mask(weight, float(ratio))
+            weight = getattr(network.get_submodule(name), "weight", None)
+            if not isinstance(weight, Tensor) or name in masks:
+                continue
+            block = _block(entry, weight)
+            if group is None:
+                masks[name] = l1_mask(weight, float(ratio), block=block)
+            elif block != 1 or ratios.setdefault(group, float(ratio)) != ratio:
+                raise InputError(f"config_list group {group!r}: needs one ratio and no granularity; leave it out")
+            else:
+                groups.setdefault(group, {})[name] = weight
+    for group, weights in groups.items():
+        if len({len(weight) for weight in weights.values()}) != 1:
+            raise InputError(f"config_list group {group!r}: {', '.join(weights)} have different numbers of filters")
+        shared = mask_of(torch.stack([l1_norms(weight) for weight in weights.values()]).mean(dim=0), ratios[group])
+        masks |= dict.fromkeys(weights, shared)
     return masks
 
 
-def l1_mask(weight: Tensor, sparsity: float) -> Tensor:
-    """Return which rows of ``weight`` (out, ...) stay when the ``int(out * sparsity)`` of least L1 norm go: bool (out,)."""
-    norms = weight.detach().flatten(1).norm(p=1, dim=1)
+def l1_norms(weight: Tensor, *, block: int = 1) -> Tensor:
+    """Return the L1 norm of every ``block`` rows of ``weight`` (out, ...): float (out / block,)."""
+    return weight.detach().abs().reshape(len(weight) // block, -1).sum(dim=1)
+
+
+def mask_of(norms: Tensor, sparsity: float) -> Tensor:
+    """Return which stay when the ``int(n * sparsity)`` of least norm go: bool (n,)."""
     _, removed = norms.topk(int(norms.numel() * sparsity), largest=False)
     return torch.ones_like(norms, dtype=torch.bool).scatter(0, removed, False)
+
+
+def l1_mask(weight: Tensor, sparsity: float, *, block: int = 1) -> Tensor:
+    """Return which rows of ``weight`` (out, ...) stay: bool (out,); rows of one block stay or go together."""
+    return mask_of(l1_norms(weight, block=block), sparsity).repeat_interleave(block)
 
 
 def nni_installed() -> bool:
@@ -148,6 +190,25 @@ def _use_nni(backend: str) -> bool:
     if backend == "nni" and not installed:
         raise InputError("NNI is not installed; pip install 'sr-deploy[compress]', or use --pruner native")
     return installed
+
+
+def _block(entry: Mapping[str, object], weight: Tensor) -> int:
+    """Return how many filters an entry's granularity takes together.
+
+    Raises:
+        InputError: it is no number of whole filters.
+    """
+    settings = entry.get("target_settings")
+    if settings is None:
+        return 1
+    try:
+        sizes = [int(n) for n in settings["weight"]["granularity"]]  # type: ignore[index]
+        if sizes[1:] != list(weight.shape[1:]) or sizes[0] < 1 or len(weight) % sizes[0]:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, IndexError) as err:
+        wanted = f'{{"weight": {{"granularity": [n, {", ".join(map(str, weight.shape[1:]))}]}}}}'
+        raise InputError(f"config_list target_settings {settings}: without NNI only {wanted} is known") from err
+    return sizes[0]
 
 
 def _per_filter(mask: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
 from sr_deploy.train.loop import Run, train, validate
-from sr_deploy.train.networks import macs, weight_count, widths_of
+from sr_deploy.train.networks import config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, data_facts, recipe_from, reporter
 
 MOST_SIDE = 16384
@@ -50,6 +50,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     check_device(arguments)
     check_length(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
+    network = folded(network)
     recipe = finetune_recipe(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
     pictures = load_validation(arguments.val, card.scales) if arguments.val else []
@@ -62,7 +63,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     rows.append(row("pruned", small, shape, pictures, card))
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
     facts = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
-    pruned_card = card.with_changes(widths=widths_of(small), parent_digest=card.digest, recipe=facts)
+    pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
     if recipe is not None:
         small = finetune(arguments, small, pruned_card, recipe)
         rows.append(row("fine-tuned", small, shape, pictures, card))
@@ -110,10 +111,10 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
             raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
     told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail")}
     scales = arguments.scale or [int(v) for v in (told["scales"] or "").split()] or card.scales
-    patch = arguments.patch or int(told["patch"] or 41)
+    patch = arguments.patch or int(told["patch"] or (41 if card.upscale == "before" else 48 * scales[0]))
     shrink = arguments.shrink or [float(v) for v in (told["shrink"] or "1 0.7").split()]
     detail = float(told["detail"] or 0.0) if arguments.detail is None else arguments.detail
-    return DataConfig(tuple(arguments.data), tuple(scales), patch, tuple(shrink), detail)
+    return DataConfig(tuple(arguments.data), tuple(scales), patch, tuple(shrink), detail, card.upscale)
 
 
 def inherited(card: ModelCard, name: str) -> str | None:

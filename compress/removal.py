@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sr_deploy.compress.masks import Masks
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.groups import ChannelGroup
-from sr_deploy.train.networks import Network, arch_of, build, convolutions
+from sr_deploy.train.networks import Network, arch_of, build, config_of, convolutions
 
 TOLERANCE = 1e-5
 
@@ -25,8 +25,10 @@ def masked(network: nn.Module, masks: Masks) -> nn.Module:
     clone = copy.deepcopy(network)
     with torch.no_grad():
         for name, mask in masks.items():
-            weight = convolutions(clone)[name].weight
-            weight.mul_(mask.to(weight)[:, None, None, None])
+            conv = convolutions(clone)[name]
+            conv.weight.mul_(mask.to(conv.weight)[:, None, None, None])
+            if conv.bias is not None:
+                conv.bias.mul_(mask.to(conv.bias))
     return clone
 
 
@@ -47,11 +49,14 @@ def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
         if index is None:
             continue
         for name in group.producers:
-            state[f"{name}.weight"] = state[f"{name}.weight"][index]
+            for part in (f"{name}.weight", f"{name}.bias"):
+                if part in state:
+                    state[part] = state[part][index]
+        read = index if group.block == 1 else index[:: group.block] // group.block
         for name in group.consumers:
-            state[f"{name}.weight"] = state[f"{name}.weight"][:, index]
+            state[f"{name}.weight"] = state[f"{name}.weight"][:, read]
     widths = tuple(state[f"{name}.weight"].shape[0] for name in convolutions(network))
-    small = build(arch_of(network), widths)
+    small = build(arch_of(network), widths, config_of(network))
     small.load_state_dict(state)
     return small.train(network.training)
 
@@ -77,4 +82,9 @@ def _kept(group: ChannelGroup, masks: Masks) -> Tensor | None:
         return None
     if len(found) != len(group.producers) or any(not torch.equal(found[0], mask) for mask in found):
         raise InputError(f"{', '.join(group.producers)}: share their channels and need one mask; name them all in one entry")
+    if not bool((found[0].reshape(-1, group.block) == found[0].reshape(-1, group.block)[:, :1]).all()):
+        raise InputError(
+            f"{', '.join(group.producers)}: {group.block} filters make one channel behind the shuffle and stay or go together; "
+            f"give granularity [{group.block}, ...]"
+        )
     return found[0].nonzero().flatten()

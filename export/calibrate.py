@@ -19,7 +19,7 @@ import onnx
 from sr_deploy.card import Shape
 from sr_deploy.compress.thresholds import Histogram, choose
 from sr_deploy.console import progress
-from sr_deploy.degrade import Plane, bicubic_pair
+from sr_deploy.degrade import Plane, Upscale, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.graph import convolution_nodes
 from sr_deploy.export.model import INPUT
@@ -80,13 +80,13 @@ def read_calibration(path: Path) -> Calibration:
 class CalibrationSet:
     """Tiles of photographs, degraded at one scale; at most ``limit`` of them, evenly chosen."""
 
-    def __init__(self, folder: Path, *, scale: int, shape: Shape, limit: int) -> None:
+    def __init__(self, folder: Path, *, scale: int, shape: Shape, limit: int, upscale: Upscale = "before") -> None:
         """List the pictures of ``folder``.
 
         Raises:
             InputError: none of them can be used.
         """
-        self.folder, self.scale, self.shape = folder, scale, shape
+        self.folder, self.scale, self.shape, self.upscale = folder, scale, shape, upscale
         self.skipped: list[str] = []
         self.paths: dict[str, Path] = {}
         for path in list_pictures(folder):
@@ -109,14 +109,14 @@ class CalibrationSet:
             reasons = f" ({self.skipped[0]})" if self.skipped else ""
             raise InputError(f"{folder}: no usable picture to calibrate on{reasons}; name a folder of photographs with --calib")
         self.places = evenly(places, limit)
-        facts = json.dumps([scale, list(shape), self.places])
+        facts = json.dumps([scale, list(shape), self.places, *([] if upscale == "before" else [upscale])])
         self.digest = digest_bytes(facts.encode())
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __iter__(self) -> Iterator[Tiles]:
-        """Yield one tile after another: float32 (n, 1, h, w), bicubic-enlarged luma in [0, 1], repeated n times."""
+        """Yield one tile after another: degraded luma as the network reads it, float32 (n, 1, h, w) in [0, 1], n times."""
         return self.some(len(self.places))
 
     def some(self, count: int) -> Iterator[Tiles]:
@@ -132,7 +132,7 @@ class CalibrationSet:
         luma = read_studio_luma(path)
         if min(luma.shape) < 2 * self.scale:
             raise InputError(f"{path}: {luma.shape[1]}x{luma.shape[0]} pixels is too small for scale {self.scale}")
-        return bicubic_pair(luma, self.scale)[0] / np.float32(255.0)
+        return network_pair(luma, self.scale, self.upscale)[0] / np.float32(255.0)
 
 
 def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads: int | None = None) -> dict[str, float]:

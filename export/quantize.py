@@ -117,6 +117,7 @@ class _Builder:
         source = node.input[0]
         copy.input[0] = self._pair(self.renamed.get(source, source), self.scales[source], source)
         copy.input[1] = self._weight(node.input[1])
+        self.tensors |= {name: self.weights[name] for name in node.input[2:]}  # the bias stays float32
         self.nodes.append(copy)
         scale = self._output_scale(node.output[0])
         if scale is not None:

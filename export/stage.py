@@ -16,6 +16,7 @@ from torch import nn
 from sr_deploy import __version__
 from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard, Precision, Shape
+from sr_deploy.degrade import imresize
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.export.calibrate import (
     Calibration,
@@ -37,6 +38,7 @@ from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.runtime.tiling import useful_share
 from sr_deploy.train import checkpoint
+from sr_deploy.train.networks import folded
 
 TOLERANCE = 1e-4  # fp32 graph against PyTorch
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse
@@ -108,10 +110,12 @@ def prepare(arguments: argparse.Namespace) -> Export:
         raise InputError(
             f"--scale {scale}: {arguments.checkpoint} serves {', '.join(map(str, parent.scales))}; choose one of them"
         )
-    tiles = CalibrationSet(arguments.calib or folder("calibrate"), scale=scale, shape=shape, limit=arguments.calib_tiles)
+    tiles = CalibrationSet(
+        arguments.calib or folder("calibrate"), scale=scale, shape=shape, limit=arguments.calib_tiles, upscale=parent.upscale
+    )
     for line in tiles.skipped:
         print(f"warning: left out: {line}")
-    model = graph_from_network(network, shape)
+    model = graph_from_network(folded(network), shape)
     check_names(model, set(arguments.keep))
     reach = halo(model)
     if min(shape[2:]) <= 2 * reach:
@@ -241,17 +245,23 @@ def write(export: Export, model: onnx.ModelProto, card: ModelCard) -> None:
 def agreement_db(export: Export, model: onnx.ModelProto) -> tuple[float, float]:
     """Return the PSNR in dB (peak 1) against the fp32 graph's output on a few calibration tiles: of a graph, of its input.
 
-    The second is what a network that does nothing reaches; -inf where input and output differ in size.
+    The second is what a network that does nothing reaches, or bicubic enlargement in place of one that enlarges.
     """
     threads = export.arguments.threads
     sessions = [open_session(m.SerializeToString(), ["CPUExecutionProvider"], threads) for m in (model, export.model)]
     errors: list[tuple[float, float]] = []
     for tile in export.tiles.some(CHECK_TILES):
         output, expected = (np.asarray(s.run(None, {INPUT: tile})[0], np.float64) for s in sessions)
-        untouched = np.square(tile - expected).mean() if tile.shape == expected.shape else np.inf
+        given = tile if export.card.upscale == "before" else enlarged(tile, export.card.default_scale)
+        untouched = np.square(given - expected).mean()
         errors.append((float(np.square(output - expected).mean()), float(untouched)))
     ours, trivial = (psnr_of(float(np.mean(column))) for column in zip(*errors, strict=True))
     return ours, trivial
+
+
+def enlarged(tiles: Tiles, scale: int) -> Tiles:
+    """Return tiles enlarged by bicubic: float32 (n, c, scale * h, scale * w)."""
+    return np.stack([np.stack([imresize(plane, float(scale)) for plane in tile]) for tile in tiles])
 
 
 def psnr_of(error: float) -> float:

@@ -84,7 +84,7 @@ def normalised(model: onnx.ModelProto, paths: Sequence[str]) -> onnx.ModelProto:
         inputs = []
         for index, value in enumerate(node.input):
             if value in weights:
-                own = f"{name}.{('input', 'weight', 'bias')[index]}" if node.op_type == "Conv" else value
+                own = f"{name}.{('input', 'weight', 'bias')[index]}" if node.op_type == "Conv" else f"{name}.constant{index}"
                 used[own] = onnx.numpy_helper.from_array(weights[value], own)
                 inputs.append(own)
             else:

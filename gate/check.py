@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_deploy.console import progress
-from sr_deploy.degrade import Plane, bicubic_pair
+from sr_deploy.degrade import Plane, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.gate.budgets import Budget
 from sr_deploy.gate.thresholds import typical, worst
@@ -108,8 +108,8 @@ def measure(pairs: Mapping[str, Pair], paths: Sequence[Path]) -> dict[str, tuple
                         f"{path}: {original.shape[1]}x{original.shape[0]} pixels is too small to measure at x{pair.scale}; "
                         "leave it out"
                     )
-                enlarged, hr = bicubic_pair(original, pair.scale)
-                planes = (enlarged / np.float32(255.0))[None]
+                given, hr = network_pair(original, pair.scale, pair.engine.card.upscale)
+                planes = (given / np.float32(255.0))[None]
                 key = id(pair.reference), pair.scale
                 if key not in expected:
                     expected[key] = run_whole(pair.reference, planes)[0]

@@ -14,12 +14,18 @@ PROG = "sr-eval"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-eval``."""
     p = Parser(PROG, "Measure PSNR and SSIM of luma on folders of high-resolution pictures.")
-    p.add_argument("models", nargs="+", metavar="MODEL", help="checkpoint (.safetensors), engine (.onnx), or the word bicubic")
+    p.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="checkpoint, engine (.onnx, .plan), or the word bicubic",
+    )
     p.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of pictures")
     p.add_argument("--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's; 2 for bicubic)")
     p.add_argument(
         "--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)"
     )
+    p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")

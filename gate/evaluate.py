@@ -38,7 +38,13 @@ def eval_command(arguments: argparse.Namespace) -> int:
     check_reports({"--json": arguments.json}, [*map(Path, arguments.models), *pictures])
     results = []
     for name in arguments.models:
-        model = open_model(name, provider=arguments.provider, threads=arguments.threads, trusted=arguments.trust_plan)
+        model = open_model(
+            name,
+            provider=arguments.provider,
+            threads=arguments.threads,
+            trusted=arguments.trust_plan,
+            ensemble=arguments.ensemble,
+        )
         check_protocol(model, arguments.protocol)
         for folder, paths in folders.items():
             for scale in arguments.scale or [model.card.default_scale if model.card else 2]:
@@ -55,7 +61,7 @@ def check_protocol(model: Model, protocol: str) -> None:
     Raises:
         InputError: ``fixed`` with something that does not keep the size.
     """
-    if protocol == "fixed" and model.network is None:
+    if protocol == "fixed" and (model.card is None or model.card.upscale != "before"):
         raise InputError(f"{model.name}: --protocol fixed measures networks that sharpen an enlarged picture, not {model.name}")
 
 

@@ -13,8 +13,10 @@ from sr_deploy.card import ModelCard, Shape
 from sr_deploy.console import missing_package
 from sr_deploy.degrade import Plane, imresize
 from sr_deploy.errors import InputError
+from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.measure import bicubic
 from sr_deploy.runtime.engine import Engine, Provider, Tiles, check_tiles, load
+from sr_deploy.runtime.ensemble import EnsembleEngine, ensembled
 from sr_deploy.runtime.tiling import run_whole
 
 if TYPE_CHECKING:
@@ -27,17 +29,21 @@ class Model:
 
     name: str
     card: ModelCard | None
-    network: Callable[[Plane], Plane] | None  # the bare network, where it keeps the size
+    network: Callable[[Plane], Plane] | None  # the bare network: enlarged luma, or low-resolution luma where it enlarges
 
     def enlarge(self, lr: Plane, scale: int) -> Plane:
         """Return luma enlarged ``scale`` times; float32 (h, w) in [0, 1]."""
         if self.network is None:
             return bicubic(lr, scale)
-        return self.network(imresize(lr, float(scale)))
+        return self.network(imresize(lr, float(scale)) if self.card is None or self.card.upscale == "before" else lr)
 
 
-def open_model(name: str, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False) -> Model:
+def open_model(
+    name: str, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False, ensemble: bool = False
+) -> Model:
     """Return what ``name`` stands for: ``bicubic``, a ``.safetensors`` checkpoint (whole images), or an engine (tiles).
+
+    With ``ensemble``, networks are averaged over eight flips and turns.
 
     Raises:
         InputError: none of these, or damaged.
@@ -45,10 +51,16 @@ def open_model(name: str, *, provider: Provider = "auto", threads: int | None = 
     if name == "bicubic":
         return Model(name, None, None)
     path = Path(name)
-    if path.suffix == ".safetensors":
+    if path.suffix in CHECKPOINT_SUFFIXES:
         network, card = open_checkpoint(path, threads=threads)
-        return Model(name, card, lambda plane: run_network(network, plane[None, None])[0, 0])
+
+        def whole(plane: Plane) -> Plane:
+            return np.asarray(run_network(network, plane[None, None])[0, 0], np.float32)
+
+        return Model(name, card, ensembled(whole) if ensemble else whole)
     engine = load(path, provider=provider, threads=threads, trusted=trusted)
+    if ensemble:
+        engine = EnsembleEngine(engine, source=name)
     return Model(name, engine.card, lambda plane: run_whole(engine, plane[None])[0])
 
 
@@ -76,7 +88,8 @@ class CheckpointEngine:
 
     def __init__(self, path: Path, shape: Shape, *, threads: int | None = None) -> None:
         self.network, card = open_checkpoint(path, threads=threads)
-        self._card = card.with_changes(input_shape=shape, output_shape=shape)
+        factor = 1 if card.upscale == "before" else card.default_scale
+        self._card = card.with_changes(input_shape=shape, output_shape=(*shape[:2], shape[2] * factor, shape[3] * factor))
 
     @property
     def card(self) -> ModelCard:
@@ -84,7 +97,7 @@ class CheckpointEngine:
         return self._card
 
     def run(self, tiles: Tiles) -> Tiles:
-        """Return new tiles of the same shape."""
+        """Return new tiles; see :class:`sr_deploy.runtime.engine.Engine`."""
         check_tiles(tiles, self._card)
         return np.concatenate([run_network(self.network, tile[None]) for tile in tiles])
 
@@ -98,7 +111,7 @@ def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", thr
     Raises:
         InputError: the graph is not fp32.
     """
-    if path.suffix == ".safetensors":
+    if path.suffix in CHECKPOINT_SUFFIXES:
         return CheckpointEngine(path, shape, threads=threads)
     engine = load(path, provider=provider, threads=threads)
     if engine.card.precision != "fp32":

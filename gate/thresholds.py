@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.console import progress
-from sr_deploy.degrade import bicubic_pair, crop_to_multiple
+from sr_deploy.degrade import crop_to_multiple, network_pair
 from sr_deploy.errors import InputError
+from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.gate.models import open_checkpoint
 from sr_deploy.pictures import read_luma
 from sr_deploy.runtime.engine import Tiles
@@ -111,7 +112,7 @@ def thresholds_in(graph: Graph) -> dict[str, float]:
 
 def open_inputs(reference: Path, names: Sequence[str], *, threads: int | None = None) -> Probe:
     """Return a function from tiles to the inputs of the convolutions ``names`` of the fp32 network, in their order."""
-    if reference.suffix != ".safetensors":
+    if reference.suffix not in CHECKPOINT_SUFFIXES:
         convolutions = read_graph(reference).convolutions
         check_known(names, convolutions, reference)
         return open_probe(reference, [convolutions[name].inputs[0] for name in names], threads=threads)
@@ -154,8 +155,9 @@ def check_known(names: Sequence[str], known: Collection[str], reference: Path) -
 def corners(path: Path, scale: int, card: ModelCard) -> list[tuple[int, int]]:
     """Return the top-left corners of the tiles that cover a picture."""
     assert card.input_shape is not None
-    luma = crop_to_multiple(read_luma(path), scale)
-    return tile_corners((luma.shape[0], luma.shape[1]), card.input_shape[2:])
+    h, w = crop_to_multiple(read_luma(path), scale).shape
+    step = 1 if card.upscale == "before" else scale
+    return tile_corners((h // step, w // step), card.input_shape[2:])
 
 
 def tiles(places: Sequence[tuple[Path, tuple[int, int]]], scale: int, card: ModelCard) -> Iterator[Tiles]:
@@ -165,5 +167,5 @@ def tiles(places: Sequence[tuple[Path, tuple[int, int]]], scale: int, card: Mode
     plane = np.zeros((0, 0), np.float32)
     for path, corner in places:
         if path != current:
-            current, plane = path, bicubic_pair(read_luma(path), scale)[0] / np.float32(255.0)
+            current, plane = path, network_pair(read_luma(path), scale, card.upscale)[0] / np.float32(255.0)
         yield np.repeat(tile_at(plane, corner, card.input_shape[2:])[None, None], card.input_shape[0], axis=0)

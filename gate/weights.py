@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.console import missing_package
 from sr_deploy.errors import InputError
+from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.runtime.onnx_file import Graph, read_graph
 
 Array = NDArray[np.generic]
@@ -41,12 +42,13 @@ def largest_error_steps(engine: Path, reference: Path) -> tuple[float, str] | No
 
 def reference_weights(path: Path) -> Mapping[str, Array]:
     """Return the weights (out, in, kh, kw) of an fp32 graph or a checkpoint by their convolution's name."""
-    if path.suffix != ".safetensors":
+    if path.suffix not in CHECKPOINT_SUFFIXES:
         graph = read_graph(path)
         return {name: graph.tensors[node.inputs[1]] for name, node in graph.convolutions.items()}
     with missing_package("train"):
         from sr_deploy.train import checkpoint
-    tensors = {name: tensor.numpy() for name, tensor in checkpoint.tensors(path).items()}
+        from sr_deploy.train.networks import folded
+    tensors = {name: tensor.numpy() for name, tensor in folded(checkpoint.load(path)[0]).state_dict().items()}
     return {name.removesuffix(".weight"): value for name, value in tensors.items() if value.ndim == 4}
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from sr_deploy.console import failed, progress
 from sr_deploy.errors import EngineError, InputError, SrDeployError
 from sr_deploy.runtime.bench import CPU
-from sr_deploy.runtime.engine import load
+from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.ensemble import EnsembleEngine
 from sr_deploy.runtime.folder_run import FolderRun, Task
 from sr_deploy.runtime.pipeline import StageTimes
 from sr_deploy.runtime.upscale import check_scale
@@ -20,9 +21,7 @@ from sr_deploy.runtime.upscale import check_scale
 def infer_command(arguments: argparse.Namespace) -> int:
     """Enlarge every picture; a bad one is named and the others are still done. Return the exit code."""
     pictures: list[Path] = arguments.pictures
-    with closing(
-        load(arguments.engine, provider=arguments.provider, threads=arguments.threads, trusted=arguments.trust_plan)
-    ) as engine:
+    with closing(opened(arguments)) as engine:
         scale = check_scale(engine.card, arguments.scale, source=str(arguments.engine))
         calibrated = engine.card.calibrated_scale
         if calibrated not in (None, scale):
@@ -53,6 +52,12 @@ def infer_command(arguments: argparse.Namespace) -> int:
     if codes and len(pictures) > 1:
         failed("sr-infer", f"{len(codes)} of {len(pictures)} pictures failed", codes[-1])
     return max(codes, default=0)
+
+
+def opened(arguments: argparse.Namespace) -> Engine:
+    """Return the engine that the command line names, as an ensemble where that is asked for."""
+    engine = load(arguments.engine, provider=arguments.provider, threads=arguments.threads, trusted=arguments.trust_plan)
+    return EnsembleEngine(engine, source=str(arguments.engine)) if arguments.ensemble else engine
 
 
 def failure(err: SrDeployError | MemoryError | OSError, picture: Path) -> str:

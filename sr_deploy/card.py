@@ -14,6 +14,7 @@ import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal
 
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -32,8 +33,9 @@ class ModelCard:
     widths: tuple[int, ...]  # output channels of each convolution, in order
     scales: tuple[int, ...]  # factors the network was trained for
     default_scale: int
+    config: dict[str, float] = field(default_factory=dict)  # of the architecture, what widths do not tell
     color: Literal["y", "rgb"] = "y"
-    upscale: Literal["before", "inside"] = "before"  # where the enlargement happens
+    upscale: Upscale = "before"  # where the enlargement happens
     halo: int = 0  # input pixels around an output pixel that influence it
     precision: Precision = "fp32"
     layers: dict[str, Precision] = field(default_factory=dict)  # convolution -> precision

@@ -14,9 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Upscale = Literal["before", "inside"]
+"""Where the enlargement happens: by bicubic before the network, or inside it."""
 
 Plane = NDArray[np.float32]
 """One channel of a picture: float32 (h, w)."""
@@ -101,6 +105,18 @@ def bicubic_pair(hr: Plane, scale: int) -> tuple[Plane, Plane]:
     """
     hr = crop_to_multiple(hr, scale)
     return imresize(imresize(hr, 1.0 / scale), float(scale), size=(hr.shape[0], hr.shape[1])), hr
+
+
+def network_pair(hr: Plane, scale: int, upscale: Upscale) -> tuple[Plane, Plane]:
+    """Return ``(given, hr)``: what a network reads of a degraded picture, and the original cropped to a multiple of ``scale``.
+
+    ``before``: shrunk and enlarged again, of the size of ``hr``; ``inside``: shrunk, for networks that enlarge. Float32 (h, w),
+    unrounded, in the range of ``hr``.
+    """
+    if upscale == "before":
+        return bicubic_pair(hr, scale)
+    hr = crop_to_multiple(hr, scale)
+    return imresize(hr, 1.0 / scale), hr
 
 
 def enlarge_band(rows: Callable[[int, int], Plane], shape: tuple[int, int], scale: int, band: tuple[int, int]) -> Plane:

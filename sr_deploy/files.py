@@ -13,7 +13,8 @@ from pathlib import Path
 from sr_deploy.errors import InputError, MachineError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-PRECIOUS = PICTURE_SUFFIXES | {".onnx", ".plan", ".safetensors", ".toml", ".py"}  # no report is called so
+CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".pt", ".pth"})  # of this project, and of well-known repositories
+PRECIOUS = PICTURE_SUFFIXES | CHECKPOINT_SUFFIXES | {".onnx", ".plan", ".toml", ".py"}  # no report is called so
 WRONG_NAME = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT, errno.ELOOP})
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sr_deploy.card import KEY, ModelCard, card_from_json, check_seal, seal
 from sr_deploy.errors import InputError
-from sr_deploy.files import read_bytes, write_bytes
+from sr_deploy.files import CHECKPOINT_SUFFIXES, read_bytes, write_bytes
 from sr_deploy.train.networks import build
 
 
@@ -28,12 +28,16 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     """Return the network with its weights, in evaluation mode, and its card.
 
     Raises:
-        InputError: missing, not a checkpoint of this project, changed since it was made, or weights that do not fit.
+        InputError: missing, no checkpoint of this project or a known one, changed since it was made, or its weights do not fit.
     """
     content = read_bytes(path, advice="name a .safetensors checkpoint")
+    if is_foreign(content, path):
+        from sr_deploy.train.public import load_public
+
+        return load_public(content, path)
     card = _card_in(content, path)
     check_seal(content, card.digest, source=str(path))
-    network = build(card.arch, card.widths)
+    network = build(card.arch, card.widths, card.config)
     try:
         network.load_state_dict(safetensors.torch.load(content))
     except RuntimeError as err:
@@ -41,8 +45,16 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     return network.eval(), card
 
 
+def is_foreign(content: bytes, path: Path) -> bool:
+    """Return whether a file is a checkpoint that this project did not write: PyTorch's own, or safetensors without a card."""
+    if path.suffix != ".safetensors":
+        return path.suffix in CHECKPOINT_SUFFIXES
+    size = int.from_bytes(content[:8], "little")
+    return 2 <= size <= len(content) - 8 and KEY.encode() not in content[8 : 8 + size]
+
+
 def read_card(path: Path) -> ModelCard:
-    """Return the card of a checkpoint without building its network."""
+    """Return the card of a checkpoint of this project without building its network."""
     return _card_in(read_bytes(path, advice="name a .safetensors checkpoint"), path)
 
 

@@ -9,6 +9,16 @@ from pathlib import Path
 from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run, thread_count, worker_count
 
 PROG = "sr-train"
+ARCHS = ("vdsr", "edsr", "srresnet")
+ADAM = {
+    **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
+    **{"schedule": "halve", "batch_size": 16, "shrink": [1.0]},
+}
+# What a paper says where it differs from VDSR's; the patch is of the enlarged picture.
+DEFAULTS: dict[str, dict[str, object]] = {
+    "edsr": {**ADAM, "loss": "l1", "scale": [2]},
+    "srresnet": {**ADAM, "scale": [4], "patch": 96},
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -16,17 +26,20 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(PROG, "Train a super-resolution network on folders of pictures.")
     p.add_argument("data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
-    p.add_argument("--arch", default="vdsr", help="network (default: vdsr)")
+    p.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
     p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
+    p.add_argument("--preset", metavar="P", help="baseline or large, of edsr (default: baseline)")
+    p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks of edsr and srresnet (default: the paper's)")
+    p.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr (default: 1)")
     p.add_argument(
         "--scale",
         type=int,
         nargs="+",
         default=[2, 3, 4],
         metavar="N",
-        help="factors to serve; one named twice is drawn twice as often (default: 2 3 4)",
+        help="factors to serve, vdsr several, the others one; one named twice is drawn twice as often (vdsr: 2 3 4)",
     )
-    p.add_argument("--patch", type=positive_int, default=41, metavar="N", help="patch side in pixels (default: %(default)s)")
+    p.add_argument("--patch", type=positive_int, metavar="N", help="patch side in pixels, enlarged (vdsr: 41, edsr: 48 x scale)")
     p.add_argument(
         "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
     )
@@ -56,7 +69,10 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: %(default)s)"
     )
-    p.add_argument("--schedule", choices=("step", "cosine"), default="step", help="default: %(default)s")
+    p.add_argument(
+        "--lr-half", type=positive_int, default=200_000, metavar="N", help="steps between halvings (default: %(default)s)"
+    )
+    p.add_argument("--schedule", choices=("step", "halve", "cosine"), default="step", help="default: %(default)s")
     p.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: %(default)s)")
     p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: %(default)s)")
     p.add_argument("--weight-decay", type=float, default=1e-4, help="default: %(default)s")
@@ -78,7 +94,14 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-train`` and return its exit code."""
-    arguments = parser().parse_args(argv)
+    p = parser()
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--arch", nargs="?")
+    named, _ = first.parse_known_args(argv)
+    p.set_defaults(**DEFAULTS.get(named.arch, {}))
+    arguments = p.parse_args(argv)
+    if arguments.patch is None:
+        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * arguments.scale[0]
 
     def command() -> int:
         with missing_package("train"):

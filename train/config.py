@@ -23,8 +23,9 @@ class Recipe:
     lr: float = 0.1
     momentum: float = 0.9  # Adam: beta1
     weight_decay: float = 1e-4
-    schedule: Literal["step", "cosine"] = "step"
-    lr_step: float = 20.0  # epochs between divisions of the learning rate by 10
+    schedule: Literal["step", "halve", "cosine"] = "step"
+    lr_step: float = 20.0  # step: epochs between divisions of the learning rate by 10
+    lr_half: int = 200_000  # halve: steps between halvings of the learning rate
     warmup: int = 0  # steps of linear warm-up
     clip_mode: Literal["value", "norm", "none"] = "value"
     clip: float = 3e-4  # theta: gradients are cut to +-theta / lr, or their norm to theta; the paper gives no value
@@ -35,7 +36,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.steps is None and self.epochs is None and self.minutes is None:
             raise InputError("training has no length; give --steps, --epochs or --minutes")
-        for name in ("steps", "epochs", "minutes", "batch_size", "lr", "lr_step", "clip"):
+        for name in ("steps", "epochs", "minutes", "batch_size", "lr", "lr_step", "lr_half", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {value} is not above 0")

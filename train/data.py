@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sr_deploy.degrade import Plane, bicubic_pair, imresize
+from sr_deploy.degrade import Plane, Upscale, bicubic_pair, imresize
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
 from sr_deploy.pictures import read_luma, read_studio_luma
@@ -39,6 +39,7 @@ class DataConfig:
     patch: int = 41  # pixels, of the enlarged picture; 41 in the paper
     shrink: tuple[float, ...] = (1.0, 0.7)  # each picture is used at these sizes
     detail: float = 0.0  # patches are drawn in proportion to (mean squared bicubic error) ** detail; 0 is uniform
+    upscale: Upscale = "before"  # inside: the low-resolution patch goes in, not its enlargement
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) < 2 or max(self.scales) > 8:
@@ -49,13 +50,16 @@ class DataConfig:
             raise InputError(f"--detail {self.detail} is not a number from 0 to 8; 0 draws patches uniformly")
         if not 1 <= self.patch <= MOST_PATCH:
             raise InputError(f"--patch {self.patch} is not in 1 to {MOST_PATCH}; 41 is usual")
+        for scale in self.scales if self.upscale == "inside" else ():
+            if self.patch % scale:
+                raise InputError(f"--patch {self.patch} is no multiple of the scale {scale}; {48 * scale} is usual")
 
 
 @dataclass(frozen=True)
 class Pair:
     """One picture at one scale."""
 
-    degraded: NDArray[np.int16]  # (h, w), in 1 / FRACTION grey level
+    degraded: NDArray[np.int16]  # (h, w), or (h / scale, w / scale) where the network enlarges; in 1 / FRACTION grey level
     original: NDArray[np.uint8]  # (h, w), grey levels
     cumulative: NDArray[np.float64]  # (positions,) running sum of the weights of the patch grid
     columns: int  # of the patch grid
@@ -92,14 +96,16 @@ class PatchSource:
         self.digest = f"sha256:{everything.hexdigest()}"  # of the pictures in their order, as they are cached
 
     def batch(self, *, size: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
-        """Return float32 (size, 1, patch, patch) degraded and original patches, the same for the same arguments."""
+        """Return float32 degraded and original patches, (size, 1, patch, patch), the same for the same arguments.
+
+        Where the network enlarges, the degraded ones are (size, 1, patch / scale, patch / scale).
+        """
         rng = np.random.default_rng((seed, step))
-        side = self.config.patch
-        degraded = np.empty((size, 1, side, side), np.float32)
-        original = np.empty_like(degraded)
-        for i in range(size):
+        pairs = []
+        for _ in range(size):
             scale = self.config.scales[int(rng.integers(len(self.config.scales)))]
-            degraded[i, 0], original[i, 0] = self._patch(scale, rng)
+            pairs.append(self._patch(scale, rng))
+        degraded, original = (np.stack(planes)[:, None].astype(np.float32) for planes in zip(*pairs, strict=True))
         degraded /= np.float32(FRACTION * 255)
         original /= np.float32(255)
         return torch.from_numpy(degraded), torch.from_numpy(original)
@@ -125,9 +131,12 @@ class PatchSource:
         h, w = pair.original.shape
         top = min(row * GRID + int(rng.integers(GRID)), h - side)
         left = min(column * GRID + int(rng.integers(GRID)), w - side)
-        window = slice(top, top + side), slice(left, left + side)
+        step = scale if self.config.upscale == "inside" else 1
+        top, left = top - top % step, left - left % step
+        large = slice(top, top + side), slice(left, left + side)
+        small = tuple(slice(s.start // step, s.stop // step) for s in large)
         turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-        a, b = np.rot90(pair.degraded[window], turns), np.rot90(pair.original[window], turns)
+        a, b = np.rot90(pair.degraded[small], turns), np.rot90(pair.original[large], turns)
         return (a[:, ::-1], b[:, ::-1]) if mirror else (a, b)
 
     def _pairs_of(self, path: Path) -> list[tuple[int, Pair]]:
@@ -142,17 +151,18 @@ class PatchSource:
             plane = luma if factor == 1.0 else np.clip(np.rint(imresize(luma, factor)), 0, 255)
             for scale in dict.fromkeys(self.config.scales):
                 if min(n - n % scale for n in plane.shape) >= side:
-                    pairs.append((scale, make_pair(plane, scale, side=side, detail=self.config.detail)))
+                    pairs.append((scale, make_pair(plane, scale, self.config)))
         if not pairs:
             h, w = luma.shape
             print(f"warning: left out: {path}: {w}x{h} pixels is smaller than a {side}x{side} patch", file=sys.stderr)
         return pairs
 
 
-def make_pair(hr: Plane, scale: int, *, side: int, detail: float) -> Pair:
+def make_pair(hr: Plane, scale: int, config: DataConfig) -> Pair:
     """Return the cached pair of one picture: ``hr`` is luma in whole grey levels, float32 (h, w)."""
-    degraded, hr = bicubic_pair(hr, scale)
-    weights = box_means((degraded - hr).astype(np.float64) ** 2, side)[::GRID, ::GRID] ** detail
+    enlarged, hr = bicubic_pair(hr, scale)
+    weights = box_means((enlarged - hr).astype(np.float64) ** 2, config.patch)[::GRID, ::GRID] ** config.detail
+    degraded = enlarged if config.upscale == "before" else imresize(hr, 1.0 / scale)
     limit = np.iinfo(np.int16)
     fixed = np.clip(np.rint(degraded * FRACTION), limit.min, limit.max).astype(np.int16)
     return Pair(fixed, hr.astype(np.uint8), np.cumsum(weights), weights.shape[1])

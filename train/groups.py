@@ -11,3 +11,4 @@ class ChannelGroup:
 
     producers: tuple[str, ...]  # module paths of convolutions whose output channels these are
     consumers: tuple[str, ...]  # module paths of convolutions that read them
+    block: int = 1  # outputs that go together: r * r in front of PixelShuffle(r), which makes one channel of them

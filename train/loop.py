@@ -25,6 +25,7 @@ from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import PatchSource
 from sr_deploy.train.interrupt import Interrupt
 from sr_deploy.train.losses import LOSSES
+from sr_deploy.train.networks import upscale_of
 from sr_deploy.train.state import Progress, load_state_, save_state
 
 Report = Callable[["Status"], None]
@@ -192,7 +193,7 @@ def identity_of(run: Run) -> dict[str, object]:
     if run.recipe.schedule != "cosine":
         recipe = {name: value for name, value in recipe.items() if name not in ("steps", "epochs", "minutes")}
     data = {name: value for name, value in run.card.recipe.items() if name.startswith("data.")}
-    return {"widths": list(run.card.widths), **data, "pictures": run.data.digest[7:19], **recipe}
+    return {"widths": list(run.card.widths), **run.card.config, **data, "pictures": run.data.digest[7:19], **recipe}
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -209,6 +210,8 @@ def learning_rate(recipe: Recipe, step: int, fraction: float, steps_per_epoch: i
     lr = recipe.lr
     if recipe.schedule == "step":
         lr *= 0.1 ** int(min(step / steps_per_epoch / recipe.lr_step, 400.0))  # 400: already zero
+    elif recipe.schedule == "halve":
+        lr *= 0.5 ** min(step // recipe.lr_half, 1000)
     else:
         lr *= 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))
     return lr * min(1.0, (step + 1) / (recipe.warmup + 1))
@@ -223,13 +226,14 @@ def clip_(network: nn.Module, recipe: Recipe, lr: float) -> None:
 
 
 def validate(network: nn.Module, pictures: Sequence[Plane], scales: Sequence[int]) -> dict[int, float]:
-    """Return the mean PSNR in dB by scale of a ``before`` network on whole pictures (luma in grey levels)."""
+    """Return the mean PSNR in dB by scale of a network on whole pictures (luma in grey levels)."""
     network.eval()
     device = next(network.parameters()).device
 
     def enlarge(lr: Plane, scale: int) -> Plane:
         with torch.no_grad():
-            x = torch.from_numpy(imresize(lr, float(scale)))[None, None].to(device)
+            plane = imresize(lr, float(scale)) if upscale_of(network) == "before" else lr
+            x = torch.from_numpy(plane)[None, None].to(device)
             return np.asarray(network(x)[0, 0].float().cpu().numpy(), np.float32)
 
     result = {scale: mean([score(enlarge, hr, scale) for hr in pictures]).psnr_db for scale in scales}

@@ -2,50 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr_deploy.card import ModelCard, Shape
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
+from sr_deploy.train.edsr import EDSR, EDSRConfig, edsr_widths
 from sr_deploy.train.groups import ChannelGroup
+from sr_deploy.train.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 from sr_deploy.train.vdsr import VDSR, VDSRConfig
 
 
 class Network(Protocol):
     """What every network offers beside being an ``nn.Module``."""
 
+    config: object  # a dataclass: widths, and what they do not tell
+    upscale: Upscale
+
     def __call__(self, x: Tensor) -> Tensor: ...
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]: ...
 
+    def halo(self) -> int: ...
+
+
+Config = Mapping[str, float]
+"""What the widths of an architecture do not tell: ``scale``, ``colors``, ``res_scale``; what is left out is the paper's."""
+
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: how to build it from channel widths, and its constants."""
+    """One architecture: how to build it from channel widths and the rest, and its constants."""
 
-    build: Callable[[tuple[int, ...]], nn.Module]
-    widths: tuple[int, ...]  # of the paper
+    build: Callable[[tuple[int, ...], Config], nn.Module]
+    widths: Callable[[Config], tuple[int, ...]]  # of the paper, or uniform with ``blocks`` and ``features``
+
+
+def vdsr_widths(config: Config) -> tuple[int, ...]:
+    """Return VDSR's widths with ``features`` filters in each inner convolution."""
+    standard = VDSRConfig().widths
+    return (int(config.get("features", standard[0])),) * (len(standard) - 1) + standard[-1:]
+
+
+def integers(config: Config, **defaults: int) -> dict[str, int]:
+    """Return the entries of ``config`` that ``defaults`` names, as integers."""
+    return {name: int(config.get(name, value)) for name, value in defaults.items()}
+
+
+def edsr_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+    """Return an EDSR."""
+    return EDSR(EDSRConfig(widths, **integers(config, scale=2, colors=1), res_scale=float(config.get("res_scale", 1.0))))
+
+
+def srresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+    """Return an SRResNet, the generator of SRGAN."""
+    return SRResNet(SRResNetConfig(widths, **integers(config, scale=4, colors=1, norm=1)))
 
 
 FAMILIES: dict[str, Family] = {
-    "vdsr": Family(lambda widths: VDSR(VDSRConfig(widths)), VDSRConfig().widths),
+    "vdsr": Family(lambda widths, _: VDSR(VDSRConfig(widths)), vdsr_widths),
+    "edsr": Family(edsr_from, lambda config: edsr_widths(**integers(config, blocks=16, features=64, scale=2, colors=1))),
+    "srresnet": Family(
+        srresnet_from, lambda config: srresnet_widths(**integers(config, blocks=16, features=64, scale=4, colors=1))
+    ),
 }
 
 
-def build(arch: str, widths: tuple[int, ...] | None = None) -> nn.Module:
-    """Return a freshly initialised network; ``widths`` default to the paper's.
+def build(arch: str, widths: tuple[int, ...] | None = None, config: Config | None = None) -> nn.Module:
+    """Return a freshly initialised network; ``widths`` and what ``config`` leaves out default to the paper's.
 
     Raises:
         InputError: the architecture is unknown, or the widths do not fit it.
     """
     if arch not in FAMILIES:
         raise InputError(f"architecture {arch!r} is unknown; known: {', '.join(FAMILIES)}")
-    return FAMILIES[arch].build(FAMILIES[arch].widths if widths is None else widths)
+    family, config = FAMILIES[arch], config or {}
+    return family.build(family.widths(config) if widths is None else widths, config)
 
 
 def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
@@ -54,8 +92,24 @@ def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
 
 
 def halo(network: nn.Module) -> int:
-    """Return how many input pixels around an output pixel influence it, for a chain of convolutions."""
-    return sum((conv.kernel_size[0] - 1) * conv.dilation[0] // 2 for conv in convolutions(network).values())
+    """Return how many input pixels around an output pixel influence it."""
+    return cast(Network, network).halo()
+
+
+def config_of(network: nn.Module) -> dict[str, float]:
+    """Return what the widths of a network do not tell."""
+    values = asdict(cast(Any, network).config)
+    return {name: value for name, value in values.items() if name != "widths"}
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Return the network in the form that is pruned and exported: batch normalisation in the convolutions before it."""
+    return network.folded() if isinstance(network, SRResNet) else network
+
+
+def upscale_of(network: nn.Module) -> Upscale:
+    """Return where the enlargement happens."""
+    return cast(Network, network).upscale
 
 
 def macs(network: nn.Module, shape: Shape) -> int:
@@ -78,7 +132,7 @@ def widths_of(network: nn.Module) -> tuple[int, ...]:
 
 def build_like(network: nn.Module) -> nn.Module:
     """Return a fresh network of the same architecture and widths."""
-    return build(arch_of(network), widths_of(network))
+    return build(arch_of(network), widths_of(network), config_of(network))
 
 
 def arch_of(network: nn.Module) -> str:
@@ -88,6 +142,14 @@ def arch_of(network: nn.Module) -> str:
 
 def card_of(network: nn.Module, *, scales: tuple[int, ...], default_scale: int) -> ModelCard:
     """Return the card of a checkpoint that holds ``network``."""
+    config = config_of(network)
     return ModelCard(
-        arch=arch_of(network), widths=widths_of(network), scales=scales, default_scale=default_scale, halo=halo(network)
+        arch=arch_of(network),
+        widths=widths_of(network),
+        config=config,
+        color="rgb" if config.get("colors") == 3 else "y",
+        upscale=upscale_of(network),
+        scales=scales,
+        default_scale=default_scale,
+        halo=halo(network),
     )

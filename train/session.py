@@ -15,9 +15,12 @@ from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
 from sr_deploy.train.loop import Run, Status, train
-from sr_deploy.train.networks import FAMILIES, build, card_of
+from sr_deploy.train.networks import build, card_of, upscale_of
 from sr_deploy.train.warm_start import warm_start_
 
+PRESETS: dict[str, dict[str, dict[str, float]]] = {
+    "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
+}
 CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
 
@@ -29,12 +32,14 @@ def train_command(arguments: argparse.Namespace) -> int:
     check_log_dir(arguments.log_dir)
     recipe = recipe_from(arguments, default_epochs=80.0)
     torch.manual_seed(recipe.seed)
-    network = build(arguments.arch, _widths(arguments))
+    network = build(arguments.arch, config=network_config(arguments))
     if arguments.init_from is not None:
         for note in warm_start_(network, checkpoint.tensors(arguments.init_from), source=str(arguments.init_from)):
             print(note, file=sys.stderr)
     scales = tuple(arguments.scale)
-    config = DataConfig(tuple(arguments.data), scales, arguments.patch, tuple(arguments.shrink), arguments.detail)
+    config = DataConfig(
+        tuple(arguments.data), scales, arguments.patch, tuple(arguments.shrink), arguments.detail, upscale_of(network)
+    )
     card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
     if arguments.init_from is not None:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
@@ -82,6 +87,7 @@ def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Reci
         weight_decay=arguments.weight_decay,
         schedule=arguments.schedule,
         lr_step=arguments.lr_step,
+        lr_half=arguments.lr_half,
         warmup=arguments.warmup,
         clip_mode=arguments.clip_mode,
         clip=arguments.clip or CLIP_DEFAULTS[arguments.clip_mode],
@@ -158,8 +164,29 @@ def describe(status: Status) -> str:
     return done + f" {status.images_per_s:.1f} images/s, {status.seconds_left / 60.0:.1f} min left"
 
 
-def _widths(arguments: argparse.Namespace) -> tuple[int, ...] | None:
-    if arguments.width is None or arguments.arch not in FAMILIES:
-        return None
-    standard = FAMILIES[arguments.arch].widths
-    return (arguments.width,) * (len(standard) - 1) + standard[-1:]
+def network_config(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return what the command line says about the network.
+
+    Raises:
+        InputError: several scales for a network that serves one, or an option that it does not have.
+    """
+    chosen = {"features": arguments.width, "blocks": arguments.blocks, "res_scale": arguments.res_scale}
+    if arguments.preset is not None:
+        if arguments.arch not in PRESETS or arguments.preset not in PRESETS[arguments.arch]:
+            known = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in PRESETS.items())
+            raise InputError(f"--preset {arguments.preset}: not known for {arguments.arch} ({known})")
+        preset = PRESETS[arguments.arch][arguments.preset]
+        chosen = {name: preset.get(name) if value is None else value for name, value in chosen.items()}
+    if arguments.arch == "vdsr":
+        for option, value in (("--blocks", arguments.blocks), ("--res-scale", arguments.res_scale)):
+            if value is not None:
+                raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
+    elif arguments.arch == "srresnet" and arguments.res_scale is not None:
+        raise InputError(f"--res-scale {arguments.res_scale:g}: SRResNet does not scale its residuals; leave it out")
+    if arguments.arch != "vdsr":
+        if len(set(arguments.scale)) != 1:
+            raise InputError(
+                f"--scale {' '.join(map(str, arguments.scale))}: {arguments.arch} serves one scale; train one for each"
+            )
+        chosen["scale"] = arguments.scale[0]
+    return {name: value for name, value in chosen.items() if value is not None}

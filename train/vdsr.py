@@ -34,6 +34,8 @@ class VDSRConfig:
 class VDSR(nn.Module):
     """Sharpen bicubic-enlarged luma: float (n, 1, h, w), nominally in [0, 1], to the same shape, not clipped."""
 
+    upscale = "before"
+
     def __init__(self, config: VDSRConfig) -> None:
         super().__init__()
         self.config = config
@@ -58,6 +60,10 @@ class VDSR(nn.Module):
             features = torch.relu(self.conv(number)(features))  # (n, widths[number - 1], h, w)
         residual: Tensor = self.conv(depth)(features)
         return x + residual  # (n, 1, h, w)
+
+    def halo(self) -> int:
+        """Return how many pixels around an output pixel influence it: one for each 3x3 convolution."""
+        return len(self.config.widths)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: those between one convolution and the next."""

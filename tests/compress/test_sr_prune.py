@@ -207,3 +207,21 @@ def test_a_changed_checkpoint_is_refused(dense: Path, capsys: pytest.CaptureFixt
     dense.write_bytes(content)
     assert prune(dense)[0] == 2
     assert "dense.safetensors: changed after it was made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arch", "scale"), [("edsr", 2), ("edsr", 3), ("srresnet", 4)])
+@pytest.mark.parametrize("pruner", ["native", "auto"])
+def test_networks_that_enlarge_are_pruned_and_tuned(photos: Path, tmp_path: Path, arch: str, scale: int, pruner: str) -> None:
+    torch.manual_seed(0)
+    network = build(arch, config={"scale": scale, "blocks": 2, "features": 8})
+    card = card_of(network, scales=(scale,), default_scale=scale)
+    checkpoint.save(tmp_path / "dense.safetensors", network, card)
+    tune = ["--data", str(photos), "--finetune-steps", "2", "--batch-size", "2", "--patch", str(12 * scale), "--shrink", "1"]
+    options = ["--shape", "1", "1", "16", "16", "--pruner", pruner, "--device", "cpu", "--val", str(photos)]
+    output = tmp_path / "small.safetensors"
+    assert main([str(tmp_path / "dense.safetensors"), "-o", str(output), *options, *tune]) == 0
+    small, found = checkpoint.load(output)
+    assert found.upscale == "inside" and found.config["scale"] == scale and found.config.get("norm", 0) == 0
+    assert found.widths[:-1] == tuple(width // 2 for width in card.widths[:-1]) and found.widths[-1] == 1
+    with torch.no_grad():
+        assert small(torch.rand(1, 1, 8, 8)).shape == (1, 1, 8 * scale, 8 * scale)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sr_deploy.degrade import Plane, bicubic_pair
+from sr_deploy.degrade import Plane, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import read_luma
 from sr_deploy.train.data import FRACTION, GRID, DataConfig, PatchSource, box_means, load_validation, make_pair
@@ -29,6 +29,31 @@ def half_flat(folder: Path) -> Path:
     folder.mkdir()
     Image.fromarray(pixels).save(folder / "a.png")
     return folder
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_network_that_enlarges_gets_the_small_patch_at_the_same_place(
+    tmp_path: Path, crops: list[NDArray[np.uint8]], scale: int
+) -> None:
+    (tmp_path / "one").mkdir()
+    Image.fromarray(crops[0]).save(tmp_path / "one" / "a.png")
+    small, hr = network_pair(read_luma(tmp_path / "one" / "a.png"), scale, "inside")
+    patches = PatchSource(DataConfig((tmp_path / "one",), (scale,), 12, (1.0,), 0.5, "inside"))
+    given, original = patches.batch(size=12, seed=3, step=7)
+    assert given.shape == (12, 1, 12 // scale, 12 // scale) and original.shape == (12, 1, 12, 12)
+    stored = np.clip(np.rint(small * FRACTION), -(2**15), 2**15 - 1).astype(np.int64)
+    for a, b in zip(as_integers(given, 255 * FRACTION), as_integers(original, 255), strict=True):
+        place = place_of(b, hr)
+        assert place is not None
+        top, left, turns, mirror = place
+        assert top % scale == left % scale == 0
+        window = stored[top // scale : (top + 12) // scale, left // scale : (left + 12) // scale]
+        assert np.array_equal(window, upright(a, turns, mirror))
+
+
+def test_a_patch_that_is_no_multiple_of_the_scale_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--patch 41 is no multiple of the scale 2; 96 is usual"):
+        DataConfig((tmp_path,), (2,), 41, upscale="inside")
 
 
 def as_integers(patches: torch.Tensor, factor: int) -> NDArray[np.int64]:
@@ -194,7 +219,7 @@ def test_flat_pictures_can_be_weighed_by_detail(tmp_path: Path) -> None:
 def test_make_pair_keeps_a_64th_of_a_level(crops: list[NDArray[np.uint8]]) -> None:
     hr = crops[0][:63, :, 0].astype(np.float32)
     enlarged, cropped = bicubic_pair(hr, 4)
-    pair = make_pair(hr, 4, side=16, detail=0.0)
+    pair = make_pair(hr, 4, DataConfig((), (4,), 16))
     assert pair.degraded.dtype == np.int16
     assert pair.original.dtype == np.uint8
     assert pair.original.shape == pair.degraded.shape == (60, 64)
@@ -203,7 +228,7 @@ def test_make_pair_keeps_a_64th_of_a_level(crops: list[NDArray[np.uint8]]) -> No
 
 
 def test_make_pair_lays_a_grid_of_patch_positions(crops: list[NDArray[np.uint8]]) -> None:
-    pair = make_pair(crops[0][..., 0].astype(np.float32), 2, side=16, detail=0.0)
+    pair = make_pair(crops[0][..., 0].astype(np.float32), 2, DataConfig((), (2,), 16))
     columns = (64 - 16) // GRID + 1
     assert pair.columns == columns
     assert pair.cumulative.tolist() == list(range(1, columns**2 + 1))  # uniform

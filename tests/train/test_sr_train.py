@@ -172,7 +172,12 @@ def test_cuda_without_a_device_is_refused(photos: Path, tmp_path: Path, capsys: 
     [
         (["--scale", "1"], r"scales (1,) do not fit; use integers from 2 to 8"),
         (["--shrink", "2"], "down-scaling factors (2.0,) do not fit"),
-        (["--arch", "srcnn"], "architecture 'srcnn' is unknown; known: vdsr"),
+        (["--preset", "large"], "--preset large: not known for vdsr (edsr: baseline, large)"),
+        (["--blocks", "4"], "--blocks 4: VDSR has no residual blocks"),
+        (["--arch", "edsr", "--preset", "huge"], "--preset huge: not known for edsr"),
+        (["--arch", "edsr"], "--scale 2 3: edsr serves one scale; train one for each"),
+        (["--arch", "edsr", "--scale", "2", "--patch", "17"], "--patch 17 is no multiple of the scale 2; 96 is usual"),
+        (["--arch", "srresnet", "--scale", "2", "--res-scale", "0.1"], "SRResNet does not scale its residuals"),
         (["--patch", "65"], "no picture of at least 65x65 pixels"),
     ],
 )
@@ -182,6 +187,44 @@ def test_a_wrong_option_is_one_line(
     assert main(arguments(photos, tmp_path / "a.safetensors", *more)) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_an_unknown_network_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments(photos, tmp_path / "a.safetensors", "--arch", "srcnn"))
+    assert ended.value.code == 2
+    (text,) = capsys.readouterr().err.splitlines()
+    assert "srcnn" in text and "edsr" in text
+
+
+@pytest.mark.parametrize(("arch", "scale"), [("edsr", 2), ("edsr", 3), ("srresnet", 4)])
+def test_networks_that_enlarge_are_trained_by_their_papers_recipe(photos: Path, tmp_path: Path, arch: str, scale: int) -> None:
+    output, more = tmp_path / f"{arch}.safetensors", ["--blocks", "1", "--width", "8", "--batch-size", "2", "--device", "cpu"]
+    patch = ["--patch", str(12 * scale)]
+    assert main([str(photos), "-o", str(output), "--arch", arch, "--scale", str(scale), "--steps", "2", *more, *patch]) == 0
+    network, card = checkpoint.load(output)
+    assert (card.arch, card.scales, card.upscale, card.config["scale"]) == (arch, (scale,), "inside", scale)
+    assert card.recipe["train.optimizer"] == "adam" and card.recipe["train.lr"] == "0.0001"
+    assert card.recipe["train.schedule"] == "halve" and card.recipe["train.lr_half"] == "200000"
+    assert card.recipe["train.loss"] == ("l1" if arch == "edsr" else "mse")
+    with torch.no_grad():
+        assert network(torch.rand(1, 1, 9, 7)).shape == (1, 1, 9 * scale, 7 * scale)
+    more += [*patch, "--val", str(photos)]
+    assert main([str(photos), "-o", str(output), "--arch", arch, "--scale", str(scale), "--steps", "3", *more, "--resume"]) == 0
+    assert checkpoint.read_card(output).recipe["train.done_steps"] == "3"
+
+
+def test_a_larger_factor_starts_from_a_smaller_one(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--arch", "edsr", "--blocks", "1", "--width", "8", "--batch-size", "2", "--device", "cpu", "--steps", "1"]
+    first, second = (str(tmp_path / name) for name in ("x2.safetensors", "x4.safetensors"))
+    assert main([str(photos), "-o", first, *common, "--scale", "2", "--patch", "16"]) == 0
+    capsys.readouterr()
+    options = ["--scale", "4", "--patch", "16", "--init-from", first, "--lr", "1e-9"]
+    assert main([str(photos), "-o", second, *common, *options]) == 0
+    notes = capsys.readouterr().err
+    assert "up.1.weight: not in" in notes and "body.0" not in notes
+    a, b = (convolutions(checkpoint.load(Path(name))[0])["body.0.conv1"].weight for name in (first, second))
+    assert torch.allclose(a, b, atol=1e-6)
 
 
 def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,161 @@
+"""A network that enlarges inside, through every stage: export in three precisions, gate, evaluation, pictures."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from sr_deploy.degrade import imresize, network_pair
+from sr_deploy.export.calibrate import CalibrationSet
+from sr_deploy.export.command import main as export
+from sr_deploy.export.tensorrt_graph import float_weights, half_remainder, pairs_behind_relus, with_batch
+from sr_deploy.gate.command import main as gate
+from sr_deploy.gate.eval_command import main as evaluate
+from sr_deploy.runtime.command import main as infer
+from sr_deploy.runtime.engine import load
+from sr_deploy.runtime.onnx_engine import open_session
+from sr_deploy.runtime.onnx_file import read_card
+from sr_deploy.runtime.picture_files import read_pixels
+from sr_deploy.runtime.tiling import run_whole
+from sr_deploy.train import checkpoint
+from sr_deploy.train.networks import build, card_of
+
+SCALES = (2, 3, 4)
+TILE = 40
+
+
+@pytest.fixture(scope="module", params=SCALES)
+def scale(request: pytest.FixtureRequest) -> int:
+    """Return each factor that EDSR serves."""
+    return int(request.param)
+
+
+@pytest.fixture(scope="module")
+def network(scale: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the checkpoint of a small EDSR that enlarges a little better than by repetition: untrained, but not dead."""
+    torch.manual_seed(scale)
+    module = build("edsr", config={"scale": scale, "blocks": 2, "features": 8})
+    path = tmp_path_factory.mktemp("edsr") / f"edsr_x{scale}.safetensors"
+    checkpoint.save(path, module, card_of(module, scales=(scale,), default_scale=scale))
+    return path
+
+
+@pytest.fixture(scope="module")
+def graphs(network: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of its graphs."""
+    folder = tmp_path_factory.mktemp("graphs")
+    shape = ["--shape", "1", "1", str(TILE), str(TILE)]
+    assert export([str(network), "-o", str(folder), *shape, "--calib", str(photos), "--threads", "1"]) == 0
+    return folder
+
+
+def test_the_graph_enlarges(graphs: Path, scale: int) -> None:
+    for precision in ("fp32", "fp16", "int8"):
+        card = read_card(graphs / f"edsr_x{scale}_{precision}.onnx")
+        assert card.upscale == "inside" and card.input_shape == (1, 1, TILE, TILE)
+        assert card.output_shape == (1, 1, scale * TILE, scale * TILE)
+        assert card.config == {"scale": scale, "colors": 1, "res_scale": 1.0} and card.halo == 8
+    kinds = {node.op_type for node in onnx.load(graphs / f"edsr_x{scale}_fp32.onnx").graph.node}
+    assert kinds == {"Conv", "Relu", "Add", "DepthToSpace"}  # no leftover slicing, padding or reshaping
+
+
+def test_the_first_and_last_convolution_stay_float_and_biases_too(graphs: Path, scale: int) -> None:
+    path = graphs / f"edsr_x{scale}_int8.onnx"
+    card = read_card(path)
+    assert {name for name, kind in card.layers.items() if kind == "fp32"} == {"head", "tail"}
+    biases = [t for t in onnx.load(path).graph.initializer if t.name.endswith(".bias")]
+    assert len(biases) == len(card.layers) and {t.data_type for t in biases} == {onnx.TensorProto.FLOAT}
+
+
+def test_tiles_give_the_whole_pictures_result(graphs: Path, network: Path, scale: int) -> None:
+    plane = np.random.default_rng(0).random((1, 71, 95), np.float32)
+    module, _ = checkpoint.load(network)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(plane)[None])[0].numpy()
+    with closing(load(graphs / f"edsr_x{scale}_fp32.onnx", threads=1)) as engine:
+        found = run_whole(engine, plane)
+    assert found.shape == (1, 71 * scale, 95 * scale) and np.abs(found - expected).max() < 1e-5
+
+
+def test_what_it_reads_is_the_small_picture(scale: int) -> None:
+    hr = np.random.default_rng(0).random((61, 47), np.float32)
+    given, cut = network_pair(hr, scale, "inside")
+    assert given.shape == (61 // scale, 47 // scale) and cut.shape == (61 // scale * scale, 47 // scale * scale)
+    assert np.array_equal(given, imresize(cut, 1 / scale))
+
+
+def test_the_gate_measures_it(graphs: Path, network: Path, photos: Path, scale: int, tmp_path: Path) -> None:
+    (tmp_path / "gates.toml").write_text("[fp32]\nmax_drop_db = 0.001\nmin_agreement_db = 90\n[int8]\nmax_drop_db = 5\n")
+    engines = [str(graphs / f"edsr_x{scale}_{p}.onnx") for p in ("fp32", "int8")]
+    options = [
+        "--data",
+        str(photos),
+        "--budget",
+        str(tmp_path / "gates.toml"),
+        "--json",
+        str(tmp_path / "gate.json"),
+        "--threads",
+        "1",
+    ]
+    assert gate([*engines, "--reference", str(network), *options]) == 0
+    results = json.loads((tmp_path / "gate.json").read_text())["results"]
+    assert [row["precision"] for row in results] == ["fp32", "int8"]
+    assert set(results[1]["threshold_ratios"]) == set(read_card(Path(engines[1])).layers) - {"head", "tail"}
+    for ratio in results[1]["threshold_ratios"].values():
+        assert 0.5 < ratio < 2.0  # the gate's pictures are those it was calibrated on
+
+
+def test_a_checkpoint_and_its_graph_measure_alike(
+    graphs: Path, network: Path, photos: Path, scale: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [str(network), str(graphs / f"edsr_x{scale}_fp32.onnx")]
+    assert evaluate([*models, "--data", str(photos), "--threads", "1", "--json", str(tmp_path / "e.json")]) == 0
+    first, second = json.loads((tmp_path / "e.json").read_text())["results"]
+    assert first["scale"] == second["scale"] == scale and first["psnr_db"] == pytest.approx(second["psnr_db"], abs=0.2)
+    capsys.readouterr()
+    assert evaluate([models[0], "--data", str(photos), "--protocol", "fixed"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--protocol fixed measures networks that sharpen" in line
+
+
+def test_pictures_are_enlarged_by_it(graphs: Path, network: Path, scale: int, tmp_path: Path) -> None:
+    engine = graphs / f"edsr_x{scale}_int8.onnx"
+    noise = Image.effect_noise((53, 41), 60)
+    for mode in ("RGB", "L", "RGBA"):
+        noise.convert(mode).save(tmp_path / f"{mode}.png")
+        assert infer([str(tmp_path / f"{mode}.png"), "--engine", str(engine), "--threads", "1"]) == 0
+        with Image.open(tmp_path / f"{mode}_x{scale}.png") as found:
+            assert found.size == (53 * scale, 41 * scale) and found.mode == mode
+    grey, colour = (read_pixels(tmp_path / f"{mode}_x{scale}.png") for mode in ("L", "RGB"))
+    assert np.abs(grey[..., 0].astype(int) - colour[..., 1]).max() <= 1
+
+
+def test_tensorrt_is_given_equal_graphs(graphs: Path, photos: Path, scale: int) -> None:
+    model = onnx.load(graphs / f"edsr_x{scale}_int8.onnx")
+    del model.metadata_props[:]
+    tile = next(iter(CalibrationSet(photos, scale=scale, shape=(1, 1, TILE, TILE), limit=1, upscale="inside")))
+    behind = pairs_behind_relus(model)
+    expected, *others = (
+        open_session(m.SerializeToString(), ["CPUExecutionProvider"], 1).run(None, {"input": tile})[0]
+        for m in (model, behind, float_weights(behind), half_remainder(behind))
+    )
+    for found in others:  # ONNX Runtime computes some in integers and some in float: single steps flip
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).mean() < 2e-3 and np.abs(found - expected).max() < 3e-2
+    for batch in (2, None):
+        assert with_batch(model, batch).graph.output[0].type.tensor_type.shape.dim[2].dim_value == scale * TILE
+
+
+def test_another_scale_is_refused(graphs: Path, scale: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (50, 50)).save(tmp_path / "a.png")
+    other = {2: 3, 3: 4, 4: 2}[scale]
+    engine = graphs / f"edsr_x{scale}_fp32.onnx"
+    assert infer([str(tmp_path / "a.png"), "--engine", str(engine), "--scale", str(other)]) == 2
+    assert f"serves scales {scale}, not {other}" in capsys.readouterr().err

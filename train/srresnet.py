@@ -1,0 +1,163 @@
+"""SRResNet, the generator of SRGAN: Ledig et al., "Photo-Realistic Single Image Super-Resolution", CVPR 2017, figure 4.
+
+A 9x9 head, residual blocks of two 3x3 convolutions with batch normalisation and PReLU, a long skip, sub-pixel convolutions and a
+9x9 tail. Batch normalisation is an affine map once training is over: ``folded`` puts it into the convolutions before it, and
+that is the form that is pruned and exported.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from torch import Tensor, nn
+
+from sr_deploy.errors import InputError
+from sr_deploy.train.groups import ChannelGroup
+
+UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 4: (2, 2)}  # the factor of each PixelShuffle; 4 in the paper
+MOST_WIDTH, MOST_BLOCKS = 4096, 1024
+
+
+@dataclass(frozen=True)
+class SRResNetConfig:
+    """Output channels of each convolution in order, and what they do not tell."""
+
+    widths: tuple[int, ...] = (64, *(64, 64) * 16, 64, 256, 256, 1)
+    scale: int = 4
+    colors: int = 1  # 1: luma, 3: RGB
+    norm: int = 1  # 1: batch normalisation, 0: folded into the convolutions
+
+    def __post_init__(self) -> None:
+        if self.scale not in UPSAMPLERS:
+            raise InputError(f"SRResNet: scale {self.scale} is not served; known: {', '.join(map(str, UPSAMPLERS))}")
+        if self.colors not in (1, 3):
+            raise InputError(f"SRResNet: {self.colors} colours; 1 (luma) or 3 (RGB)")
+        if self.norm not in (0, 1):
+            raise InputError(f"SRResNet: norm {self.norm}; 1 (batch normalisation) or 0 (folded)")
+        if self.blocks < 1 or self.blocks > MOST_BLOCKS or len(self.widths) % 2 != (1 + len(self.factors)) % 2:
+            raise InputError(f"SRResNet: {len(self.widths)} widths do not fit x{self.scale}")
+        if min(self.widths) < 1 or max(self.widths) > MOST_WIDTH or self.widths[-1] != self.colors:
+            raise InputError(f"SRResNet: widths {self.widths} do not fit; all must be 1 to {MOST_WIDTH}, the last {self.colors}")
+        if len({self.widths[0], *self.widths[2 : 2 * self.blocks + 1 : 2], self.widths[2 * self.blocks + 1]}) != 1:
+            raise InputError(f"SRResNet: widths {self.widths} do not fit; what is added to one stream must have one width")
+        for width, factor in zip(self.widths[-1 - len(self.factors) : -1], self.factors, strict=True):
+            if width % factor**2:
+                raise InputError(f"SRResNet: {width} channels before PixelShuffle({factor}) are no multiple of {factor**2}")
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """The factor of each PixelShuffle."""
+        return UPSAMPLERS[self.scale]
+
+    @property
+    def blocks(self) -> int:
+        """The number of residual blocks."""
+        return (len(self.widths) - 3 - len(self.factors)) // 2
+
+
+def srresnet_widths(*, blocks: int = 16, features: int = 64, scale: int = 4, colors: int = 1) -> tuple[int, ...]:
+    """Return the widths of a uniform network; the paper's has 16 blocks of 64 features."""
+    ups = tuple(features * factor**2 for factor in UPSAMPLERS.get(scale, ()))
+    return (features, *(features, features) * blocks, features, *ups, colors)
+
+
+class SRResNet(nn.Module):
+    """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), not clipped."""
+
+    upscale = "inside"
+
+    def __init__(self, config: SRResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = iter(config.widths)
+        width = next(widths)
+        normed = config.norm == 1
+        self.head, self.head_act = nn.Conv2d(config.colors, width, 9, padding=4), nn.PReLU()
+        self.body = nn.ModuleList()
+        for _ in range(config.blocks):
+            inner = next(widths)
+            self.body.append(_Block(width, inner, next(widths), normed=normed))
+        self.body_end = _conv(width, next(widths), normed=normed)
+        self.body_end_norm = _norm(width, normed=normed)
+        self.up, self.up_act = nn.ModuleList(), nn.ModuleList()
+        for factor in config.factors:
+            wide = next(widths)
+            self.up.append(nn.Conv2d(width, wide, 3, padding=1))
+            self.up_act.append(nn.PReLU())
+            width = wide // factor**2
+        self.tail = nn.Conv2d(width, next(widths), 9, padding=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        start: Tensor = self.head_act(self.head(x))  # (n, features, h, w)
+        features = start
+        for block in self.body:
+            features = block(features)
+        features = self.body_end_norm(self.body_end(features)) + start
+        for conv, act, factor in zip(self.up, self.up_act, self.config.factors, strict=True):
+            features = act(nn.functional.pixel_shuffle(conv(features), factor))
+        result: Tensor = self.tail(features)  # (n, c, scale * h, scale * w)
+        return result
+
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """Return the channels that can be removed: inside each block, the stream they share, and those of the upsampler.
+
+        A PReLU of one slope keeps zero at zero, so it needs no mask.
+        """
+        blocks = range(self.config.blocks)
+        inner = [ChannelGroup((f"body.{i}.conv1",), (f"body.{i}.conv2",)) for i in blocks]
+        ups = [f"up.{i}" for i in range(len(self.config.factors))]
+        stream = ChannelGroup(
+            ("head", *(f"body.{i}.conv2" for i in blocks), "body_end"), (*(f"body.{i}.conv1" for i in blocks), "body_end", ups[0])
+        )
+        shuffled = [
+            ChannelGroup((name,), (reader,), block=factor**2)
+            for name, reader, factor in zip(ups, [*ups[1:], "tail"], self.config.factors, strict=True)
+        ]
+        return (*inner, stream, *shuffled)
+
+    def halo(self) -> int:
+        """Return how many input pixels around an output pixel influence it."""
+        reach, factor = Fraction(4 + 2 * self.config.blocks + 1), 1
+        for step in self.config.factors:
+            reach += Fraction(1, factor)
+            factor *= step
+        return math.ceil(reach + Fraction(4, factor))
+
+    def folded(self) -> SRResNet:
+        """Return a new network without batch normalisation that computes the same, in evaluation mode."""
+        if self.config.norm == 0:
+            return self
+        plain = SRResNet(replace(self.config, norm=0))
+        state = {name: value for name, value in self.state_dict().items() if "norm" not in name}
+        pairs = [(f"body.{i}.conv{n}", f"body.{i}.norm{n}") for i in range(self.config.blocks) for n in (1, 2)]
+        for conv, norm in (*pairs, ("body_end", "body_end_norm")):
+            first, second = self.get_submodule(conv), self.get_submodule(norm)
+            assert isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
+            fused = nn.utils.fusion.fuse_conv_bn_eval(first.eval(), second.eval())
+            assert fused.bias is not None
+            state[f"{conv}.weight"], state[f"{conv}.bias"] = fused.weight.detach(), fused.bias.detach()
+        plain.load_state_dict(state)
+        return plain.eval()
+
+
+class _Block(nn.Module):
+    """Convolution, norm, PReLU, convolution, norm, added to the input."""
+
+    def __init__(self, width: int, inner: int, out: int, *, normed: bool) -> None:
+        super().__init__()
+        self.conv1, self.norm1, self.act = _conv(width, inner, normed=normed), _norm(inner, normed=normed), nn.PReLU()
+        self.conv2, self.norm2 = _conv(inner, out, normed=normed), _norm(out, normed=normed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
+        return x + residual
+
+
+def _conv(n_in: int, n_out: int, *, normed: bool) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, 3, padding=1, bias=not normed)
+
+
+def _norm(width: int, *, normed: bool) -> nn.Module:
+    return nn.BatchNorm2d(width) if normed else nn.Identity()
