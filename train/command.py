@@ -79,7 +79,7 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: %(default)s")
     p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
     p.add_argument(
-        "--loss", choices=("mse", "l1"), default="mse", help="mse: as VDSR, summed over pixels; l1: as EDSR (default: mse)"
+        "--loss", default="mse", metavar="L", help="mse: as VDSR, summed over pixels; l1: as EDSR; or terms: 0.7*L1+0.3*MSE"
     )
     p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
     p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")

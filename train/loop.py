@@ -24,7 +24,7 @@ from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import PatchSource
 from sr_deploy.train.interrupt import Interrupt
-from sr_deploy.train.losses import LOSSES
+from sr_deploy.train.losses import loss_from
 from sr_deploy.train.networks import upscale_of
 from sr_deploy.train.state import Progress, load_state_, save_state
 
@@ -91,6 +91,7 @@ class _Loop:
         self.run, self.recipe, self.network = run, run.recipe, network
         self.optimizer = make_optimizer(network, run.recipe)
         self.step, self.elapsed, self.loss = 0, 0.0, math.nan
+        self.loss_of = loss_from(run.recipe.loss)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.wrapped = self.fabric.setup(network, self.optimizer)
         self.steps_per_epoch = math.ceil(run.data.patches / self.recipe.batch_size)
@@ -148,7 +149,7 @@ class _Loop:
             group["lr"] = lr
         degraded, original = (t.to(self.fabric.device, memory_format=torch.channels_last) for t in batch)
         self.wrapped.zero_grad()
-        loss = LOSSES[self.recipe.loss](self.model(degraded), original)
+        loss = self.loss_of(self.model(degraded), original)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise MachineError(
