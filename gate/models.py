@@ -65,7 +65,13 @@ def open_model(
 
 
 def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:
-    """Return the network and card of a checkpoint; torch is imported here and nowhere else in the gate."""
+    """Return the network and card of a checkpoint; torch is imported here and nowhere else in the gate.
+
+    Raises:
+        InputError: missing, or not a checkpoint.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name a checkpoint (.safetensors, .pt, .pth)")
     with missing_package("train"):
         import torch
 

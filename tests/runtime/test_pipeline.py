@@ -23,6 +23,13 @@ def counted(n: int, log: list[int] | None = None, *, fail: int = -1) -> Generato
         yield i
 
 
+def all_ended(stages: Stages) -> bool:
+    """Return whether every thread has done its work; the very last of it may still be under way."""
+    for thread in stages.threads:
+        thread.join(5)
+    return all(ended.is_set() for ended in stages.ended) and not any(thread.is_alive() for thread in stages.threads)
+
+
 def doubled(source: Iterator[int]) -> Generator[int, None, None]:
     for i in source:
         yield 2 * i
@@ -33,7 +40,7 @@ def test_items_come_in_order_through_several_stages(overlap: bool) -> None:
     with Stages(overlap=overlap) as stages:
         assert list(stages.ahead(doubled(stages.ahead(doubled(stages.ahead(counted(50))))))) == [4 * i for i in range(50)]
         assert len(stages.threads) == (3 if overlap else 0)
-    assert not any(thread.is_alive() for thread in stages.threads)
+    assert all_ended(stages)
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -43,7 +50,7 @@ def test_an_error_reaches_the_reader_behind_what_came_before_it(overlap: bool) -
         for item in stages.ahead(doubled(stages.ahead(counted(9, fail=3)))):
             found.append(item)
     assert found == [0, 2, 4]
-    assert not any(thread.is_alive() for thread in stages.threads)
+    assert all_ended(stages)
 
 
 def test_a_stage_waits_when_it_is_too_far_ahead() -> None:
@@ -68,7 +75,7 @@ def test_leaving_early_ends_every_thread_and_closes_its_source() -> None:
 
     with Stages(overlap=True) as stages:
         assert next(iter(stages.ahead(doubled(stages.ahead(endless()))))) == 2
-    assert len(closed) == 1 and not any(thread.is_alive() for thread in stages.threads)
+    assert len(closed) == 1 and all_ended(stages)
 
 
 def test_a_thread_is_waited_for_whatever_signals_come() -> None:
