@@ -21,7 +21,7 @@ from sr_deploy.compress.thresholds import Histogram, choose
 from sr_deploy.console import progress
 from sr_deploy.degrade import Plane, Upscale, network_pair
 from sr_deploy.errors import InputError
-from sr_deploy.export.graph import convolution_nodes
+from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.export.model import INPUT
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
 from sr_deploy.pictures import read_studio_luma
@@ -38,7 +38,7 @@ class Calibration:
     data: str  # digest of the pictures, the scale and the tiles
     method: str
     scale: int
-    thresholds: dict[str, float]  # convolution -> largest represented magnitude of its input
+    thresholds: dict[str, float]  # convolution -> largest represented magnitude of its input; NAME.output -> of its output
 
     @property
     def digest(self) -> str:
@@ -163,8 +163,9 @@ def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads
 def histograms(
     model: onnx.ModelProto, tiles: CalibrationSet, maxima: dict[str, float], *, threads: int | None = None
 ) -> dict[str, Histogram]:
-    """Return the histogram of each convolution's input over all tiles, by the convolution's name."""
+    """Return histograms over all tiles: of each convolution's input by its name, of what ends a block as ``NAME.output``."""
     inputs = {node.name: node.input[0] for node in convolution_nodes(model)}
+    inputs |= {f"{name}{OUTPUT_KEY}": value for name, value in residual_outputs(model).items()}
     watched = list(dict.fromkeys(value for value in inputs.values() if value != INPUT))
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
@@ -192,7 +193,7 @@ def calibrate(
     maxima: dict[str, float],
     threads: int | None = None,
 ) -> Calibration:
-    """Return the thresholds of every convolution's input by ``method``."""
+    """Return the thresholds of every convolution's input, and of what ends a residual block, by ``method``."""
     found = histograms(model, tiles, maxima, threads=threads)
     thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.items()}
     return Calibration(graph_digest, tiles.digest, method, tiles.scale, thresholds)

@@ -11,6 +11,7 @@ import onnx
 from sr_deploy.card import KEY, ModelCard, seal
 from sr_deploy.errors import InputError
 
+OUTPUT_KEY = ".output"  # behind a convolution's name: the threshold of its output
 KEEPS_PIXELS = frozenset(
     {
         "Relu",
@@ -41,6 +42,27 @@ class Reach:
 def convolution_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Return the convolutions in the order they run."""
     return [node for node in model.graph.node if node.op_type == "Conv"]
+
+
+def residual_outputs(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the output value of each convolution that ends a residual block, by its name.
+
+    Such a convolution reads an activation and is read by one addition alone, which does not make the picture. Its output is a
+    small correction to the stream, so it bears int8; that of a convolution that ends a long skip does not (docs/calibration.md).
+    """
+    made = {output: node.op_type for node in model.graph.node for output in node.output}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    last = model.graph.output[0].name
+    return {
+        node.name: node.output[0]
+        for node in convolution_nodes(model)
+        if made.get(node.input[0]) in ("Relu", "PRelu")
+        and [user.op_type for user in users.get(node.output[0], [])] == ["Add"]
+        and users[node.output[0]][0].output[0] != last
+    }
 
 
 def halo(model: onnx.ModelProto) -> int:

@@ -10,6 +10,9 @@ nothing changes in the numbers, but only then does ONNX Runtime run the convolut
 Conv-Relu-Q for signed types). Between two pairs the ReLU itself is written as a LeakyRelu of slope 0, the same function, for
 which ONNX Runtime has an int8 kernel. TensorRT's build undoes both (``tensorrt_graph``).
 
+A convolution that ends a residual block is followed by an addition to the stream, which stays float: its output gets a pair with
+a threshold of its own, so that it runs in integers too.
+
 A kept convolution computes in float32. Whether it also *reads* float32 is told by its threshold: with one, an int8
 convolution in front of it still ends in integers (the fast case, used for the last convolution); without one, that
 convolution's output stays float (``--keep``, for quality).
@@ -26,7 +29,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 from sr_deploy.compress.thresholds import QMAX
 from sr_deploy.errors import InputError
-from sr_deploy.export.graph import convolution_nodes
+from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.export.model import make_model, shapes_of
 
 
@@ -52,7 +55,8 @@ def quantized(model: onnx.ModelProto, thresholds: Mapping[str, float], *, keep: 
 
     Args:
         model: a float32 model from ``to_onnx``.
-        thresholds: largest represented magnitude of each convolution's input, by the convolution's name.
+        thresholds: largest represented magnitude of each convolution's input, by the convolution's name, and, as
+            ``NAME.output``, of the output of those that end a residual block, where it is known.
         keep: convolutions that stay float32.
     """
     check_names(model, keep)
@@ -90,7 +94,9 @@ class _Builder:
         self.pairs: dict[str, str] = {}
         for node in convolution_nodes(model):
             if node.name in thresholds:
-                self.scales[node.input[0]] = float(rounded_up(np.array(thresholds[node.name] / QMAX)))
+                self.scales[node.input[0]] = _scale(thresholds[node.name])
+        ends = residual_outputs(model).items()
+        self.ends = {value: _scale(thresholds[f"{n}{OUTPUT_KEY}"]) for n, value in ends if f"{n}{OUTPUT_KEY}" in thresholds}
 
     def add(self, node: NodeProto) -> None:
         if node.op_type == "Conv" and node.name not in self.keep:
@@ -124,11 +130,11 @@ class _Builder:
             self.renamed[node.output[0]] = self._pair(node.output[0], scale, node.output[0])
 
     def _output_scale(self, value: str) -> float | None:
-        """Return the scale of what is behind a convolution, looking through the ReLU that follows it."""
+        """Return the scale of what is behind a convolution, looking through the ReLU that follows it; or of a block's end."""
         users = [node for node in self.model.graph.node if value in node.input]
         if len(users) == 1 and users[0].op_type == "Relu":
             return self.scales.get(users[0].output[0])
-        return None
+        return self.ends.get(value)
 
     def _pair(self, value: str, scale: float, base: str) -> str:
         if base not in self.pairs:
@@ -155,6 +161,10 @@ class _Builder:
         for name in node.input:
             if name in self.weights:
                 self.tensors[name] = self.weights[name]
+
+
+def _scale(threshold: float) -> float:
+    return float(rounded_up(np.array(threshold / QMAX)))
 
 
 def _node(kind: str, inputs: list[str], output: str) -> NodeProto:

@@ -27,7 +27,7 @@ from sr_deploy.export.calibrate import (
     largest_magnitudes,
     read_calibration,
 )
-from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution, serialized
+from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, halo, macs_by_convolution, serialized
 from sr_deploy.export.half import half_precision, nodes_that_may_overflow
 from sr_deploy.export.model import INPUT, shapes_of
 from sr_deploy.export.quantize import check_names, kept_by_default, quantized
@@ -179,7 +179,7 @@ def export_int8(export: Export) -> None:
     if not export.arguments.all_layers:
         keep |= kept_by_default(export.model)
     # What --keep names reads float activations too: they, not the weights, are what int8 loses.
-    thresholds = {n: t for n, t in calibration.thresholds.items() if n not in export.arguments.keep}
+    thresholds = {n: t for n, t in calibration.thresholds.items() if n.removesuffix(OUTPUT_KEY) not in export.arguments.keep}
     model = quantized(export.model, thresholds, keep=keep)
     layers: dict[str, Precision] = {n: "fp32" if n in keep else "int8" for n in export.card.layers}
     share = sum(m for n, m in export.macs.items() if n not in keep) / sum(export.macs.values())

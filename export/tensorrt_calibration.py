@@ -16,7 +16,7 @@ import onnx
 
 from sr_deploy.compress.thresholds import QMAX
 from sr_deploy.errors import InputError
-from sr_deploy.export.graph import convolution_nodes
+from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.files import read_bytes
 from sr_deploy.runtime.cuda import Buffer, Cuda
 from sr_deploy.runtime.engine import Tiles
@@ -53,7 +53,7 @@ def read_cache(path: Path) -> dict[str, float]:
 
 
 def thresholds_of(path: Path, model: onnx.ModelProto) -> dict[str, float]:
-    """Return the threshold of each convolution's input, by the convolution's name, from a cache made on this graph.
+    """Return the threshold of each convolution's input, and of what ends a residual block, from a cache made on this graph.
 
     Raises:
         InputError: the cache lacks one, so it was made on another graph.
@@ -66,7 +66,8 @@ def thresholds_of(path: Path, model: onnx.ModelProto) -> dict[str, float]:
             f"{path}: has no scale for {missing[0]} ({len(found)} tensors are in it); it was made on another graph: "
             "calibrate the fp32 graph of this export"
         )
-    return {name: found[value] for name, value in wanted.items()}
+    ends = {f"{name}{OUTPUT_KEY}": value for name, value in residual_outputs(model).items() if value in found}
+    return {name: found[value] for name, value in {**wanted, **ends}.items()}
 
 
 def check_has_calibrators(trt: Any) -> None:
