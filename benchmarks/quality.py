@@ -18,7 +18,7 @@ MODELS: dict[str, dict[int, str]] = {  # the checkpoint that serves each scale
     "VDSR": dict.fromkeys(SCALES, "vdsr"),
     "VDSR pruned": dict.fromkeys(SCALES, "vdsr_pruned"),
     "EDSR": {2: "edsr", 4: "edsr_x4"},
-    "EDSR pruned": {2: "edsr_pruned"},
+    "EDSR pruned": {2: "edsr_pruned", 4: "edsr_x4_pruned"},
 }
 
 

@@ -24,7 +24,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor to calibrate for (default: the checkpoint's)")
     p.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
     p.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
-    p.add_argument("--method", choices=METHODS, default="kl-weighted", help="how thresholds are chosen (default: kl-weighted)")
+    p.add_argument(
+        "--method",
+        choices=METHODS,
+        help="how thresholds are chosen (default: kl-weighted; minmax for networks that enlarge inside)",
+    )
     p.add_argument(
         "--thresholds",
         type=Path,

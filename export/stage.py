@@ -16,7 +16,7 @@ from torch import nn
 from sr_deploy import __version__
 from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard, Precision, Shape
-from sr_deploy.degrade import imresize
+from sr_deploy.degrade import Upscale, imresize
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.export.calibrate import (
     Calibration,
@@ -44,6 +44,8 @@ TOLERANCE = 1e-4  # fp32 graph against PyTorch
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse
 DEAD_MARGIN_DB = 1.0  # a graph must be closer to fp32's output than its own input is, or it does nothing of use
 CHECK_TILES = 4
+# A residual stream carries the picture's brightness, which clipping shifts: see docs/models.md.
+DEFAULT_METHOD: dict[Upscale, str] = {"before": "kl-weighted", "inside": "minmax"}
 MOST_SIDE, MOST_PIXELS = 16384, 2**26
 
 
@@ -99,6 +101,7 @@ def prepare(arguments: argparse.Namespace) -> Export:
         CheckError: the graph computes something else than the network.
     """
     network, parent = checkpoint.load(arguments.checkpoint)
+    arguments.method = arguments.method or DEFAULT_METHOD[parent.upscale]
     shape = _shape(arguments.shape, parent)
     if min(shape[2:]) <= 2 * parent.halo:
         least = 2 * parent.halo + 1

@@ -75,6 +75,11 @@ def test_the_first_and_last_convolution_stay_float_and_biases_too(graphs: Path, 
     assert len(biases) == len(card.layers) and {t.data_type for t in biases} == {onnx.TensorProto.FLOAT}
 
 
+def test_thresholds_are_those_of_the_largest_value_unless_told_otherwise(graphs: Path, scale: int) -> None:
+    assert read_card(graphs / f"edsr_x{scale}_int8.onnx").calibration == "minmax"
+    assert read_calibration(graphs / f"edsr_x{scale}_int8.thresholds.json").method == "minmax"
+
+
 def test_what_ends_a_block_is_quantized_and_the_stream_is_not(graphs: Path, scale: int) -> None:
     model = onnx.load(graphs / f"edsr_x{scale}_int8.onnx")
     made = {output: node for node in model.graph.node for output in node.output}
