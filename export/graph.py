@@ -48,7 +48,7 @@ def residual_outputs(model: onnx.ModelProto) -> dict[str, str]:
     """Return the output value of each convolution that ends a residual block, by its name.
 
     Such a convolution reads an activation and is read by one addition alone, which does not make the picture. Its output is a
-    small correction to the stream, so it bears int8; that of a convolution that ends a long skip does not (docs/calibration.md).
+    small correction to the stream, so it bears int8; that of a convolution that ends a long skip does not (docs/models.md).
     """
     made = {output: node.op_type for node in model.graph.node for output in node.output}
     users: dict[str, list[onnx.NodeProto]] = {}

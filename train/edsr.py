@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.groups import ChannelGroup
+from sr_deploy.train.residual import blocks_of, check_widths, residual_groups, uniform_widths
 
 UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 3: (3,), 4: (2, 2)}  # the factor of each PixelShuffle, section 3.3
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, of the training set, in [0, 1]
-MOST_WIDTH, MOST_BLOCKS = 4096, 1024
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,9 @@ class EDSRConfig:
     def __post_init__(self) -> None:
         if self.scale not in UPSAMPLERS:
             raise InputError(f"EDSR: scale {self.scale} is not served; known: {', '.join(map(str, UPSAMPLERS))}")
-        if self.colors not in (1, 3):
-            raise InputError(f"EDSR: {self.colors} colours; 1 (luma) or 3 (RGB)")
         if not 0.0 < self.res_scale <= 1.0:
             raise InputError(f"EDSR: residual scaling {self.res_scale} is not in (0, 1]; 0.1 and 1 are usual")
-        if self.blocks < 1 or len(self.widths) % 2 != (1 + len(UPSAMPLERS[self.scale])) % 2:
-            raise InputError(f"EDSR: {len(self.widths)} widths do not fit x{self.scale}")
-        if min(self.widths) < 1 or max(self.widths) > MOST_WIDTH or self.blocks > MOST_BLOCKS or self.widths[-1] != self.colors:
-            raise InputError(f"EDSR: widths {self.widths} do not fit; all must be 1 to {MOST_WIDTH}, the last {self.colors}")
-        stream = (self.widths[0], *self.widths[2 : 2 * self.blocks + 2 : 2])
-        if len({*stream, self.widths[2 * self.blocks + 1]}) != 1:
-            raise InputError(f"EDSR: widths {self.widths} do not fit; what is added to one stream must have one width")
-        for width, factor in zip(self.widths[-1 - len(self.factors) : -1], self.factors, strict=True):
-            if width % factor**2:
-                raise InputError(f"EDSR: {width} channels before PixelShuffle({factor}) are no multiple of {factor**2}")
+        check_widths("EDSR", self.widths, self.factors, self.colors)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -56,13 +45,12 @@ class EDSRConfig:
     @property
     def blocks(self) -> int:
         """The number of residual blocks."""
-        return (len(self.widths) - 3 - len(self.factors)) // 2
+        return blocks_of(self.widths, self.factors)
 
 
 def edsr_widths(*, blocks: int = 16, features: int = 64, scale: int = 2, colors: int = 1) -> tuple[int, ...]:
     """Return the widths of a uniform network: ``baseline`` is 16 blocks of 64 features, ``large`` 32 of 256."""
-    ups = tuple(features * factor**2 for factor in UPSAMPLERS.get(scale, ()))
-    return (features, *(features, features) * blocks, features, *ups, colors)
+    return uniform_widths(blocks, features, UPSAMPLERS.get(scale, ()), colors)
 
 
 class EDSR(nn.Module):
@@ -105,17 +93,7 @@ class EDSR(nn.Module):
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: inside each block, the stream they share, and those of the upsampler."""
-        blocks = range(self.config.blocks)
-        inner = [ChannelGroup((f"body.{i}.conv1",), (f"body.{i}.conv2",)) for i in blocks]
-        ups = [f"up.{i}" for i in range(len(self.config.factors))]
-        stream = ChannelGroup(
-            ("head", *(f"body.{i}.conv2" for i in blocks), "body_end"), (*(f"body.{i}.conv1" for i in blocks), "body_end", ups[0])
-        )
-        shuffled = [
-            ChannelGroup((name,), (reader,), block=factor**2)
-            for name, reader, factor in zip(ups, [*ups[1:], "tail"], self.config.factors, strict=True)
-        ]
-        return (*inner, stream, *shuffled)
+        return residual_groups(self.config.blocks, self.config.factors)
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it."""

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.groups import ChannelGroup
+from sr_deploy.train.residual import blocks_of, check_widths, residual_groups, uniform_widths
 
 UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 4: (2, 2)}  # the factor of each PixelShuffle; 4 in the paper
-MOST_WIDTH, MOST_BLOCKS = 4096, 1024
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,9 @@ class SRResNetConfig:
     def __post_init__(self) -> None:
         if self.scale not in UPSAMPLERS:
             raise InputError(f"SRResNet: scale {self.scale} is not served; known: {', '.join(map(str, UPSAMPLERS))}")
-        if self.colors not in (1, 3):
-            raise InputError(f"SRResNet: {self.colors} colours; 1 (luma) or 3 (RGB)")
         if self.norm not in (0, 1):
             raise InputError(f"SRResNet: norm {self.norm}; 1 (batch normalisation) or 0 (folded)")
-        if self.blocks < 1 or self.blocks > MOST_BLOCKS or len(self.widths) % 2 != (1 + len(self.factors)) % 2:
-            raise InputError(f"SRResNet: {len(self.widths)} widths do not fit x{self.scale}")
-        if min(self.widths) < 1 or max(self.widths) > MOST_WIDTH or self.widths[-1] != self.colors:
-            raise InputError(f"SRResNet: widths {self.widths} do not fit; all must be 1 to {MOST_WIDTH}, the last {self.colors}")
-        if len({self.widths[0], *self.widths[2 : 2 * self.blocks + 1 : 2], self.widths[2 * self.blocks + 1]}) != 1:
-            raise InputError(f"SRResNet: widths {self.widths} do not fit; what is added to one stream must have one width")
-        for width, factor in zip(self.widths[-1 - len(self.factors) : -1], self.factors, strict=True):
-            if width % factor**2:
-                raise InputError(f"SRResNet: {width} channels before PixelShuffle({factor}) are no multiple of {factor**2}")
+        check_widths("SRResNet", self.widths, self.factors, self.colors)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -54,13 +44,12 @@ class SRResNetConfig:
     @property
     def blocks(self) -> int:
         """The number of residual blocks."""
-        return (len(self.widths) - 3 - len(self.factors)) // 2
+        return blocks_of(self.widths, self.factors)
 
 
 def srresnet_widths(*, blocks: int = 16, features: int = 64, scale: int = 4, colors: int = 1) -> tuple[int, ...]:
     """Return the widths of a uniform network; the paper's has 16 blocks of 64 features."""
-    ups = tuple(features * factor**2 for factor in UPSAMPLERS.get(scale, ()))
-    return (features, *(features, features) * blocks, features, *ups, colors)
+    return uniform_widths(blocks, features, UPSAMPLERS.get(scale, ()), colors)
 
 
 class SRResNet(nn.Module):
@@ -105,17 +94,7 @@ class SRResNet(nn.Module):
 
         A PReLU of one slope keeps zero at zero, so it needs no mask.
         """
-        blocks = range(self.config.blocks)
-        inner = [ChannelGroup((f"body.{i}.conv1",), (f"body.{i}.conv2",)) for i in blocks]
-        ups = [f"up.{i}" for i in range(len(self.config.factors))]
-        stream = ChannelGroup(
-            ("head", *(f"body.{i}.conv2" for i in blocks), "body_end"), (*(f"body.{i}.conv1" for i in blocks), "body_end", ups[0])
-        )
-        shuffled = [
-            ChannelGroup((name,), (reader,), block=factor**2)
-            for name, reader, factor in zip(ups, [*ups[1:], "tail"], self.config.factors, strict=True)
-        ]
-        return (*inner, stream, *shuffled)
+        return residual_groups(self.config.blocks, self.config.factors)
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it."""

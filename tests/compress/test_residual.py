@@ -10,7 +10,7 @@ from torch import nn
 
 from sr_deploy.compress.masks import config_list_for, filter_masks, native_masks, nni_installed
 from sr_deploy.compress.removal import check_equal, masked, without_filters
-from sr_deploy.errors import InputError
+from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks import build, convolutions, weight_count, widths_of
 
 SCALES = (2, 3, 4)
@@ -75,7 +75,7 @@ def test_a_bias_that_was_forgotten_would_be_seen() -> None:
         assert bias is not None
         bias.copy_(convolutions(network)["body.0.conv1"].bias.abs() + 0.1)  # type: ignore[union-attr]
     small = without_filters(network, masks)
-    with pytest.raises(Exception, match="differs by"):
+    with pytest.raises(CheckError, match="differs by"):
         check_equal(wrong, small, torch.rand(1, 1, 19, 23))
 
 

@@ -178,3 +178,27 @@ def test_another_scale_is_refused(graphs: Path, scale: int, tmp_path: Path, caps
     engine = graphs / f"edsr_x{scale}_fp32.onnx"
     assert infer([str(tmp_path / "a.png"), "--engine", str(engine), "--scale", str(other)]) == 2
     assert f"serves scales {scale}, not {other}" in capsys.readouterr().err
+
+
+def test_srresnet_goes_through_every_stage_with_its_norms_folded(photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = build("srresnet", config={"blocks": 2, "features": 8})
+    for _ in range(3):
+        module(torch.rand(2, 1, 16, 16))  # in training mode: the norms see data
+    path = tmp_path / "s.safetensors"
+    checkpoint.save(path, module.eval(), card_of(module, scales=(4,), default_scale=4))
+    options = ["--shape", "1", "1", "40", "40", "--calib", str(photos), "--threads", "1"]
+    assert export([str(path), "-o", str(tmp_path), *options]) == 0
+    kinds = {node.op_type for node in onnx.load(tmp_path / "s_fp32.onnx").graph.node}
+    assert kinds == {"Conv", "PRelu", "Add", "DepthToSpace"}
+    (tmp_path / "gates.toml").write_text(
+        "[fp32]\nmax_drop_db = 0.001\nmin_agreement_db = 90\nmax_weight_error_steps = 0\n"
+        "[fp16]\nmin_agreement_db = 60\n[int8]\nmin_agreement_db = 35\nmax_weight_error_steps = 0.51\n"
+    )
+    engines = [str(tmp_path / f"s_{precision}.onnx") for precision in ("fp32", "fp16", "int8")]
+    checks = ["--data", str(photos), "--budget", str(tmp_path / "gates.toml"), "--threads", "1"]
+    assert gate([*engines, "--reference", str(path), *checks]) == 0
+    Image.effect_noise((47, 44), 60).convert("RGB").save(tmp_path / "a.png")
+    assert infer([str(tmp_path / "a.png"), "--engine", engines[2], "--threads", "1"]) == 0
+    with Image.open(tmp_path / "a_x4.png") as found:
+        assert found.size == (188, 176)
