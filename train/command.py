@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", metavar="P", help="baseline or large, of edsr (default: baseline)")
     p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks of edsr and srresnet (default: the paper's)")
     p.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr (default: 1)")
+    p.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
     p.add_argument(
         "--scale",
         type=int,

@@ -47,7 +47,7 @@ class Family:
 def vdsr_widths(config: Config) -> tuple[int, ...]:
     """Return VDSR's widths with ``features`` filters in each inner convolution."""
     standard = VDSRConfig().widths
-    return (int(config.get("features", standard[0])),) * (len(standard) - 1) + standard[-1:]
+    return (int(config.get("features", standard[0])),) * (len(standard) - 1) + (int(config.get("colors", 1)),)
 
 
 def integers(config: Config, **defaults: int) -> dict[str, int]:
@@ -66,7 +66,7 @@ def srresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
 
 
 FAMILIES: dict[str, Family] = {
-    "vdsr": Family(lambda widths, _: VDSR(VDSRConfig(widths)), vdsr_widths),
+    "vdsr": Family(lambda widths, config: VDSR(VDSRConfig(widths, **integers(config, colors=1))), vdsr_widths),
     "edsr": Family(edsr_from, lambda config: edsr_widths(**integers(config, blocks=16, features=64, scale=2, colors=1))),
     "srresnet": Family(
         srresnet_from, lambda config: srresnet_widths(**integers(config, blocks=16, features=64, scale=4, colors=1))

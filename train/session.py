@@ -189,4 +189,5 @@ def network_config(arguments: argparse.Namespace) -> dict[str, float]:
                 f"--scale {' '.join(map(str, arguments.scale))}: {arguments.arch} serves one scale; train one for each"
             )
         chosen["scale"] = arguments.scale[0]
+    chosen["colors"] = 3 if arguments.color == "rgb" else 1
     return {name: value for name, value in chosen.items() if value is not None}

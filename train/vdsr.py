@@ -20,26 +20,29 @@ MOST_WIDTH = 4096
 
 @dataclass(frozen=True)
 class VDSRConfig:
-    """Output channels of each convolution; the last has one, the luma residual."""
+    """Output channels of each convolution; the last makes the residual: one channel for luma, three for RGB."""
 
     widths: tuple[int, ...] = (64,) * 19 + (1,)
+    colors: int = 1  # 1: luma, 3: RGB
 
     def __post_init__(self) -> None:
-        if len(self.widths) < 2 or min(self.widths) < 1 or self.widths[-1] != 1:
-            raise InputError(f"VDSR: widths {self.widths} do not fit; give at least 2, all positive, the last 1")
+        if self.colors not in (1, 3):
+            raise InputError(f"VDSR: {self.colors} colours; 1 (luma) or 3 (RGB)")
+        if len(self.widths) < 2 or min(self.widths) < 1 or self.widths[-1] != self.colors:
+            raise InputError(f"VDSR: widths {self.widths} do not fit; give at least 2, all positive, the last {self.colors}")
         if max(self.widths) > MOST_WIDTH:
             raise InputError(f"VDSR: {max(self.widths)} filters in one layer, the most is {MOST_WIDTH}; 64 is the paper's")
 
 
 class VDSR(nn.Module):
-    """Sharpen bicubic-enlarged luma: float (n, 1, h, w), nominally in [0, 1], to the same shape, not clipped."""
+    """Sharpen a picture enlarged by bicubic: float (n, c, h, w), nominally in [0, 1], to the same shape, not clipped."""
 
     upscale = "before"
 
     def __init__(self, config: VDSRConfig) -> None:
         super().__init__()
         self.config = config
-        channels = (1, *config.widths)
+        channels = (config.colors, *config.widths)
         for number, (n_in, n_out) in enumerate(pairwise(channels), start=1):
             conv = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -59,7 +62,7 @@ class VDSR(nn.Module):
         for number in range(1, depth):
             features = torch.relu(self.conv(number)(features))  # (n, widths[number - 1], h, w)
         residual: Tensor = self.conv(depth)(features)
-        return x + residual  # (n, 1, h, w)
+        return x + residual  # (n, c, h, w)
 
     def halo(self) -> int:
         """Return how many pixels around an output pixel influence it: one for each 3x3 convolution."""
