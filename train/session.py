@@ -16,11 +16,14 @@ from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
 from sr_deploy.train.loop import Run, Status, train
 from sr_deploy.train.networks import build, card_of, upscale_of
+from sr_deploy.train.srresnet import SRResNet
+from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
 from sr_deploy.train.warm_start import warm_start_
 
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
     "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
 }
+SETTLE_BATCHES = 8  # of 16 patches, for the statistics of batch norms that a warm start made
 CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
 
@@ -33,8 +36,12 @@ def train_command(arguments: argparse.Namespace) -> int:
     recipe = recipe_from(arguments, default_epochs=80.0)
     torch.manual_seed(recipe.seed)
     network = build(arguments.arch, config=network_config(arguments))
+    settle = False
     if arguments.init_from is not None:
-        for note in warm_start_(network, checkpoint.tensors(arguments.init_from), source=str(arguments.init_from)):
+        state = checkpoint.tensors(arguments.init_from)
+        if isinstance(network, SRResNet) and is_edsr(state):
+            settle, state = network.config.norm == 1, srresnet_state(state, network)
+        for note in warm_start_(network, state, source=str(arguments.init_from)):
             print(note, file=sys.stderr)
     scales = tuple(arguments.scale)
     config = DataConfig(
@@ -45,9 +52,12 @@ def train_command(arguments: argparse.Namespace) -> int:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     elif arguments.resume and output.exists():
         card = card.with_changes(parent_digest=checkpoint.read_card(output).parent_digest)
+    data = PatchSource(config, workers=max(arguments.workers, 1))
+    if settle and not arguments.resume:
+        settle_norms_(network, (data.batch(size=16, seed=recipe.seed, step=step)[0] for step in range(SETTLE_BATCHES)))
     run = Run(
         recipe=recipe,
-        data=PatchSource(config, workers=max(arguments.workers, 1)),
+        data=data,
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
