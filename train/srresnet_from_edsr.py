@@ -1,9 +1,9 @@
 """An SRResNet that begins as an EDSR: both are a head, residual blocks, a long skip and sub-pixel convolutions.
 
-Where SRResNet has more, it begins as if it had not: the 9x9 convolutions hold the 3x3 ones in their centre, a PReLU is ReLU (slope
-0) inside the blocks and the identity (slope 1) elsewhere, and batch normalisation takes over the bias of its convolution. So the
-new network computes the same picture, and everything that it has more can learn (function-preserving growth in the spirit of
-Net2Net, Chen et al., ICLR 2016).
+Where SRResNet has more, it begins as if it had not: the 9x9 convolutions hold the 3x3 ones in their centre, a PReLU is ReLU
+(slope 0) inside the blocks and the identity (slope 1) elsewhere, and batch normalisation takes over the bias of its convolution.
+So the new network computes the same picture, and everything that it has more can learn (function-preserving growth in the spirit
+of Net2Net, Chen et al., ICLR 2016).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def srresnet_state(state: State, network: SRResNet) -> dict[str, Tensor]:
             zero, one = torch.zeros_like(bias), torch.ones_like(bias)
             eps = float(network.get_submodule("body_end_norm").eps)  # type: ignore[arg-type]
             values = {"weight": (one + eps).sqrt(), "bias": bias, "running_mean": zero, "running_var": one}
+            values["num_batches_tracked"] = torch.tensor(0)
             result |= {f"{norm}.{part}": value for part, value in values.items()}
         else:
             result[f"{conv}.bias"] = bias
