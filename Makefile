@@ -8,7 +8,7 @@ SPARSITY ?= 0.5
 DATA     ?=
 CALIB    ?=
 STEPS    ?= 150
-SHAPE    ?= 1 1 256 256
+SHAPE    ?=
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -71,7 +71,7 @@ $(PRUNED): $(CHECKPOINT) $(OUT)/.prune-arguments | $(VENV)/.installed
 	  --val $(GATE_ON) --overwrite
 
 $(INT8): $(PRUNED) $(OUT)/.export-arguments
-	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --scale $(SCALE) --calib $(CALIB_ON) --shape $(SHAPE)
+	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --scale $(SCALE) --calib $(CALIB_ON) $(if $(SHAPE),--shape $(SHAPE))
 
 prune: $(PRUNED)
 
@@ -89,7 +89,7 @@ demo: $(VENV)/.installed
 	@$(MAKE) --no-print-directory demo-run OUT=$(OUT)/demo DATA= CALIB=
 
 demo-run: gate
-	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) --shape $(SHAPE)
+	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) $(if $(SHAPE),--shape $(SHAPE))
 	$(BIN)/sr-infer --engine $(INT8) tests/pictures/coffee.png -o $(OUT)/pictures --overwrite
 	@echo; echo "What each engine costs (x$(SCALE), luma PSNR over $(GATE_ON), one tile on this machine):"
 	@$(BIN)/sr-bench $(DENSE_NAME)_fp32.onnx $(NAME)_fp32.onnx $(NAME)_fp16.onnx $(INT8) \

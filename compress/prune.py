@@ -17,15 +17,16 @@ from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.masks import ConfigList, config_list_for, filter_masks
 from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.console import table
-from sr_deploy.degrade import Plane
+from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
 from sr_deploy.files import check_reports, read_bytes, write_text
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource, load_validation
-from sr_deploy.train.loop import Run, train, validate
+from sr_deploy.train.data import DataConfig, PatchSource
+from sr_deploy.train.loop import Run, train
 from sr_deploy.train.networks import config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, data_facts, recipe_from, reporter
+from sr_deploy.train.validation import load_validation, validate
 
 MOST_SIDE = 16384
 
@@ -53,12 +54,12 @@ def prune_command(arguments: argparse.Namespace) -> int:
     network = folded(network)
     recipe = finetune_recipe(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
-    pictures = load_validation(arguments.val, card.scales) if arguments.val else []
+    pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
     shape = _shape(arguments.shape, card)
     rows = [row("dense", network, shape, pictures, card)]
     masks = filter_masks(network, config_list, backend=arguments.pruner)
     small = without_filters(network, masks)
-    difference = check_equal(masked(network, masks), small, probe(pictures))
+    difference = check_equal(masked(network, masks), small, probe(pictures, shape[1]))
     print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
     rows.append(row("pruned", small, shape, pictures, card))
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
@@ -153,18 +154,18 @@ def read_config(path: Path) -> ConfigList:
     return value
 
 
-def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Plane], card: ModelCard) -> Row:
+def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Planes], card: ModelCard) -> Row:
     """Measure one stage."""
     quality = validate(network, pictures, card.scales) if pictures else {}
     network.eval()
     return Row(stage, weight_count(network), macs(network, shape), quality)
 
 
-def probe(pictures: Sequence[Plane]) -> Tensor:
-    """Return the first picture as float32 (1, 1, h, w) in [0, 1], or noise where there is none."""
+def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
+    """Return the first picture as float32 (1, c, h, w) in [0, 1], or noise of ``channels`` where there is none."""
     if pictures:
-        return torch.from_numpy(pictures[0])[None, None] / 255.0
-    return torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        return torch.from_numpy(pictures[0]).reshape(1, channels, *pictures[0].shape[-2:]) / 255.0
+    return torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def report(rows: Sequence[Row], shape: Shape, path: Path | None) -> None:
@@ -186,11 +187,11 @@ def _sparsity(arguments: argparse.Namespace) -> float:
     return 0.5 if arguments.sparsity is None else float(arguments.sparsity)
 
 
-def _shape(values: Sequence[int], card: ModelCard) -> Shape:
-    n, c, h, w = values
-    if min(values) < 1 or max(values) > MOST_SIDE:
-        raise InputError(f"--shape {' '.join(map(str, values))}: every side must be 1 to {MOST_SIDE}")
+def _shape(values: Sequence[int] | None, card: ModelCard) -> Shape:
     channels = 1 if card.color == "y" else 3
+    n, c, h, w = values or (1, channels, 256, 256)
+    if min(n, c, h, w) < 1 or max(n, c, h, w) > MOST_SIDE:
+        raise InputError(f"--shape {n} {c} {h} {w}: every side must be 1 to {MOST_SIDE}")
     if c != channels:
-        raise InputError(f"--shape {' '.join(map(str, values))}: this network takes {channels} channel(s)")
+        raise InputError(f"--shape {n} {c} {h} {w}: this network takes {channels} channel(s), as 1 {channels} 256 256")
     return n, c, h, w

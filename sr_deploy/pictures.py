@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from sr_deploy.degrade import Plane
+from sr_deploy.degrade import Color, Plane, Planes
 from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
 
@@ -96,6 +96,21 @@ def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("P", "PA") and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns when a palette with transparency goes straight to RGB
     return np.asarray(image.convert("RGB"))
+
+
+def read_rgb(path: Path) -> Planes:
+    """Return R, G, B in grey levels, 0..255: float32 (3, h, w); a grey picture gives three equal channels."""
+    return np.ascontiguousarray(np.moveaxis(rgb_pixels(open_picture(path)), -1, 0)).astype(np.float32)
+
+
+def read_seen(path: Path, color: Color) -> Planes:
+    """Return what a network of ``color`` sees in use, in whole grey levels: float32 (h, w) studio luma, or (3, h, w) RGB."""
+    return read_studio_luma(path) if color == "y" else read_rgb(path)
+
+
+def read_measured(path: Path, color: Color) -> Planes:
+    """Return what a network of ``color`` is measured against, in whole grey levels: float32 (h, w) luma, or (3, h, w) RGB."""
+    return read_luma(path) if color == "y" else read_rgb(path)
 
 
 def read_studio_luma(path: Path) -> Plane:

@@ -128,7 +128,7 @@ def test_result_is_contiguous_float32() -> None:
     assert out.flags.c_contiguous
 
 
-@pytest.mark.parametrize(("shape", "scale"), [((4,), 2.0), ((0, 4), 2.0), ((4, 4), 0.0), ((4, 4), -1.0), ((4, 4, 3), 2.0)])
+@pytest.mark.parametrize(("shape", "scale"), [((4,), 2.0), ((0, 4), 2.0), ((4, 4), 0.0), ((4, 4), -1.0), ((1, 4, 4, 3), 2.0)])
 def test_refuses_what_is_no_plane(shape: tuple[int, ...], scale: float) -> None:
     with pytest.raises(ValueError, match="non-empty"):
         imresize(np.zeros(shape, np.float32), scale)

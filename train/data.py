@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,9 @@ from torch import Tensor
 from sr_deploy.degrade import Plane, Upscale, bicubic_pair, imresize
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
-from sr_deploy.pictures import read_luma, read_studio_luma
+from sr_deploy.pictures import read_studio_luma
 
 FRACTION = 64  # degraded luma is stored in 1/64 grey level
-MEASURED_SIDE = 11  # pixels that SSIM needs
 MOST_PATCH = 4096
 GRID = 8  # spacing in pixels of the patch positions whose detail is weighed
 
@@ -178,19 +177,3 @@ def box_means(plane: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 def _draw(cumulative: NDArray[np.float64], rng: np.random.Generator) -> int:
     position = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
     return min(position, len(cumulative) - 1)
-
-
-def load_validation(folder: Path, scales: Sequence[int]) -> Sequence[Plane]:
-    """Return the luma of every picture in ``folder``, in grey levels.
-
-    Raises:
-        InputError: a picture is broken, or too small to be measured at the largest scale.
-    """
-    least = MEASURED_SIDE + 3 * max(scales)  # cut to a multiple of the scale, and shaved by it on both sides
-    planes = []
-    for path in list_pictures(folder):
-        planes.append(read_luma(path))
-        h, w = planes[-1].shape
-        if min(h, w) < least:
-            raise InputError(f"{path}: {w}x{h} pixels is too small to measure at x{max(scales)}, {least} are needed")
-    return planes

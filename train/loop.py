@@ -10,23 +10,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from sr_deploy.card import ModelCard
-from sr_deploy.degrade import Plane, imresize
+from sr_deploy.degrade import Planes
 from sr_deploy.errors import MachineError
-from sr_deploy.measure import mean, score
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import PatchSource
 from sr_deploy.train.interrupt import Interrupt
 from sr_deploy.train.losses import loss_from
-from sr_deploy.train.networks import upscale_of
 from sr_deploy.train.state import Progress, load_state_, save_state
+from sr_deploy.train.validation import validate
 
 Report = Callable[["Status"], None]
 
@@ -53,7 +51,7 @@ class Run:
     card: ModelCard
     output: Path
     report: Report
-    validation: Sequence[Plane] = ()
+    validation: Sequence[Planes] = ()
     device: str = "auto"
     workers: int = 1
     save_minutes: float = 5.0
@@ -224,22 +222,6 @@ def clip_(network: nn.Module, recipe: Recipe, lr: float) -> None:
         nn.utils.clip_grad_value_(network.parameters(), recipe.clip / max(lr, 1e-30))
     elif recipe.clip_mode == "norm":
         nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-
-
-def validate(network: nn.Module, pictures: Sequence[Plane], scales: Sequence[int]) -> dict[int, float]:
-    """Return the mean PSNR in dB by scale of a network on whole pictures (luma in grey levels)."""
-    network.eval()
-    device = next(network.parameters()).device
-
-    def enlarge(lr: Plane, scale: int) -> Plane:
-        with torch.no_grad():
-            plane = imresize(lr, float(scale)) if upscale_of(network) == "before" else lr
-            x = torch.from_numpy(plane)[None, None].to(device)
-            return np.asarray(network(x)[0, 0].float().cpu().numpy(), np.float32)
-
-    result = {scale: mean([score(enlarge, hr, scale) for hr in pictures]).psnr_db for scale in scales}
-    network.train()
-    return result
 
 
 def write_scalars(writer: SummaryWriter, status: Status) -> None:

@@ -13,11 +13,12 @@ import torch
 from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource, load_validation
+from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.loop import Run, Status, train
 from sr_deploy.train.networks import build, card_of, upscale_of
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
+from sr_deploy.train.validation import load_validation
 from sr_deploy.train.warm_start import warm_start_
 
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
@@ -61,7 +62,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
-        validation=load_validation(arguments.val, scales) if arguments.val else (),
+        validation=load_validation(arguments.val, scales, arguments.color) if arguments.val else (),
         device=arguments.device,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,

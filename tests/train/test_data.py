@@ -13,7 +13,8 @@ from PIL import Image
 from sr_deploy.degrade import Plane, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import read_luma
-from sr_deploy.train.data import FRACTION, GRID, DataConfig, PatchSource, box_means, load_validation, make_pair
+from sr_deploy.train.data import FRACTION, GRID, DataConfig, PatchSource, box_means, make_pair
+from sr_deploy.train.validation import load_validation
 
 
 def source(
