@@ -67,7 +67,7 @@ class Upscaling:
         rows = band.top, band.top + made.shape[1]
         target = self.result[rows[0] : rows[1]]
         if self.grey:
-            target[..., 0] = grey_from_luma(made[0] if self.card.color == "y" else luma_from_planes(made))
+            target[..., 0] = grey_from_luma(made[0] if self.card.color == "y" else luma_from_planes(np.clip(made, 0, 255)))
         elif self.card.color == "rgb":
             target[..., :3] = np.moveaxis(np.clip(np.rint(made), 0, 255), 0, -1)
         else:
