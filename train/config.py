@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.losses import loss_from
+from sr_deploy.train.losses import terms_of
 
 SANE = {"batch_size": (1, 65536), "lr": (1e-12, 1e3), "clip": (1e-12, 1e9), "weight_decay": (0.0, 1e3)}  # float32 holds them
 
@@ -53,4 +53,4 @@ class Recipe:
             raise InputError(f"--warmup {self.warmup} is below 0; 0 leaves it out")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed {self.seed} is not in 0 to 2**63 - 1")
-        loss_from(self.loss)
+        terms_of(self.loss)
