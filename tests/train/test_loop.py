@@ -14,9 +14,10 @@ from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
-from sr_deploy.train.loop import Report, Run, Status, train, validate
+from sr_deploy.train.loop import Run, train, validate
 from sr_deploy.train.losses import half_sum_of_squares
 from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.status import Report, Status
 
 SGD = Recipe(steps=6, batch_size=4, clip=1e-3)
 ADAM = Recipe(steps=6, batch_size=4, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="cosine", warmup=2, clip_mode="norm")
