@@ -64,7 +64,12 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--steps", type=positive_int, metavar="N", help="optimizer steps")
     p.add_argument("--epochs", type=positive_float, metavar="N", help="epochs (default: 80, unless --steps or --minutes)")
     p.add_argument("--minutes", type=positive_float, metavar="N", help="wall time")
-    p.add_argument("--batch-size", type=positive_int, default=64, metavar="N", help="patches a step (default: %(default)s)")
+    p.add_argument(
+        "--batch-size", type=positive_int, default=64, metavar="N", help="patches at once in each process (default: %(default)s)"
+    )
+    p.add_argument(
+        "--accumulate", type=positive_int, default=1, metavar="N", help="batches a step, their gradients averaged (default: 1)"
+    )
     p.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: %(default)s")
     p.add_argument("--lr", type=positive_float, default=0.1, help="learning rate (default: %(default)s)")
     p.add_argument(
@@ -83,10 +88,23 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
         "--loss", default="mse", metavar="L", help="mse: as VDSR, summed over pixels; l1: as EDSR; or terms: 0.7*L1+0.3*MSE"
     )
     p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
-    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    p.add_argument("--ema", type=float, metavar="D", help="keep a moving average of the weights with this decay, as 0.999")
+    p.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="fp16 on CUDA only (default: %(default)s)"
+    )
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
-    p.add_argument("--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches (default: 1)")
-    p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute (default: all cores)")
+    p.add_argument(
+        "--devices",
+        type=thread_count,
+        default=1,
+        metavar="N",
+        help="GPUs, or processes on the CPU; each takes --batch-size patches (default: 1)",
+    )
+    p.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    p.add_argument(
+        "--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches in each process (default: 1)"
+    )
+    p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute in each process (default: all cores)")
     p.add_argument(
         "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: %(default)s)"
     )

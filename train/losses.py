@@ -1,7 +1,7 @@
 """Training losses, by name or as an expression of weighted terms, as EDSR's users write them: ``1*MSE+0.006*VGG54+0.001*GAN``.
 
-``L1`` and ``MSE`` compare pixels in [0, 1]; ``VGG22`` and ``VGG54`` compare what VGG19 sees in them (``train/vgg.py``); ``GAN`` is
-what a discriminator says of the result (``train/adversarial.py``). The names ``mse`` and ``l1`` are the losses of VDSR and EDSR.
+``L1`` and ``MSE`` compare pixels in [0, 1]; ``VGG22`` and ``VGG54`` compare what VGG19 sees in them (``train/vgg.py``); ``GAN``
+is what a discriminator says of the result (``train/adversarial.py``). ``mse`` and ``l1`` are the losses of VDSR and EDSR.
 """
 
 from __future__ import annotations

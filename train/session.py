@@ -14,10 +14,12 @@ from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource
-from sr_deploy.train.loop import Run, Status, train
+from sr_deploy.train.devices import check_devices
+from sr_deploy.train.loop import Run, train
 from sr_deploy.train.networks import build, card_of, upscale_of
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
+from sr_deploy.train.status import Status, label
 from sr_deploy.train.validation import load_validation
 from sr_deploy.train.warm_start import warm_start_
 
@@ -64,6 +66,8 @@ def train_command(arguments: argparse.Namespace) -> int:
         report=reporter(),
         validation=load_validation(arguments.val, scales, arguments.color) if arguments.val else (),
         device=arguments.device,
+        devices=arguments.devices,
+        compile=arguments.compile,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,
         log_dir=arguments.log_dir,
@@ -105,6 +109,8 @@ def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Reci
         loss=arguments.loss,
         seed=arguments.seed,
         precision=arguments.precision,
+        accumulate=arguments.accumulate,
+        ema=arguments.ema,
     )
 
 
@@ -136,15 +142,16 @@ def check_log_dir(path: Path | None) -> None:
 
 
 def check_device(arguments: argparse.Namespace) -> None:
-    """Apply ``--threads`` and check ``--device``.
+    """Apply ``--threads``, by default the cores shared by all processes, and check ``--device``, ``--devices``, ``--precision``.
 
     Raises:
-        InputError: CUDA is asked for where there is none.
+        InputError: CUDA is asked for where there is none, or too few devices, or a precision that the device does not train in.
     """
+    check_devices(arguments.device, arguments.precision, arguments.devices)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    elif arguments.devices > 1:
+        torch.set_num_threads(max(torch.get_num_threads() // arguments.devices, 1))
 
 
 def reporter(every_s: float = 30.0) -> Callable[[Status], None]:
@@ -169,7 +176,8 @@ def reporter(every_s: float = 30.0) -> Callable[[Status], None]:
 
 def describe(status: Status) -> str:
     """Return one line about where training stands."""
-    done = f"{100.0 * status.fraction:5.1f} % step {status.step} loss {status.loss:.3f} lr {status.lr:.2e}"
+    losses = " ".join(f"{label(name)} {value:.3f}" for name, value in status.losses.items())
+    done = f"{100.0 * status.fraction:5.1f} % step {status.step} {losses} lr {status.lr:.2e}"
     if status.psnr_db is not None:
         return done + " PSNR " + " ".join(f"x{s} {v:.3f}" for s, v in status.psnr_db.items()) + " dB"
     return done + f" {status.images_per_s:.1f} images/s, {status.seconds_left / 60.0:.1f} min left"

@@ -14,9 +14,10 @@ from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource
-from sr_deploy.train.loop import Report, Run, Status, train
+from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import half_sum_of_squares
 from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.status import Report, Status
 from sr_deploy.train.validation import load_validation, validate
 
 SGD = Recipe(steps=6, batch_size=4, clip=1e-3)

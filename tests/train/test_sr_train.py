@@ -16,9 +16,9 @@ from sr_deploy.console import Stopped
 from sr_deploy.train import checkpoint
 from sr_deploy.train.command import main
 from sr_deploy.train.interrupt import Interrupt
-from sr_deploy.train.loop import Status
 from sr_deploy.train.networks import convolutions
 from sr_deploy.train.session import describe
+from sr_deploy.train.status import Status
 
 TINY = ["--width", "16", "--patch", "16", "--batch-size", "2", "--scale", "2", "3", "--shrink", "1", "--device", "cpu"]
 TINY += ["--optimizer", "adam", "--lr", "1e-3"]  # 20 narrow layers die at the paper's learning rate
@@ -266,9 +266,9 @@ def test_card_tells_the_data(photos: Path, tmp_path: Path) -> None:
 
 
 def test_status_is_described_in_one_line() -> None:
-    status = Status(step=30, fraction=0.25, loss=1.23456, lr=0.1, images_per_s=12.34, seconds_left=90.0)
+    status = Status(step=30, fraction=0.25, losses={"loss": 1.23456}, lr=0.1, images_per_s=12.34, seconds_left=90.0)
     assert describe(status) == " 25.0 % step 30 loss 1.235 lr 1.00e-01 12.3 images/s, 1.5 min left"
-    validated = Status(30, 0.25, 1.23456, 0.1, 12.34, 90.0, {2: 37.5, 3: 33.25})
+    validated = Status(30, 0.25, {"loss": 1.23456}, 0.1, 12.34, 90.0, {2: 37.5, 3: 33.25})
     assert describe(validated).endswith("PSNR x2 37.500 x3 33.250 dB")
 
 

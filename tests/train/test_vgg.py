@@ -100,7 +100,7 @@ def test_what_is_no_vgg_is_refused(tmp_path: Path, kind: str) -> None:
         torch.save({"features.0.weight": torch.zeros(3)} if kind == "other" else nn.Linear(2, 2), path)
     with pytest.raises(InputError, match="not torchvision's VGG19"):
         vgg_from(path, ("VGG54",))
-    with pytest.raises(InputError, match="No such file .*; get it from https"):
+    with pytest.raises(InputError, match=r"No such file .*; get it from https"):
         vgg_from(tmp_path / "missing.pth", ("VGG54",))
 
 
