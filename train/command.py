@@ -9,7 +9,7 @@ from pathlib import Path
 from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run, thread_count, worker_count
 
 PROG = "sr-train"
-ARCHS = ("vdsr", "edsr", "srresnet")
+ARCHS = ("vdsr", "edsr", "srresnet", "srgan")
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
     **{"schedule": "halve", "batch_size": 16, "shrink": [1.0]},
@@ -18,6 +18,7 @@ ADAM = {
 DEFAULTS: dict[str, dict[str, object]] = {
     "edsr": {**ADAM, "loss": "l1", "scale": [2]},
     "srresnet": {**ADAM, "scale": [4], "patch": 96},
+    "srgan": {**ADAM, "scale": [4], "patch": 96, "loss": "0.006*VGG54+0.001*GAN", "schedule": "drop"},
 }
 
 
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
     p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
     p.add_argument("--preset", metavar="P", help="baseline or large, of edsr (default: baseline)")
-    p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks of edsr and srresnet (default: the paper's)")
+    p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
     p.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr (default: 1)")
     p.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
     p.add_argument(
@@ -52,6 +53,12 @@ def parser() -> argparse.ArgumentParser:
         help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
     )
     add_recipe_arguments(p)
+    p.add_argument("--gan-loss", choices=("bce", "lsgan"), default="bce", help="of a GAN term in --loss (default: bce)")
+    p.add_argument(
+        "--content", choices=("vgg", "random-vgg", "pixel"), default="vgg", help="what VGG terms in --loss are (default: vgg)"
+    )
+    p.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19-dcbb9e9d.pth (default: downloaded once)")
+    p.add_argument("--vgg-distance", choices=("mse", "l1"), default="mse", help="between VGG's feature maps (default: mse)")
     p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
     p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
     p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
@@ -78,14 +85,14 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--lr-half", type=positive_int, default=200_000, metavar="N", help="steps between halvings (default: %(default)s)"
     )
-    p.add_argument("--schedule", choices=("step", "halve", "cosine"), default="step", help="default: %(default)s")
+    p.add_argument("--schedule", choices=("step", "halve", "drop", "cosine"), default="step", help="default: %(default)s")
     p.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: %(default)s)")
-    p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: %(default)s)")
+    p.add_argument("--momentum", "--beta1", type=float, default=0.9, help="momentum; beta1 of Adam (default: %(default)s)")
     p.add_argument("--weight-decay", type=float, default=1e-4, help="default: %(default)s")
     p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: %(default)s")
     p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
     p.add_argument(
-        "--loss", default="mse", metavar="L", help="mse: as VDSR, summed over pixels; l1: as EDSR; or terms: 0.7*L1+0.3*MSE"
+        "--loss", default="mse", metavar="L", help="mse: as VDSR, summed over pixels; l1: as EDSR; or terms: 1*MSE+0.006*VGG54+0.001*GAN"
     )
     p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
     p.add_argument("--ema", type=float, metavar="D", help="keep a moving average of the weights with this decay, as 0.999")

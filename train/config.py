@@ -30,7 +30,7 @@ class Recipe:
     lr: float = 0.1
     momentum: float = 0.9  # Adam: beta1
     weight_decay: float = 1e-4
-    schedule: Literal["step", "halve", "cosine"] = "step"
+    schedule: Literal["step", "halve", "drop", "cosine"] = "step"  # drop: a tenth in the second half, as SRGAN
     lr_step: float = 20.0  # step: epochs between divisions of the learning rate by 10
     lr_half: int = 200_000  # halve: steps between halvings of the learning rate
     warmup: int = 0  # steps of linear warm-up
@@ -40,6 +40,8 @@ class Recipe:
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accumulate: int = 1  # micro-batches of batch_size patches in a step, of each process
+    gan_loss: Literal["bce", "lsgan"] = "bce"  # of a GAN term: the non-saturating form, or least squares
+    content: str = ""  # where the terms of VGG19 come from
     ema: float | None = None  # decay of the moving average of the weights; none is kept without
 
     def __post_init__(self) -> None:

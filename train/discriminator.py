@@ -16,6 +16,16 @@ DENSE = 1024
 SLOPE = 0.2
 
 
+def check_patch(patch: int) -> None:
+    """Check that patches of this side in pixels can be judged.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if patch < SHRINKS or patch % SHRINKS:
+        raise InputError(f"--patch {patch}: the discriminator takes multiples of {SHRINKS}; 96 is the paper's")
+
+
 class Discriminator(nn.Module):
     """Judge patches: float (n, c, patch, patch) in [0, 1] to (n, 1), above 0 for an original; no sigmoid, the loss has it."""
 
@@ -26,8 +36,7 @@ class Discriminator(nn.Module):
             InputError: the patch does not fit.
         """
         super().__init__()
-        if patch < SHRINKS or patch % SHRINKS:
-            raise InputError(f"--patch {patch}: the discriminator takes multiples of {SHRINKS}; 96 is the paper's")
+        check_patch(patch)
         layers: list[nn.Module] = []
         channels = colors
         for index, (width, stride) in enumerate(zip(widths, STRIDES, strict=True)):

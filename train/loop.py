@@ -226,7 +226,7 @@ def identity_of(run: Run) -> dict[str, object]:
     """
     recipe = dataclasses.asdict(run.recipe) | {"batch_size": run.global_batch}
     del recipe["accumulate"]
-    if run.recipe.schedule != "cosine":
+    if run.recipe.schedule not in ("cosine", "drop"):
         recipe = {name: value for name, value in recipe.items() if name not in ("steps", "epochs", "minutes")}
     data = {name: value for name, value in run.card.recipe.items() if name.startswith("data.")}
     return {"widths": list(run.card.widths), **run.card.config, **data, "pictures": run.data.digest[7:19], **recipe}

@@ -26,6 +26,8 @@ def learning_rate(recipe: Recipe, step: int, fraction: float, steps_per_epoch: i
         lr *= 0.1 ** int(min(step / steps_per_epoch / recipe.lr_step, 400.0))  # 400: already zero
     elif recipe.schedule == "halve":
         lr *= 0.5 ** min(step // recipe.lr_half, 1000)
+    elif recipe.schedule == "drop":
+        lr *= 0.1 if fraction >= 0.5 else 1.0
     else:
         lr *= 0.5 * (1.0 + math.cos(math.pi * min(fraction, 1.0)))
     return lr * min(1.0, (step + 1) / (recipe.warmup + 1))

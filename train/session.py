@@ -6,20 +6,27 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
+from sr_deploy.train.adversarial import Adversarial
 from sr_deploy.train.config import Recipe
+from sr_deploy.train.content import Content, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.devices import check_devices
+from sr_deploy.train.discriminator import check_patch
 from sr_deploy.train.loop import Run, train
+from sr_deploy.train.losses import ADVERSARIAL, weight_of
 from sr_deploy.train.networks import build, card_of, upscale_of
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
 from sr_deploy.train.status import Status, label
+from sr_deploy.train.stepper import MakeStepper, PixelStepper
 from sr_deploy.train.validation import load_validation
 from sr_deploy.train.warm_start import warm_start_
 
@@ -36,9 +43,10 @@ def train_command(arguments: argparse.Namespace) -> int:
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)
     check_log_dir(arguments.log_dir)
-    recipe = recipe_from(arguments, default_epochs=80.0)
+    arguments.loss, content = choose_content(arguments.loss, arguments.content, arguments.vgg, arguments.vgg_distance)
+    recipe = replace(recipe_from(arguments, default_epochs=80.0), gan_loss=arguments.gan_loss, content=content.name)
     torch.manual_seed(recipe.seed)
-    network = build(arguments.arch, config=network_config(arguments))
+    network = build("srresnet" if arguments.arch == "srgan" else arguments.arch, config=network_config(arguments))
     settle = False
     if arguments.init_from is not None:
         state = checkpoint.tensors(arguments.init_from)
@@ -65,6 +73,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         output=output,
         report=reporter(),
         validation=load_validation(arguments.val, scales, arguments.color) if arguments.val else (),
+        stepper=stepper_for(recipe, config, content),
         device=arguments.device,
         devices=arguments.devices,
         compile=arguments.compile,
@@ -75,6 +84,18 @@ def train_command(arguments: argparse.Namespace) -> int:
     train(run, network, resume=arguments.resume)
     print(f"{output}: written; its training state is {run.state_path.name}")
     return 0
+
+
+def stepper_for(recipe: Recipe, data: DataConfig, content: Content) -> MakeStepper:
+    """Return what builds the training step that a loss asks for.
+
+    Raises:
+        InputError: the patches do not fit the discriminator.
+    """
+    if weight_of(recipe.loss, ADVERSARIAL) == 0.0:
+        return partial(PixelStepper, content=content)
+    check_patch(data.patch)
+    return Adversarial(3 if data.colors == 3 else 1, data.patch, content)
 
 
 def data_facts(config: DataConfig) -> dict[str, str]:
@@ -200,7 +221,7 @@ def network_config(arguments: argparse.Namespace) -> dict[str, float]:
         for option, value in (("--blocks", arguments.blocks), ("--res-scale", arguments.res_scale)):
             if value is not None:
                 raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
-    elif arguments.arch == "srresnet" and arguments.res_scale is not None:
+    elif arguments.arch in ("srresnet", "srgan") and arguments.res_scale is not None:
         raise InputError(f"--res-scale {arguments.res_scale:g}: SRResNet does not scale its residuals; leave it out")
     if arguments.arch != "vdsr":
         if len(set(arguments.scale)) != 1:

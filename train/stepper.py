@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.losses import loss_from
+from sr_deploy.train.content import Content
 from sr_deploy.train.optimizers import clip_, make_optimizer
 
 MOST_SKIPPED = 40  # steps in a row: the scale of fp16's gradients was halved as often, from 2 ** 16 to 2 ** -24
@@ -33,6 +33,13 @@ class Outcome:
 
     losses: dict[str, Tensor]  # () each, averaged over this process's micro-batches; the first is the trained network's
     finite: Tensor  # bool (): False where a gradient was infinite or no number, so that the weights are lost
+
+
+def means_of(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of each loss over micro-batches, their weighted sum first; the terms only where there are several."""
+    names = ("loss", *(name for name in parts[0] if name != "loss"))
+    kept = names if len(names) > 2 else names[:1]
+    return {name: torch.stack([part[name] for part in parts]).mean() for name in kept}
 
 
 class Stepper(Protocol):
@@ -61,7 +68,9 @@ class MakeStepper(Protocol):
 class PixelStepper:
     """Follows the gradient of one loss between the network's picture and the original."""
 
-    def __init__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, *, compiled: bool = False) -> None:
+    def __init__(
+        self, fabric: Fabric, network: nn.Module, recipe: Recipe, *, compiled: bool = False, content: Content | None = None
+    ) -> None:
         self.fabric, self.recipe, self.network = fabric, recipe, network
         network.to(fabric.device)  # first: an optimizer is made for the device of its weights
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -70,7 +79,7 @@ class PixelStepper:
         self.model, self.wrapped = fabric.setup(forward, self.optimizer)
         self.modules: Mapping[str, nn.Module] = {"net": network}
         self.optimizers: Mapping[str, torch.optim.Optimizer] = {"opt": self.optimizer}
-        self.loss_of = loss_from(recipe.loss)
+        self.objective = (content or Content("pixel")).objective(recipe.loss).to(fabric.device)
         self.scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)  # fp16 has one
         self.skipped = torch.zeros((), device=fabric.device)
 
@@ -79,17 +88,18 @@ class PixelStepper:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.wrapped.zero_grad()
-        parts = []
+        parts: list[dict[str, Tensor]] = []
         for number, batch in enumerate(batches, start=1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(batches)):  # processes meet in the last one
-                loss = self.loss_of(self.model(batch.degraded), batch.original)
-                self.fabric.backward(loss / len(batches) if len(batches) > 1 else loss)
-            parts.append(loss.detach())
+                with self.fabric.autocast():
+                    found = self.objective(self.model(batch.degraded), batch.original)
+                self.fabric.backward(found["loss"] / len(batches) if len(batches) > 1 else found["loss"])
+            parts.append({name: value.detach() for name, value in found.items()})
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = clip_(self.network, self.recipe, lr)
         self.wrapped.step()
-        return Outcome({"loss": torch.stack(parts).mean()}, self._finite(norm))
+        return Outcome(means_of(parts), self._finite(norm))
 
     def _finite(self, norm: Tensor) -> Tensor:
         if self.scaler is None:
