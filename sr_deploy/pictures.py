@@ -116,3 +116,12 @@ def read_luma(path: Path) -> Plane:
     if is_grey(image):
         return np.asarray(image.convert("L")).astype(np.float32)
     return np.rint(luma_from_rgb(rgb_pixels(image)))
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Return full-range RGB, uint8 (h, w, 3); a grey picture is its RGB copy, transparency is left out.
+
+    Raises:
+        InputError: as :func:`open_picture`.
+    """
+    return rgb_pixels(open_picture(path))

@@ -40,7 +40,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="factors to serve, vdsr several, the others one; one named twice is drawn twice as often (vdsr: 2 3 4)",
     )
-    p.add_argument("--patch", type=positive_int, metavar="N", help="patch side in pixels, enlarged (vdsr: 41, edsr: 48 x scale)")
+    p.add_argument(
+        "--patch",
+        type=positive_int,
+        metavar="N",
+        help="patch side in pixels of the original (vdsr: 41, edsr: 48 x scale); where one network enlarges by several "
+        "factors, in pixels of the low-resolution picture, the same for every factor (48)",
+    )
     p.add_argument(
         "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
     )
@@ -102,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
     p.set_defaults(**DEFAULTS.get(named.arch, {}))
     arguments = p.parse_args(argv)
     if arguments.patch is None:
-        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * arguments.scale[0]
+        several = len(set(arguments.scale)) > 1
+        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * (1 if several else arguments.scale[0])
 
     def command() -> int:
         with missing_package("train"):

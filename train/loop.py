@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from sr_deploy.card import ModelCard
@@ -22,7 +22,7 @@ from sr_deploy.errors import MachineError
 from sr_deploy.measure import mean, score
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import PatchSource
+from sr_deploy.train.data import Batch, PatchSource
 from sr_deploy.train.interrupt import Interrupt
 from sr_deploy.train.losses import loss_from
 from sr_deploy.train.networks import upscale_of
@@ -143,11 +143,11 @@ class _Loop:
             fractions.append(self.elapsed / (60.0 * self.recipe.minutes))
         return max(fractions)
 
-    def _take_step(self, batch: tuple[Tensor, Tensor], lr: float) -> None:
+    def _take_step(self, batch: Batch, lr: float) -> None:
         self.in_step = True
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        degraded, original = (t.to(self.fabric.device, memory_format=torch.channels_last) for t in batch)
+        degraded, original = (t.to(self.fabric.device, memory_format=torch.channels_last) for t in batch[:2])
         self.wrapped.zero_grad()
         loss = self.loss_of(self.model(degraded), original)
         value = float(loss.detach())

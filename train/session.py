@@ -13,9 +13,10 @@ import torch
 from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource, load_validation
+from sr_deploy.train.data import PatchSource, load_validation
+from sr_deploy.train.data_options import data_config, data_facts
 from sr_deploy.train.loop import Run, Status, train
-from sr_deploy.train.networks import build, card_of, upscale_of
+from sr_deploy.train.networks import build, card_of
 from sr_deploy.train.warm_start import warm_start_
 
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
@@ -37,10 +38,8 @@ def train_command(arguments: argparse.Namespace) -> int:
         for note in warm_start_(network, checkpoint.tensors(arguments.init_from), source=str(arguments.init_from)):
             print(note, file=sys.stderr)
     scales = tuple(arguments.scale)
-    config = DataConfig(
-        tuple(arguments.data), scales, arguments.patch, tuple(arguments.shrink), arguments.detail, upscale_of(network)
-    )
     card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
+    config = data_config(arguments, card)
     if arguments.init_from is not None:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     elif arguments.resume and output.exists():
@@ -60,17 +59,6 @@ def train_command(arguments: argparse.Namespace) -> int:
     train(run, network, resume=arguments.resume)
     print(f"{output}: written; its training state is {run.state_path.name}")
     return 0
-
-
-def data_facts(config: DataConfig) -> dict[str, str]:
-    """Return what the card says of the data: settings and the folders' names, no paths."""
-    return {
-        "data.folders": " ".join(folder.name for folder in config.folders),
-        "data.scales": " ".join(map(str, config.scales)),
-        "data.patch": str(config.patch),
-        "data.shrink": " ".join(f"{factor:g}" for factor in config.shrink),
-        "data.detail": f"{config.detail:g}",
-    }
 
 
 def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Recipe:

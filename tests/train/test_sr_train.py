@@ -265,6 +265,17 @@ def test_card_tells_the_data(photos: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("arch", ["vdsr", "edsr"])
+def test_a_colour_network_is_trained_on_colour(photos: Path, tmp_path: Path, arch: str) -> None:
+    output, more = tmp_path / "a.safetensors", ["--blocks", "1"] if arch == "edsr" else []
+    options = ["--arch", arch, "--color", "rgb", "--width", "8", "--batch-size", "2", "--device", "cpu", "--steps", "2"]
+    assert main([str(photos), "-o", str(output), *options, "--scale", "2", "--patch", "16", *more]) == 0
+    network, card = checkpoint.load(output)
+    assert (card.color, card.config["colors"]) == ("rgb", 3)
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 8, 8)).shape[1] == 3
+
+
 def test_status_is_described_in_one_line() -> None:
     status = Status(step=30, fraction=0.25, loss=1.23456, lr=0.1, images_per_s=12.34, seconds_left=90.0)
     assert describe(status) == " 25.0 % step 30 loss 1.235 lr 1.00e-01 12.3 images/s, 1.5 min left"
