@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError
@@ -19,6 +21,7 @@ from sr_deploy.luma import luma_from_rgb
 MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
 GREY_MODES = frozenset({"1", "L", "LA"})
+TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 # Text beside the pixels, a long editing history, say, is no reason to refuse them.
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**27
@@ -34,17 +37,34 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
+    with _opened(path) as image:
+        frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        upright.info["frames"] = frames
+        return upright
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return height and width of what :func:`open_picture` gives, from the file's header alone.
+
+    Raises:
+        InputError: missing, not a picture, deeper than 8 bits, or over ``MAX_PIXELS``.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in TURNED else (height, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Yield the picture, its pixels not read yet; what goes wrong inside is explained in one line."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: not a regular file; write it to one first")
         with path.open("rb") as stream, _DECODING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _open_unlimited(stream, path)
-            frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            upright.info["frames"] = frames
-            return upright
+            yield _open_unlimited(stream, path)
     except InputError:
         raise
     except FileNotFoundError as err:
@@ -104,6 +124,11 @@ def read_studio_luma(path: Path) -> Plane:
     A grey picture is treated as its RGB copy, as ``sr-infer`` does: what a network sees in use is what it is calibrated on.
     """
     return np.rint(luma_from_rgb(rgb_pixels(open_picture(path))))
+
+
+def read_unrounded_luma(path: Path) -> Plane:
+    """Return :func:`read_studio_luma` before it is rounded: what a network reads of a low-resolution picture in use."""
+    return luma_from_rgb(rgb_pixels(open_picture(path)))
 
 
 def read_luma(path: Path) -> Plane:

@@ -12,7 +12,7 @@ PROG = "sr-train"
 ARCHS = ("vdsr", "edsr", "srresnet")
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
-    **{"schedule": "halve", "batch_size": 16, "shrink": [1.0]},
+    **{"schedule": "halve", "batch_size": 16},
 }
 # What a paper says where it differs from VDSR's; the patch is of the enlarged picture.
 DEFAULTS: dict[str, dict[str, object]] = {
@@ -48,7 +48,18 @@ def parser() -> argparse.ArgumentParser:
         "factors, in pixels of the low-resolution picture, the same for every factor (48)",
     )
     p.add_argument(
-        "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
+        "--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (vdsr: 1 0.7, the others: 1)"
+    )
+    p.add_argument(
+        "--lr-dir",
+        type=Path,
+        metavar="DIR",
+        help="low-resolution pictures, named as DIV2K's (0001x2.png or X2/0001x2.png) or as the originals (default: bicubic)",
+    )
+    p.add_argument(
+        "--range",
+        metavar="R",
+        help="positions of the pictures to use: 1-800; 1-800/801-810 validates on the second, without --val",
     )
     p.add_argument(
         "--detail",
@@ -107,6 +118,8 @@ def main(argv: list[str] | None = None) -> int:
     named, _ = first.parse_known_args(argv)
     p.set_defaults(**DEFAULTS.get(named.arch, {}))
     arguments = p.parse_args(argv)
+    if arguments.shrink is None:
+        arguments.shrink = [1.0, 0.7] if arguments.arch == "vdsr" and arguments.lr_dir is None else [1.0]
     if arguments.patch is None:
         several = len(set(arguments.scale)) > 1
         arguments.patch = 41 if arguments.arch == "vdsr" else 48 * (1 if several else arguments.scale[0])

@@ -23,6 +23,8 @@ class DataConfig:
     upscale: Upscale = "before"  # inside: the low-resolution patch goes in, not its enlargement
     colors: int = 1  # 1: luma, 3: RGB
     one_scale: bool = False  # every patch of a batch has the same scale (MDSR, Lim et al., CVPRW 2017, section 3.3)
+    lr: Path | None = None  # folder of the low-resolution pictures; None: they are made by bicubic
+    span: tuple[int, int] | None = None  # first and last picture used, in their order, counted from 1; None: all
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) < 2 or max(self.scales) > 8:
@@ -35,6 +37,9 @@ class DataConfig:
             raise InputError(f"--patch {self.patch} is not in 1 to {MOST_PATCH}; 41 is usual")
         if self.colors not in (1, 3):
             raise InputError(f"{self.colors} colours do not fit; 1 is luma, 3 is RGB (--color)")
+        if self.lr is not None and self.shrink != (1.0,):
+            factors = " ".join(f"{factor:g}" for factor in self.shrink)
+            raise InputError(f"--shrink {factors}: pairs of --lr-dir {self.lr} are used as they are; leave --shrink out")
         self._check_patch()
 
     def _check_patch(self) -> None:

@@ -6,7 +6,6 @@ literature, to 1/128 of a level.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -67,14 +66,15 @@ class Pair:
 class Degradation:
     """What is made of one original at one scale, each part when it is first asked for."""
 
-    def __init__(self, read: Callable[[], Planes], scale: int) -> None:
-        """Degrade what ``read`` returns: float32 (c, h, w) of whole grey levels whose sides are multiples of ``scale``."""
-        self.read, self.scale = read, scale
+    def __init__(self, original: Raster, scale: int) -> None:
+        """Degrade ``original``: uint8 (c, h, w) grey levels, cut to a multiple of ``scale``."""
+        self.original, self.scale = original, scale
 
     @cached_property
     def hr(self) -> Planes:
-        """The original: float32 (c, h, w)."""
-        return self.read()
+        """The part of the original that is degraded: float32 (c, h, w)."""
+        h, w = (n - n % self.scale for n in self.original.shape[1:])
+        return np.asarray(self.original[:, :h, :w], np.float32)
 
     @cached_property
     def small(self) -> Planes:

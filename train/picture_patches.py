@@ -6,15 +6,14 @@ import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sr_deploy.console import progress
 from sr_deploy.errors import InputError
-from sr_deploy.files import list_pictures
 from sr_deploy.train.data_config import DataConfig
+from sr_deploy.train.hr_lr import Listed, listed
 from sr_deploy.train.pairs import FRACTION, cut, draw
 from sr_deploy.train.picture_pairs import Found, Picture
 from sr_deploy.train.store import Store
@@ -29,13 +28,13 @@ class PicturePatches:
         A picture that does not decode or is smaller than a patch is named in a warning and left out.
 
         Raises:
-            InputError: no usable picture is left.
+            InputError: no usable picture is left, or a low-resolution picture is missing or of another size.
         """
         self.config, self.store = config, store
-        paths = [path for folder in config.folders for path in list_pictures(folder)]
+        pictures = listed(config)
         found: list[Found] = []
-        with progress("reading pictures", len(paths)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
-            for of_one in pool.map(self._pairs_of, paths):
+        with progress("reading pictures", len(pictures)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
+            for of_one in pool.map(self._pairs_of, pictures):
                 found += of_one
                 advance()
         self.by_scale = {scale: [pair for s, pair, _ in found if s == scale] for scale in dict.fromkeys(config.scales)}
@@ -71,11 +70,13 @@ class PicturePatches:
                 original = np.asarray(pair.original[:, : pair.size[0], : pair.size[1]])
                 shape = original.shape if self.config.colors == 3 else original.shape[1:]
                 everything.update(repr((scale, shape)).encode() + original.tobytes())
+                if self.config.lr is not None:  # else it follows from the original
+                    everything.update(np.asarray(pair.degraded[:, :, :]).tobytes())
         return np.frombuffer(everything.digest(), np.uint8)
 
-    def _pairs_of(self, path: Path) -> list[Found]:
+    def _pairs_of(self, picture: Listed) -> list[Found]:
         try:
-            return Picture(path, self.config, self.store).pairs()
+            return Picture(picture, self.config, self.store).pairs()
         except InputError as err:
             print(f"warning: left out: {err}", file=sys.stderr)
             return []

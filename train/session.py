@@ -14,7 +14,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import PatchSource, load_validation
-from sr_deploy.train.data_options import data_config, data_facts
+from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
 from sr_deploy.train.loop import Run, Status, train
 from sr_deploy.train.networks import build, card_of
 from sr_deploy.train.warm_start import warm_start_
@@ -39,7 +39,7 @@ def train_command(arguments: argparse.Namespace) -> int:
             print(note, file=sys.stderr)
     scales = tuple(arguments.scale)
     card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
-    config = data_config(arguments, card)
+    config, validation = data_config(arguments, card), validation_pictures(arguments)
     if arguments.init_from is not None:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     elif arguments.resume and output.exists():
@@ -50,7 +50,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
-        validation=load_validation(arguments.val, scales) if arguments.val else (),
+        validation=load_validation(validation, scales) if validation else (),
         device=arguments.device,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,

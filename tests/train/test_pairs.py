@@ -9,7 +9,7 @@ from sr_deploy.train.pairs import FRACTION, GRID, Degradation, Positions, box_me
 
 
 def degradation(crop: NDArray[np.uint8], scale: int) -> Degradation:
-    return Degradation(lambda: np.moveaxis(crop, -1, 0).astype(np.float32), scale)
+    return Degradation(np.moveaxis(crop, -1, 0), scale)
 
 
 @pytest.mark.parametrize("scale", [2, 4])
