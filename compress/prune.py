@@ -23,9 +23,10 @@ from sr_deploy.files import check_reports, read_bytes, write_text
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource
+from sr_deploy.train.data_options import colors_of, data_facts, one_scale
 from sr_deploy.train.loop import Run, train
 from sr_deploy.train.networks import config_of, folded, macs, weight_count, widths_of
-from sr_deploy.train.session import check_device, check_log_dir, check_output, data_facts, recipe_from, reporter
+from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter
 from sr_deploy.train.validation import load_validation, validate
 
 MOST_SIDE = 16384
@@ -113,11 +114,30 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
         if scale not in card.scales:
             raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
     told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail")}
-    scales = arguments.scale or [int(v) for v in (told["scales"] or "").split()] or card.scales
-    patch = arguments.patch or int(told["patch"] or (41 if card.upscale == "before" else 48 * scales[0]))
+    dense = [int(v) for v in (told["scales"] or "").split()] or card.scales
+    scales = arguments.scale or dense
+    patch = arguments.patch or inherited_patch(card, scales, dense, told["patch"])
     shrink = arguments.shrink or [float(v) for v in (told["shrink"] or "1 0.7").split()]
     detail = float(told["detail"] or 0.0) if arguments.detail is None else arguments.detail
-    return DataConfig(tuple(arguments.data), tuple(scales), patch, tuple(shrink), detail, card.upscale)
+    return DataConfig(
+        tuple(arguments.data),
+        tuple(scales),
+        patch,
+        tuple(shrink),
+        detail,
+        card.upscale,
+        colors_of(card),
+        one_scale=one_scale(card.upscale, scales),
+    )
+
+
+def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
+    """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
+    several = one_scale(card.upscale, scales)
+    if told is None:
+        return 41 if card.upscale == "before" else 48 * (1 if several else scales[0])
+    # With one scale a batch it was the side of the low-resolution patch.
+    return int(told) * (scales[0] if one_scale(card.upscale, dense) and not several else 1)
 
 
 def inherited(card: ModelCard, name: str) -> str | None:

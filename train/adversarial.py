@@ -1,7 +1,7 @@
 """SRGAN's training step: Ledig et al., CVPR 2017, sections 2.1.1 and 2.2; the discriminator moves first, then the generator.
 
-The generator's adversarial loss has the non-saturating form, -log D(G(x)) (Goodfellow et al., NIPS 2014, section 3), or that of least
-squares (Mao et al., ICCV 2017). Both networks have an optimizer of the same recipe.
+The generator's adversarial loss has the non-saturating form, -log D(G(x)) (Goodfellow et al., NIPS 2014, section 3), or that of
+least squares (Mao et al., ICCV 2017). Both networks have an optimizer of the same recipe.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Alternating:
         self.model, self.wrapped = fabric.setup(network, generating)
         self.judge, self.judge_wrapped = fabric.setup(self.discriminator, telling)
         self.modules: Mapping[str, nn.Module] = {"net": network, "discriminator": self.discriminator}
-        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"opt": generating, "discriminator": telling}
+        self.optimizers: Mapping[str, torch.optim.Optimizer] = {"opt": generating, "discriminator_opt": telling}
 
     def step(self, batches: Sequence[MicroBatch], lr: float) -> Outcome:
         """Move both networks once; each one's gradients are averaged over ``batches`` and over all processes.
@@ -91,7 +91,7 @@ class Alternating:
         fakes, losses = [], []
         for number, batch in enumerate(batches, start=1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(batches)):
-                fakes.append(self.model(batch.degraded))
+                fakes.append(batch.through(self.model))
             # Originals and results are judged apart, so that batch normalisation cannot tell them by their mixture.
             for patches, real in ((batch.original, True), (fakes[-1].detach(), False)):
                 with self.fabric.no_backward_sync(self.judge, enabled=real or number < len(batches)):

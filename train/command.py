@@ -12,7 +12,7 @@ PROG = "sr-train"
 ARCHS = ("vdsr", "edsr", "srresnet", "srgan")
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
-    **{"schedule": "halve", "batch_size": 16, "shrink": [1.0]},
+    **{"schedule": "halve", "batch_size": 16},
 }
 # What a paper says where it differs from VDSR's; the patch is of the enlarged picture.
 DEFAULTS: dict[str, dict[str, object]] = {
@@ -41,9 +41,26 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="factors to serve, vdsr several, the others one; one named twice is drawn twice as often (vdsr: 2 3 4)",
     )
-    p.add_argument("--patch", type=positive_int, metavar="N", help="patch side in pixels, enlarged (vdsr: 41, edsr: 48 x scale)")
     p.add_argument(
-        "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
+        "--patch",
+        type=positive_int,
+        metavar="N",
+        help="patch side in pixels of the original (vdsr: 41, edsr: 48 x scale); where one network enlarges by several "
+        "factors, in pixels of the low-resolution picture, the same for every factor (48)",
+    )
+    p.add_argument(
+        "--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (vdsr: 1 0.7, the others: 1)"
+    )
+    p.add_argument(
+        "--lr-dir",
+        type=Path,
+        metavar="DIR",
+        help="low-resolution pictures, named as DIV2K's (0001x2.png or X2/0001x2.png) or as the originals (default: bicubic)",
+    )
+    p.add_argument(
+        "--range",
+        metavar="R",
+        help="positions of the pictures to use: 1-800; 1-800/801-810 validates on the second, without --val",
     )
     p.add_argument(
         "--detail",
@@ -92,7 +109,10 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: %(default)s")
     p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
     p.add_argument(
-        "--loss", default="mse", metavar="L", help="mse: as VDSR, summed over pixels; l1: as EDSR; or terms: 1*MSE+0.006*VGG54+0.001*GAN"
+        "--loss",
+        default="mse",
+        metavar="L",
+        help="mse: as VDSR, summed; l1: as EDSR; or terms of L1, MSE, VGG22, VGG54, GAN: 1*MSE+0.001*GAN",
     )
     p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
     p.add_argument("--ema", type=float, metavar="D", help="keep a moving average of the weights with this decay, as 0.999")
@@ -126,8 +146,11 @@ def main(argv: list[str] | None = None) -> int:
     named, _ = first.parse_known_args(argv)
     p.set_defaults(**DEFAULTS.get(named.arch, {}))
     arguments = p.parse_args(argv)
+    if arguments.shrink is None:
+        arguments.shrink = [1.0, 0.7] if arguments.arch == "vdsr" and arguments.lr_dir is None else [1.0]
     if arguments.patch is None:
-        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * arguments.scale[0]
+        several = len(set(arguments.scale)) > 1
+        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * (1 if several else arguments.scale[0])
 
     def command() -> int:
         with missing_package("train"):

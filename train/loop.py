@@ -19,7 +19,7 @@ from sr_deploy.degrade import Planes
 from sr_deploy.errors import MachineError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import PatchSource
+from sr_deploy.train.data import Batch, PatchSource
 from sr_deploy.train.devices import check_compiler, make_fabric
 from sr_deploy.train.ema import Average
 from sr_deploy.train.interrupt import Interrupt
@@ -149,13 +149,13 @@ class _Loop:
     def _fraction(self) -> float:
         return fraction_done(self.recipe, self.step, self.elapsed, self.steps_per_epoch)
 
-    def _micro_batches(self, batch: tuple[Tensor, Tensor]) -> list[MicroBatch]:
+    def _micro_batches(self, batch: Batch) -> list[MicroBatch]:
         """Return this process's part of the global batch on its device; nothing else knows what a batch looks like."""
-        degraded, original = batch
+        degraded, original, scale = batch
         size, count = self.recipe.batch_size, self.recipe.accumulate
         first = self.team.place.rank * count * size
         parts = [slice(k, k + size) for k in range(first, first + count * size, size)]
-        return [MicroBatch(self._on_device(degraded[part]), self._on_device(original[part])) for part in parts]
+        return [MicroBatch(self._on_device(degraded[part]), self._on_device(original[part]), scale) for part in parts]
 
     def _on_device(self, patches: Tensor) -> Tensor:
         device = self.fabric.device

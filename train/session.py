@@ -18,11 +18,12 @@ from sr_deploy.train.adversarial import Adversarial
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.content import Content, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
+from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
 from sr_deploy.train.devices import check_devices
 from sr_deploy.train.discriminator import check_patch
 from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import ADVERSARIAL, weight_of
-from sr_deploy.train.networks import build, card_of, upscale_of
+from sr_deploy.train.networks import build, card_of
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
 from sr_deploy.train.status import Status, label
@@ -55,10 +56,8 @@ def train_command(arguments: argparse.Namespace) -> int:
         for note in warm_start_(network, state, source=str(arguments.init_from)):
             print(note, file=sys.stderr)
     scales = tuple(arguments.scale)
-    config = DataConfig(
-        tuple(arguments.data), scales, arguments.patch, tuple(arguments.shrink), arguments.detail, upscale_of(network)
-    )
     card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
+    config, validation = data_config(arguments, card), validation_pictures(arguments)
     if arguments.init_from is not None:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     elif arguments.resume and output.exists():
@@ -72,7 +71,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
-        validation=load_validation(arguments.val, scales, arguments.color) if arguments.val else (),
+        validation=load_validation(validation, scales, arguments.color) if validation else (),
         stepper=stepper_for(recipe, config, content),
         device=arguments.device,
         devices=arguments.devices,
@@ -96,17 +95,6 @@ def stepper_for(recipe: Recipe, data: DataConfig, content: Content) -> MakeStepp
         return partial(PixelStepper, content=content)
     check_patch(data.patch)
     return Adversarial(3 if data.colors == 3 else 1, data.patch, content)
-
-
-def data_facts(config: DataConfig) -> dict[str, str]:
-    """Return what the card says of the data: settings and the folders' names, no paths."""
-    return {
-        "data.folders": " ".join(folder.name for folder in config.folders),
-        "data.scales": " ".join(map(str, config.scales)),
-        "data.patch": str(config.patch),
-        "data.shrink": " ".join(f"{factor:g}" for factor in config.shrink),
-        "data.detail": f"{config.detail:g}",
-    }
 
 
 def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Recipe:

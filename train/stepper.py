@@ -25,6 +25,12 @@ class MicroBatch(NamedTuple):
 
     degraded: Tensor
     original: Tensor
+    scale: int | None = None  # of all of them, where the network must be told
+
+    def through(self, network: nn.Module) -> Tensor:
+        """Return what ``network`` makes of the degraded patches."""
+        result: Tensor = network(self.degraded) if self.scale is None else network(self.degraded, self.scale)
+        return result
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,9 @@ def means_of(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 class Stepper(Protocol):
     """Takes optimizer steps and owns what they change.
 
-    ``modules`` and ``optimizers`` are what a training state holds, by the name it has there; ``modules["net"]`` is the network
-    that becomes the checkpoint. ``numbers`` are what else must be equal for a resumed run to be the same to the bit.
+    ``modules`` and ``optimizers`` are what a training state holds, by the name it has there, no name twice;
+    ``modules["net"]`` is the network that becomes the checkpoint. ``numbers`` are what else must be equal for a resumed run to
+    be the same to the bit.
     """
 
     modules: Mapping[str, nn.Module]
@@ -92,7 +99,7 @@ class PixelStepper:
         for number, batch in enumerate(batches, start=1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(batches)):  # processes meet in the last one
                 with self.fabric.autocast():
-                    found = self.objective(self.model(batch.degraded), batch.original)
+                    found = self.objective(batch.through(self.model), batch.original)
                 self.fabric.backward(found["loss"] / len(batches) if len(batches) > 1 else found["loss"])
             parts.append({name: value.detach() for name, value in found.items()})
         if self.scaler is not None:

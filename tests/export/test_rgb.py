@@ -18,7 +18,7 @@ from sr_deploy.gate.command import main as gate
 from sr_deploy.gate.eval_command import main as evaluate
 from sr_deploy.gate.models import open_model
 from sr_deploy.luma import luma_from_rgb
-from sr_deploy.pictures import read_rgb
+from sr_deploy.pictures import read_rgb_planes
 from sr_deploy.runtime.command import main as infer
 from sr_deploy.runtime.engine import load
 from sr_deploy.runtime.onnx_file import read_card
@@ -140,6 +140,6 @@ def test_it_can_be_pruned(network: Path, photos: Path, tmp_path: Path) -> None:
 
 
 def test_rgb_of_a_grey_file_is_three_equal_channels(pictures: Path) -> None:
-    planes = read_rgb(pictures / "grass.png")
+    planes = read_rgb_planes(pictures / "grass.png")
     assert planes.shape[0] == 3 and planes.dtype == np.float32 and float(planes.max()) <= 255.0
     assert np.array_equal(planes[0], planes[1]) and np.array_equal(planes[1], planes[2])

@@ -74,7 +74,7 @@ def assert_same_run(a: Run, b: Run) -> None:
 def test_loss_falls(data: PatchSource, tmp_path: Path, recipe: Recipe) -> None:
     torch.manual_seed(3)
     model = build("vdsr", (8, 8, 1))
-    degraded, original = data.batch(size=64, seed=99, step=0)
+    degraded, original, _ = data.batch(size=64, seed=99, step=0)
 
     def loss() -> float:
         with torch.no_grad():
