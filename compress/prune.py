@@ -22,11 +22,12 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import check_reports, read_bytes, write_text
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
+from sr_deploy.train.content import RANDOM_VGG, Content, Kind, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import colors_of, data_facts, one_scale
 from sr_deploy.train.loop import Run, train
 from sr_deploy.train.networks import config_of, folded, macs, weight_count, widths_of
-from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter
+from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
 from sr_deploy.train.validation import load_validation, validate
 
 MOST_SIDE = 16384
@@ -53,7 +54,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     check_length(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
     network = folded(network)
-    recipe = finetune_recipe(arguments, card) if arguments.finetune_steps else None
+    tuning = finetune_recipe(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
     pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
     shape = _shape(arguments.shape, card)
@@ -66,8 +67,8 @@ def prune_command(arguments: argparse.Namespace) -> int:
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
     facts = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
     pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
-    if recipe is not None:
-        small = finetune(arguments, small, pruned_card, recipe)
+    if tuning is not None:
+        small = finetune(arguments, small, pruned_card, tuning)
         rows.append(row("fine-tuned", small, shape, pictures, card))
     else:
         checkpoint.save(arguments.output, small, pruned_card)
@@ -76,22 +77,29 @@ def prune_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def finetune_recipe(arguments: argparse.Namespace, card: ModelCard) -> Recipe:
-    """Return how the pruned network is trained: with the dense network's loss, unless told otherwise."""
+def finetune_recipe(arguments: argparse.Namespace, card: ModelCard) -> tuple[Recipe, Content]:
+    """Return how the pruned network is trained: with the dense network's loss, unless told otherwise.
+
+    A loss with a GAN term begins with a new discriminator.
+    """
     arguments.steps = arguments.finetune_steps
-    arguments.loss = arguments.loss or inherited(card, "train.loss") or "mse"
-    return recipe_from(arguments, default_epochs=1.0)
+    told = inherited(card, "train.content") or ""
+    kind: Kind = arguments.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
+    loss = arguments.loss or inherited(card, "train.loss") or "mse"
+    arguments.loss, content = choose_content(loss, kind, arguments.vgg, arguments.vgg_distance)
+    return recipe_from(arguments, content, default_epochs=1.0), content
 
 
-def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, recipe: Recipe) -> nn.Module:
+def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: tuple[Recipe, Content]) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
-    config = finetune_data(arguments, card)
+    config, (recipe, content) = finetune_data(arguments, card), tuning
     run = Run(
         recipe=recipe,
         data=PatchSource(config, workers=max(arguments.workers, 1)),
         card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
         output=arguments.output,
         report=reporter(),
+        stepper=stepper_for(recipe, config, content),
         keep_state=False,
         device=arguments.device,
         devices=arguments.devices,

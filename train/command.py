@@ -70,12 +70,6 @@ def parser() -> argparse.ArgumentParser:
         help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
     )
     add_recipe_arguments(p)
-    p.add_argument("--gan-loss", choices=("bce", "lsgan"), default="bce", help="of a GAN term in --loss (default: bce)")
-    p.add_argument(
-        "--content", choices=("vgg", "random-vgg", "pixel"), default="vgg", help="what VGG terms in --loss are (default: vgg)"
-    )
-    p.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19-dcbb9e9d.pth (default: downloaded once)")
-    p.add_argument("--vgg-distance", choices=("mse", "l1"), default="mse", help="between VGG's feature maps (default: mse)")
     p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
     p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
     p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
@@ -114,6 +108,10 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
         metavar="L",
         help="mse: as VDSR, summed; l1: as EDSR; or terms of L1, MSE, VGG22, VGG54, GAN: 1*MSE+0.001*GAN",
     )
+    p.add_argument("--gan-loss", choices=("bce", "lsgan"), default="bce", help="of a GAN term in --loss (default: bce)")
+    p.add_argument("--content", choices=("vgg", "random-vgg", "pixel"), help="what VGG terms in --loss are (default: vgg)")
+    p.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19-dcbb9e9d.pth (default: downloaded once)")
+    p.add_argument("--vgg-distance", choices=("mse", "l1"), default="mse", help="between VGG's feature maps (default: mse)")
     p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
     p.add_argument("--ema", type=float, metavar="D", help="keep a moving average of the weights with this decay, as 0.999")
     p.add_argument(

@@ -11,6 +11,8 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.losses import FEATURE_TERMS, Objective, Terms, expression, terms_of
 from sr_deploy.train.vgg import ContentLoss, Distance, downloaded_vgg, random_vgg, vgg_from
 
+RANDOM_VGG = "VGG19 with random weights"  # what a card says begins with
+
 Kind = Literal["vgg", "random-vgg", "pixel"]
 
 
@@ -55,7 +57,7 @@ def choose_content(text: str, kind: Kind, path: Path | None, distance: Distance)
     if kind == "pixel":
         return expression(without_features(terms)), Content("pixel", name="pixel")
     if kind == "random-vgg":
-        return text, Content("random-vgg", distance=distance, name=f"VGG19 with random weights, {distance}")
+        return text, Content("random-vgg", distance=distance, name=f"{RANDOM_VGG}, {distance}")
     found = path or downloaded_vgg()
     _, digest = vgg_from(found, wanted)
     return text, Content("vgg", found, distance, f"VGG19 {digest[:19]}, {distance}")

@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.adversarial import Adversarial
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.content import Content, choose_content
+from sr_deploy.train.content import Content, Kind, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
 from sr_deploy.train.devices import check_devices
@@ -44,8 +43,9 @@ def train_command(arguments: argparse.Namespace) -> int:
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)
     check_log_dir(arguments.log_dir)
-    arguments.loss, content = choose_content(arguments.loss, arguments.content, arguments.vgg, arguments.vgg_distance)
-    recipe = replace(recipe_from(arguments, default_epochs=80.0), gan_loss=arguments.gan_loss, content=content.name)
+    kind: Kind = arguments.content or "vgg"
+    arguments.loss, content = choose_content(arguments.loss, kind, arguments.vgg, arguments.vgg_distance)
+    recipe = recipe_from(arguments, content, default_epochs=80.0)
     torch.manual_seed(recipe.seed)
     network = build("srresnet" if arguments.arch == "srgan" else arguments.arch, config=network_config(arguments))
     settle = False
@@ -97,7 +97,7 @@ def stepper_for(recipe: Recipe, data: DataConfig, content: Content) -> MakeStepp
     return Adversarial(3 if data.colors == 3 else 1, data.patch, content)
 
 
-def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Recipe:
+def recipe_from(arguments: argparse.Namespace, content: Content, *, default_epochs: float) -> Recipe:
     """Return the recipe of the command line; ``default_epochs`` is the length when none is given."""
     open_ended = arguments.steps is None and arguments.minutes is None
     return Recipe(
@@ -116,6 +116,8 @@ def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Reci
         clip_mode=arguments.clip_mode,
         clip=arguments.clip or CLIP_DEFAULTS[arguments.clip_mode],
         loss=arguments.loss,
+        gan_loss=arguments.gan_loss,
+        content=content.name,
         seed=arguments.seed,
         precision=arguments.precision,
         accumulate=arguments.accumulate,

@@ -168,3 +168,16 @@ def test_a_patch_that_the_discriminator_cannot_judge_is_told(
         train(photos, tmp_path / "o.safetensors", "--arch", "srgan", "--content", "pixel", "--steps", "1", "--patch", "40") == 2
     )
     assert "--patch 40: the discriminator takes multiples of 16" in capsys.readouterr().err
+
+
+def test_a_pruned_generator_is_tuned_by_its_own_loss_and_content(photos: Path, tmp_path: Path) -> None:
+    from sr_deploy.compress.command import main as prune
+
+    dense, pruned = tmp_path / "srgan.safetensors", tmp_path / "pruned.safetensors"
+    loss = ["--loss", "1*MSE+0.006*VGG22+0.001*GAN", "--content", "random-vgg"]
+    assert train(photos, dense, "--arch", "srgan", "--steps", "1", *loss) == 0
+    small = ["--finetune-steps", "2", "--batch-size", "2", "--threads", "1", "--workers", "0"]
+    assert prune([str(dense), "-o", str(pruned), "--data", str(photos), *small]) == 0
+    card = checkpoint.read_card(pruned)
+    assert card.recipe["train.loss"] == loss[1] and card.recipe["train.content"] == "VGG19 with random weights, mse"
+    assert card.recipe["data.patch"] == "32" and card.config["norm"] == 0
