@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks import Config, build
+from sr_deploy.train.residual import MOST_BLOCKS
 
 State = Mapping[str, Tensor]
 SCALES: dict[tuple[int, ...], int] = {(2,): 2, (3,): 3, (2, 2): 4, (2, 2, 2): 8}  # by the factor of each PixelShuffle
@@ -94,8 +95,16 @@ class Foreign:
             raise self.problem(str(err)) from err
 
     def highest(self, pattern: str) -> int:
-        """Return the highest number that ``pattern`` finds in its group 1, or -1."""
-        return max((int(found[1]) for found in map(re.compile(pattern).fullmatch, self.state) if found), default=-1)
+        """Return the highest number that ``pattern`` finds in its group 1, or -1.
+
+        Raises:
+            InputError: it is higher than networks have parts; counting up to it could take all memory.
+        """
+        found = [match[1] for match in map(re.compile(pattern).fullmatch, self.state) if match]
+        for number in found:
+            if len(number) > len(str(MOST_BLOCKS)):
+                raise self.problem(f"a name in it holds the number {number[:20]}; {MOST_BLOCKS} blocks are the most")
+        return max(map(int, found), default=-1)
 
     def features(self, pattern: str) -> int:
         """Return the most common number of filters of the tensors that ``pattern`` names: one that is damaged is outvoted."""
@@ -111,7 +120,7 @@ class Foreign:
         Raises:
             InputError: one is missing, or no such scale is known.
         """
-        factors = tuple(3 if len(self.tensor(name)) == 9 * features else 2 for name in convolutions)
+        factors = tuple(3 if self.tensor(name).shape[:1] == (9 * features,) else 2 for name in convolutions)
         if factors not in SCALES:
             raise self.problem(f"its upsampler enlarges by {factors or 'nothing'}; known: {', '.join(map(str, SCALES))}")
         return SCALES[factors]

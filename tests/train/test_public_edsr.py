@@ -216,8 +216,17 @@ def test_every_damaged_tensor_is_named(tmp_path: Path) -> None:
         for name, value in state.items():
             with pytest.raises(InputError, match=rf"looks like {family}, but {name} is \d.* is needed"):
                 checkpoint.load(saved({**state, name: value[:-1]}, tmp_path / "a.pt"))
+            with pytest.raises(InputError, match=rf"looks like {family}, but {name} is one number|four dimensions are needed"):
+                checkpoint.load(saved({**state, name: value.sum()}, tmp_path / "a.pt"))
             with pytest.raises(InputError, match=rf"looks like {family}, but {name} holds NaN"):
                 checkpoint.load(saved({**state, name: value * float("nan")}, tmp_path / "a.pt"))
+
+
+def test_a_name_with_a_huge_number_takes_no_memory(tmp_path: Path) -> None:
+    for name in ("body.99999999999.body.0.weight", "body.99999999999.conv1.weight"):
+        network = Pytorch(2) if "body.0" in name else Basic(2)
+        with pytest.raises(InputError, match="a name in it holds the number 99999999999; 1024 blocks are the most"):
+            checkpoint.load(saved({**network.state_dict(), name: torch.zeros(8, 8, 3, 3)}, tmp_path / "a.pt"))
 
 
 def test_another_mean_shift_is_refused(tmp_path: Path) -> None:
