@@ -15,7 +15,9 @@ METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-export``."""
     p = Parser(PROG, "Export a checkpoint as fixed-shape ONNX graphs.")
-    p.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="network (.safetensors; .pt, .pth of pytorch-vdsr)")
+    p.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="network (.safetensors; .pt, .pth of well-known repositories)"
+    )
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the graphs")
     p.add_argument(
         "--precision", nargs="+", choices=("fp32", "fp16", "int8"), default=["fp32", "fp16", "int8"], help="default: all three"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -72,11 +73,16 @@ def halo(model: onnx.ModelProto) -> int:
         InputError: the graph has an operator whose reach is not known.
     """
     reach = {model.graph.input[0].name: Reach(Fraction(0), Fraction(1))}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         found = [reach[name] for name in node.input if name in reach]
         if not found:
             continue
-        reach[node.output[0]] = _reach_after(node, Reach(max(r.halo for r in found), found[0].factor))
+        before = Reach(max(r.halo for r in found), found[0].factor)
+        if node.op_type == "Resize":
+            reach[node.output[0]] = _reach_behind_resize(node, before, constants)
+        else:
+            reach[node.output[0]] = _reach_after(node, before)
     return math.ceil(reach[model.graph.output[0].name].halo)
 
 
@@ -102,6 +108,17 @@ def serialized(model: onnx.ModelProto, card: ModelCard, *, source: str) -> bytes
     del copy.metadata_props[:]
     onnx.helper.set_model_props(copy, {KEY: card.with_changes().to_json()})
     return seal(copy.SerializeToString(deterministic=True), source=source)
+
+
+def _reach_behind_resize(node: onnx.NodeProto, before: Reach, constants: Mapping[str, onnx.TensorProto]) -> Reach:
+    """Return how far bilinear enlargement by one whole factor sees: one pixel."""
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    kind = (attributes.get("mode"), attributes.get("coordinate_transformation_mode", b"half_pixel"))
+    scales = constants.get(node.input[2]) if len(node.input) == 3 else None
+    factors = [] if scales is None else onnx.numpy_helper.to_array(scales).tolist()
+    if kind != (b"linear", b"half_pixel") or factors[:2] != [1.0, 1.0] or len(set(factors[2:])) != 1 or factors[2] % 1.0:
+        raise InputError(f"node {node.name}: how far this Resize reaches is not known, so tiles could not be exact")
+    return Reach(before.halo + 1 / before.factor, before.factor * int(factors[2]))
 
 
 def _reach_after(node: onnx.NodeProto, before: Reach) -> Reach:

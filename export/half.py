@@ -53,7 +53,9 @@ class _Builder:
         kind = TensorProto.FLOAT if node.name in self.keep else TensorProto.FLOAT16
         copy = NodeProto()
         copy.CopyFrom(node)
-        copy.input[:] = [self._as(name, kind) if name else "" for name in node.input]
+        # The factors of a Resize are float32 in every precision (ONNX, Resize-13).
+        kinds = [TensorProto.FLOAT if node.op_type == "Resize" and index else kind for index in range(len(node.input))]
+        copy.input[:] = [self._as(name, wanted) if name else "" for name, wanted in zip(node.input, kinds, strict=True)]
         self.nodes.append(copy)
         for index, name in enumerate(node.output):
             self.kinds[name] = kind

@@ -74,7 +74,9 @@ def half_remainder(model: onnx.ModelProto) -> onnx.ModelProto:
         InputError: a value is beyond float16.
     """
     copy = _copy(model)
-    wide = [tensor for tensor in copy.graph.initializer if tensor.data_type == TensorProto.FLOAT]
+    # The factors of a Resize are float32 in every precision (ONNX, Resize-13).
+    factors = {name for node in copy.graph.node if node.op_type == "Resize" for name in node.input[1:]}
+    wide = [t for t in copy.graph.initializer if t.data_type == TensorProto.FLOAT and t.name not in factors]
     for tensor in wide:
         if not np.all(np.abs(numpy_helper.to_array(tensor)) <= np.finfo(np.float16).max):
             raise InputError(f"{tensor.name}: holds values beyond float16, so no strongly typed int8 plan can be built; use fp32")

@@ -15,6 +15,7 @@ from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.edsr import EDSR, EDSRConfig, edsr_widths
 from sr_deploy.train.groups import ChannelGroup
+from sr_deploy.train.msrresnet import MSRResNet, MSRResNetConfig, msrresnet_widths
 from sr_deploy.train.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 from sr_deploy.train.vdsr import VDSR, VDSRConfig
 
@@ -62,7 +63,12 @@ def edsr_from(widths: tuple[int, ...], config: Config) -> nn.Module:
 
 def srresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
     """Return an SRResNet, the generator of SRGAN."""
-    return SRResNet(SRResNetConfig(widths, **integers(config, scale=4, colors=1, norm=1)))
+    return SRResNet(SRResNetConfig(widths, **integers(config, scale=4, colors=1, norm=1, end_act=0, tanh=0)))
+
+
+def msrresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+    """Return an MSRResNet, BasicSR's SRResNet."""
+    return MSRResNet(MSRResNetConfig(widths, **integers(config, scale=4, colors=1)))
 
 
 FAMILIES: dict[str, Family] = {
@@ -70,6 +76,9 @@ FAMILIES: dict[str, Family] = {
     "edsr": Family(edsr_from, lambda config: edsr_widths(**integers(config, blocks=16, features=64, scale=2, colors=1))),
     "srresnet": Family(
         srresnet_from, lambda config: srresnet_widths(**integers(config, blocks=16, features=64, scale=4, colors=1))
+    ),
+    "msrresnet": Family(
+        msrresnet_from, lambda config: msrresnet_widths(**integers(config, blocks=16, features=64, scale=4, colors=1))
     ),
 }
 

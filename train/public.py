@@ -2,14 +2,16 @@
 
 A ``.pt`` or ``.pth`` file is read with ``weights_only=True``, so loading one runs none of it. A file that holds a pickled module
 instead of its state is refused with the lines of Python that turn it into one.
+
+Every family takes and gives [0, 1] here. What its repository feeds otherwise is folded into the weights where that is exact, and
+what a file does not hold (a range, a residual scaling) is said in the card's recipe under ``source.``.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -20,30 +22,49 @@ from torch import Tensor, nn
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.files import digest_bytes
-from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.networks import card_of, config_of
+from sr_deploy.train.public_edsr import basicsr_edsr, edsr_pytorch
+from sr_deploy.train.public_srresnet import basicsr_msrresnet, leftthomas_srgan, pytorch_srresnet
+from sr_deploy.train.public_state import Found, State
+from sr_deploy.train.public_vdsr import pytorch_vdsr
 
-State = Mapping[str, Tensor]
 WRAPPERS = ("state_dict", "model", "params_ema", "params", "net", "generator", "weights")  # what repositories put a state into
-LAYER = re.compile(r"residual_layer\.(\d+)\.conv\.weight")
+
+FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
+    "pytorch-vdsr": pytorch_vdsr,
+    "EDSR-PyTorch": edsr_pytorch,
+    "BasicSR EDSR": basicsr_edsr,
+    "BasicSR MSRResNet": basicsr_msrresnet,
+    "leftthomas/SRGAN": leftthomas_srgan,
+    "pytorch-SRResNet": pytorch_srresnet,
+}
 
 
 def load_public(content: bytes, path: Path) -> tuple[nn.Module, ModelCard]:
     """Return the network in a foreign checkpoint, in evaluation mode, and a card for it; its digest is the file's.
 
     Raises:
-        InputError: not a checkpoint, a pickled module, or of no known repository.
+        InputError: not a checkpoint, a pickled module, of no known repository, or damaged.
     """
     state = plain_state(content, path)
     for family, recognise in FAMILIES.items():
-        network = recognise(state, path)
-        if network is not None:
-            card = card_of(network, scales=(2, 3, 4), default_scale=2)
-            card = card.with_changes(recipe={"source": f"weights of {family}", "source.digest": digest_bytes(content)})
-            return network.eval(), card.with_changes(digest=digest_bytes(content))
+        found = recognise(state, path)
+        if found is not None:
+            found = found if isinstance(found, Found) else Found(found)
+            return found.network.eval(), public_card(found, family, digest_bytes(content))
     some = ", ".join(list(state)[:4])
     raise InputError(
         f"{path}: {len(state)} tensors ({some}, ...) of no known network; known: those of this project, {', '.join(FAMILIES)}"
     )
+
+
+def public_card(found: Found, family: str, digest: str) -> ModelCard:
+    """Return the card of a foreign checkpoint; a network that enlarges inside serves the scale it is built for."""
+    scale = config_of(found.network).get("scale")
+    scales = (2, 3, 4) if scale is None else (int(scale),)
+    facts = {f"source.{name}": text for name, text in found.facts.items()}
+    recipe = {"source": f"weights of {family}", "source.digest": digest, **facts}
+    return card_of(found.network, scales=scales, default_scale=scales[0]).with_changes(recipe=recipe, digest=digest)
 
 
 def plain_state(content: bytes, path: Path) -> dict[str, Tensor]:
@@ -88,26 +109,6 @@ def unpickled(content: bytes, path: Path) -> object:
         ) from err
     except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, OSError) as err:
         raise InputError(f"{path}: not a PyTorch checkpoint ({_first(err)}); name a .pt, .pth or .safetensors file") from err
-
-
-def pytorch_vdsr(state: State, path: Path) -> nn.Module | None:
-    """Return the VDSR of a ``pytorch-vdsr`` state: ``input``, ``residual_layer.N.conv``, ``output``, luma in [0, 1]."""
-    if "input.weight" not in state or "output.weight" not in state:
-        return None
-    numbers = sorted(int(found[1]) for found in map(LAYER.fullmatch, state) if found)
-    names = ["input.weight", *(f"residual_layer.{n}.conv.weight" for n in numbers), "output.weight"]
-    if not numbers or set(names) != set(state):
-        return None
-    weights = [state[name].float() for name in names]
-    network = build("vdsr", tuple(len(weight) for weight in weights))
-    try:
-        network.load_state_dict({f"conv{n}.weight": weight for n, weight in enumerate(weights, start=1)})
-    except RuntimeError as err:
-        raise InputError(f"{path}: looks like pytorch-vdsr, but its shapes do not fit ({_first(err)}); it is damaged") from err
-    return network
-
-
-FAMILIES = {"pytorch-vdsr": pytorch_vdsr}
 
 
 def _first(err: Exception) -> str:

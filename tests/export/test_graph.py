@@ -49,6 +49,28 @@ def test_halo_behind_an_enlargement_counts_input_pixels() -> None:
     assert halo(model) == 2  # 1, and 2 of the 32 pixels are 1 of the 16
 
 
+def enlarging(factors: list[float], **attributes: str) -> onnx.ModelProto:
+    """Return a graph that adds a picture enlarged by Resize to what convolutions make of it."""
+    shuffle = helper.make_node("DepthToSpace", ["a"], ["b"], name="shuffle", blocksize=2, mode="CRD")
+    resize = helper.make_node("Resize", ["input", "", "factors"], ["c"], name="resize", **{"mode": "linear", **attributes})
+    nodes = [conv(1, "input", "a"), shuffle, resize, helper.make_node("Add", ["b", "c"], ["output"], name="add")]
+    tensors = [weight(1, (4, 1, 3, 3)), numpy_helper.from_array(np.array(factors, np.float32), "factors")]
+    return make_model(nodes, tensors, (1, 1, 16, 16), (1, 1, 32, 32))
+
+
+def test_bilinear_enlargement_sees_one_pixel() -> None:
+    model = enlarging([1.0, 1.0, 2.0, 2.0], coordinate_transformation_mode="half_pixel")
+    assert halo(model) == 1
+    model.graph.node[0].CopyFrom(helper.make_node("Conv", ["input", "w1"], ["a"], name="conv1", kernel_shape=[1, 1]))
+    assert halo(model) == 1  # of the Resize, the convolution sees none
+
+
+@pytest.mark.parametrize("attributes", [{"mode": "cubic"}, {"coordinate_transformation_mode": "align_corners"}])
+def test_another_resize_is_refused(attributes: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="node resize: how far this Resize reaches is not known"):
+        halo(enlarging([1.0, 1.0, 2.0, 2.0], **attributes))
+
+
 def test_an_operator_of_unknown_reach_is_refused() -> None:
     nodes = [helper.make_node("AveragePool", ["input"], ["output"], name="pool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])]
     with pytest.raises(InputError, match="node pool: how far AveragePool reaches is not known"):

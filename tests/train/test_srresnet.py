@@ -13,11 +13,11 @@ from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.export.to_onnx import graph_from_network
 from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import build, card_of, config_of, convolutions, folded, halo, weight_count
+from sr_deploy.train.networks import build, card_of, config_of, convolutions, folded, halo, weight_count, widths_of
 from sr_deploy.train.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 
 
-@pytest.fixture(params=[2, 4])
+@pytest.fixture(params=[2, 4, 8])
 def trained(request: pytest.FixtureRequest) -> SRResNet:
     """Return a small network whose norms have seen data, so that folding them is no identity."""
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def test_folding_the_norms_changes_nothing(trained: SRResNet) -> None:
 
 
 def test_the_halo_is_what_reaches_an_output_pixel(trained: SRResNet) -> None:
-    network, scale, side = trained.double(), trained.config.scale, 41
+    network, scale, side = trained.double(), trained.config.scale, 29
     x = torch.rand(1, 1, side, side, dtype=torch.float64)
     changed = x.clone()
     changed[0, 0, side // 2, side // 2] += 1.0
@@ -83,17 +83,47 @@ def test_a_checkpoint_holds_the_norms(trained: SRResNet, tmp_path: Path) -> None
     checkpoint.save(tmp_path / "a.safetensors", trained, card_of(trained, scales=(scale,), default_scale=scale))
     found, card = checkpoint.load(tmp_path / "a.safetensors")
     x = torch.rand(1, 1, 12, 12)
-    assert card.config == {"scale": scale, "colors": 1, "norm": 1}
+    assert card.config == {"scale": scale, "colors": 1, "norm": 1, "end_act": 0, "tanh": 0}
     with torch.no_grad():
         assert torch.equal(found(x), trained(x))
+
+
+def test_a_card_from_before_the_new_entries_builds_the_same_network(trained: SRResNet) -> None:
+    config = {name: value for name, value in config_of(trained).items() if name in ("scale", "colors", "norm")}
+    older = build("srresnet", widths_of(trained), config)
+    older.load_state_dict(trained.state_dict())
+    x = torch.rand(1, 1, 12, 12)
+    with torch.no_grad():
+        assert torch.equal(older.eval()(x), trained(x))
+
+
+@pytest.mark.parametrize("end_act", [0, 1])
+def test_a_tanh_and_a_prelu_at_the_end_of_the_skip_are_folded_and_pruned_too(trained: SRResNet, end_act: int) -> None:
+    config = {**config_of(trained), "end_act": end_act, "tanh": 1}
+    network = build("srresnet", widths_of(trained), config).eval()
+    state = trained.state_dict()
+    network.load_state_dict({**network.state_dict(), **{k: v for k, v in state.items() if k in network.state_dict()}})
+    plain, x = folded(network), torch.rand(1, 1, 13, 17)
+    with torch.no_grad():
+        assert (plain(x) - network(x)).abs().max() < 1e-5 and 0.0 <= float(network(x).min()) <= float(network(x).max()) <= 1.0
+    masks = native_masks(plain, config_list_for(plain, 0.5))
+    assert check_equal(masked(plain, masks), without_filters(plain, masks), x) <= 1e-5
+
+
+def test_instance_normalisation_is_not_folded() -> None:
+    network = build("srresnet", config={"blocks": 1, "features": 8, "norm": 2}).eval()
+    with pytest.raises(InputError, match="takes mean and variance of the whole picture, so tiles could not be exact"):
+        folded(network)
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"scale": 3}, "scale 3 is not served; known: 2, 4"),
+        ({"scale": 3}, "scale 3 is not served; known: 2, 4, 8"),
         ({"colors": 4}, "4 colours"),
-        ({"norm": 2}, "norm 2"),
+        ({"norm": 3}, "norm 3 is not known"),
+        ({"end_act": 2}, "end_act 2"),
+        ({"tanh": 2}, "tanh 2"),
         ({"widths": (8, 8)}, "do not fit"),
         ({"widths": (8, 8, 9, 8, 32, 32, 1)}, "what is added to one stream must have one width"),
         ({"widths": (8, 8, 8, 8, 30, 32, 1)}, r"30 channels before PixelShuffle\(2\)"),
