@@ -24,7 +24,7 @@ from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource, load_validation
 from sr_deploy.train.loop import Run, train, validate
-from sr_deploy.train.networks import config_of, folded, macs, weight_count, widths_of
+from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, data_facts, recipe_from, reporter
 
 MOST_SIDE = 16384
@@ -69,7 +69,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
         rows.append(row("fine-tuned", small, shape, pictures, card))
     else:
         checkpoint.save(arguments.output, small, pruned_card)
-    report(rows, shape, arguments.json)
+    report(rows, shape, arguments.json, scale=card.default_scale if len(at_each_scale(small)) > 1 else None)
     print(f"{arguments.output}: written")
     return 0
 
@@ -154,10 +154,10 @@ def read_config(path: Path) -> ConfigList:
 
 
 def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Plane], card: ModelCard) -> Row:
-    """Measure one stage."""
+    """Measure one stage; of a network with a branch for each scale, all weights, and the MACs of the default scale."""
     quality = validate(network, pictures, card.scales) if pictures else {}
     network.eval()
-    return Row(stage, weight_count(network), macs(network, shape), quality)
+    return Row(stage, weight_count(network), macs(at_scale(network, card.default_scale), shape), quality)
 
 
 def probe(pictures: Sequence[Plane]) -> Tensor:
@@ -167,10 +167,10 @@ def probe(pictures: Sequence[Plane]) -> Tensor:
     return torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def report(rows: Sequence[Row], shape: Shape, path: Path | None) -> None:
-    """Print the before/after table and write it as JSON where asked."""
+def report(rows: Sequence[Row], shape: Shape, path: Path | None, *, scale: int | None = None) -> None:
+    """Print the before/after table and write it as JSON where asked; ``scale`` is that of the MACs, where it matters."""
     scales = list(rows[0].psnr_db)
-    size = "x".join(map(str, shape))
+    size = "x".join(map(str, shape)) + (f", x{scale}" if scale else "")
     heading = ["stage", "weights", f"GMAC at {size}", *(f"PSNR x{s}" for s in scales)]
     lines = [[r.stage, f"{r.weights:,}", f"{r.macs / 1e9:.2f}", *(f"{r.psnr_db[s]:.3f}" for s in scales)] for r in rows]
     print(table([heading, *lines]))
@@ -179,7 +179,8 @@ def report(rows: Sequence[Row], shape: Shape, path: Path | None) -> None:
             {"stage": r.stage, "weights": r.weights, "macs": r.macs, "psnr_db": {str(s): v for s, v in r.psnr_db.items()}}
             for r in rows
         ]
-        write_text(path, json.dumps({"shape": list(shape), "results": results}, indent=2) + "\n")
+        where = {"macs_scale": scale} if scale else {}
+        write_text(path, json.dumps({"shape": list(shape), **where, "results": results}, indent=2) + "\n")
 
 
 def _sparsity(arguments: argparse.Namespace) -> float:

@@ -25,7 +25,7 @@ from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import PatchSource
 from sr_deploy.train.interrupt import Interrupt
 from sr_deploy.train.losses import loss_from
-from sr_deploy.train.networks import upscale_of
+from sr_deploy.train.networks import at_scale, upscale_of
 from sr_deploy.train.state import Progress, load_state_, save_state
 
 Report = Callable[["Status"], None]
@@ -235,7 +235,7 @@ def validate(network: nn.Module, pictures: Sequence[Plane], scales: Sequence[int
         with torch.no_grad():
             plane = imresize(lr, float(scale)) if upscale_of(network) == "before" else lr
             x = torch.from_numpy(plane)[None, None].to(device)
-            return np.asarray(network(x)[0, 0].float().cpu().numpy(), np.float32)
+            return np.asarray(at_scale(network, scale)(x)[0, 0].float().cpu().numpy(), np.float32)
 
     result = {scale: mean([score(enlarge, hr, scale) for hr in pictures]).psnr_db for scale in scales}
     network.train()
