@@ -77,7 +77,7 @@ class EDSR(nn.Module):
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: inside each block, the stream they share, and those of the upsampler."""
-        return residual_groups([f"body.{i}" for i in range(self.config.blocks)], {"up": self.config.factors})
+        return residual_groups(self.config.blocks, self.config.factors)
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it."""

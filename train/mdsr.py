@@ -20,10 +20,10 @@ from sr_deploy.train.groups import ChannelGroup
 from sr_deploy.train.residual import (
     Factors,
     blocks_of,
+    branched_groups,
     check_res_scale,
     check_widths,
     halo_of,
-    residual_groups,
     uniform_widths,
 )
 
@@ -167,7 +167,7 @@ class MDSR(nn.Module):
         """
         before = [f"pre.x{scale}.{i}" for scale in self.config.scales for i in range(BEFORE)]
         body = [f"body.{i}" for i in range(self.config.blocks)]
-        return residual_groups([*before, *body], {f"up.x{scale}": UPSAMPLERS[scale] for scale in self.config.scales})
+        return branched_groups([*before, *body], {f"up.x{scale}": UPSAMPLERS[scale] for scale in self.config.scales})
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it, at the scale that reaches furthest."""

@@ -180,8 +180,11 @@ def arch_of(network: nn.Module) -> str:
 
 
 def card_of(network: nn.Module, *, scales: tuple[int, ...], default_scale: int) -> ModelCard:
-    """Return the card of a checkpoint that holds ``network``."""
+    """Return the card of a checkpoint that holds ``network``; of an MDSR, with those of ``scales`` that it has a branch for."""
     config = config_of(network)
+    if isinstance(network, MDSR):
+        scales = tuple(scale for scale in scales if scale in network.config.scales)
+        default_scale = default_scale if default_scale in scales else scales[0]
     return ModelCard(
         arch=arch_of(network),
         widths=widths_of(network),

@@ -76,8 +76,13 @@ def halo_of(before: int, factors: Factors, tail: int) -> int:
     return math.ceil(reach + Fraction(tail, factor))
 
 
-def residual_groups(blocks: Sequence[str], upsamplers: Mapping[str, Factors]) -> tuple[ChannelGroup, ...]:
-    """Return the channels that can be removed: inside each block, the stream they share, and those of the upsamplers.
+def residual_groups(blocks: int, factors: Factors) -> tuple[ChannelGroup, ...]:
+    """Return the channels that can be removed: inside each block, the stream they share, and those of the upsampler."""
+    return branched_groups([f"body.{i}" for i in range(blocks)], {"up": factors})
+
+
+def branched_groups(blocks: Sequence[str], upsamplers: Mapping[str, Factors]) -> tuple[ChannelGroup, ...]:
+    """Return the same where there may be several upsamplers.
 
     Args:
         blocks: module path of each residual block; all add to the stream that ``head`` begins and ``body_end`` ends.

@@ -7,13 +7,15 @@ that is the form that is pruned and exported.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.groups import ChannelGroup
-from sr_deploy.train.residual import blocks_of, check_widths, halo_of, residual_groups, uniform_widths
+from sr_deploy.train.residual import blocks_of, check_widths, residual_groups, uniform_widths
 
 UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 4: (2, 2)}  # the factor of each PixelShuffle; 4 in the paper
 
@@ -92,11 +94,15 @@ class SRResNet(nn.Module):
 
         A PReLU of one slope keeps zero at zero, so it needs no mask.
         """
-        return residual_groups([f"body.{i}" for i in range(self.config.blocks)], {"up": self.config.factors})
+        return residual_groups(self.config.blocks, self.config.factors)
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it."""
-        return halo_of(4 + 2 * self.config.blocks + 1, self.config.factors, tail=4)
+        reach, factor = Fraction(4 + 2 * self.config.blocks + 1), 1
+        for step in self.config.factors:
+            reach += Fraction(1, factor)
+            factor *= step
+        return math.ceil(reach + Fraction(4, factor))
 
     def folded(self) -> SRResNet:
         """Return a new network without batch normalisation that computes the same, in evaluation mode."""
