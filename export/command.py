@@ -21,7 +21,12 @@ def parser() -> argparse.ArgumentParser:
         "--precision", nargs="+", choices=("fp32", "fp16", "int8"), default=["fp32", "fp16", "int8"], help="default: all three"
     )
     p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="input shape (default: 1 1 256 256)")
-    p.add_argument("--scale", type=positive_int, metavar="N", help="factor to calibrate for (default: the checkpoint's)")
+    p.add_argument(
+        "--scale",
+        type=positive_int,
+        metavar="N",
+        help="factor to calibrate for, and to take out of an mdsr (default: the checkpoint's)",
+    )
     p.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
     p.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
     p.add_argument(

@@ -91,8 +91,9 @@ def measure_folder(model: Model, paths: Sequence[Path], scale: int, protocol: st
 def measure_picture(model: Model, hr: Plane, scale: int, protocol: str) -> Score:
     """Return the quality on one picture; ``hr`` is luma in grey levels."""
     if protocol == "fixed":
-        assert model.network is not None
-        return score_fixed(model.network, hr, scale)
+        network = model.network
+        assert network is not None
+        return score_fixed(lambda plane: network(plane, scale), hr, scale)
     return score(model.enlarge, hr, scale)
 
 

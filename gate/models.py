@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,13 @@ class Model:
 
     name: str
     card: ModelCard | None
-    network: Callable[[Plane], Plane] | None  # the bare network: enlarged luma, or low-resolution luma where it enlarges
+    network: Callable[[Plane, int], Plane] | None  # bare, for a scale: enlarged luma, or low-resolution luma where it enlarges
 
     def enlarge(self, lr: Plane, scale: int) -> Plane:
         """Return luma enlarged ``scale`` times; float32 (h, w) in [0, 1]."""
         if self.network is None:
             return bicubic(lr, scale)
-        return self.network(imresize(lr, float(scale)) if self.card is None or self.card.upscale == "before" else lr)
+        return self.network(imresize(lr, float(scale)) if self.card is None or self.card.upscale == "before" else lr, scale)
 
 
 def open_model(
@@ -54,14 +55,15 @@ def open_model(
     if path.suffix in CHECKPOINT_SUFFIXES:
         network, card = open_checkpoint(path, threads=threads)
 
-        def whole(plane: Plane) -> Plane:
-            return np.asarray(run_network(network, plane[None, None])[0, 0], np.float32)
+        def whole(plane: Plane, scale: int) -> Plane:
+            run = partial(run_network, network_at(network, card, scale)[0])
+            return np.asarray((ensembled(run) if ensemble else run)(plane[None, None])[0, 0], np.float32)
 
-        return Model(name, card, ensembled(whole) if ensemble else whole)
+        return Model(name, card, whole)
     engine = load(path, provider=provider, threads=threads, trusted=trusted)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
-    return Model(name, engine.card, lambda plane: run_whole(engine, plane[None])[0])
+    return Model(name, engine.card, lambda plane, _: run_whole(engine, plane[None])[0])
 
 
 def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:
@@ -81,6 +83,17 @@ def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Modul
     return checkpoint.load(path)
 
 
+def network_at(network: nn.Module, card: ModelCard, scale: int) -> tuple[nn.Module, ModelCard]:
+    """Return the network that runs at a scale and its card: what an MDSR has for it, every other network as it is.
+
+    Raises:
+        InputError: an MDSR does not serve the scale.
+    """
+    from sr_deploy.train.networks import taken_at
+
+    return taken_at(network, card, scale)
+
+
 def run_network(network: nn.Module, tiles: Tiles) -> Tiles:
     """Return the output of a torch network for float32 (n, c, h, w)."""
     import torch
@@ -92,10 +105,20 @@ def run_network(network: nn.Module, tiles: Tiles) -> Tiles:
 class CheckpointEngine:
     """A checkpoint that runs tiles of a given shape, so that it can stand beside an engine."""
 
-    def __init__(self, path: Path, shape: Shape, *, threads: int | None = None) -> None:
-        self.network, card = open_checkpoint(path, threads=threads)
+    def __init__(self, network: nn.Module, card: ModelCard, shape: Shape) -> None:
         factor = 1 if card.upscale == "before" else card.default_scale
+        self.network = network
         self._card = card.with_changes(input_shape=shape, output_shape=(*shape[:2], shape[2] * factor, shape[3] * factor))
+
+    def at_scale(self, scale: int) -> CheckpointEngine:
+        """Return the engine for a scale: of an MDSR a new one, of every other network this one.
+
+        Raises:
+            InputError: an MDSR does not serve the scale.
+        """
+        assert self._card.input_shape is not None
+        network, card = network_at(self.network, self._card, scale)
+        return self if network is self.network else CheckpointEngine(network, card, self._card.input_shape)
 
     @property
     def card(self) -> ModelCard:
@@ -118,7 +141,7 @@ def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", thr
         InputError: the graph is not fp32.
     """
     if path.suffix in CHECKPOINT_SUFFIXES:
-        return CheckpointEngine(path, shape, threads=threads)
+        return CheckpointEngine(*open_checkpoint(path, threads=threads), shape)
     engine = load(path, provider=provider, threads=threads)
     if engine.card.precision != "fp32":
         raise InputError(f"{path}: is {engine.card.precision}, the reference must be fp32; name the checkpoint or NAME_fp32.onnx")
