@@ -21,6 +21,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.files import digest_bytes
 from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.public_mdsr import edsr_pytorch_mdsr
 
 State = Mapping[str, Tensor]
 WRAPPERS = ("state_dict", "model", "params_ema", "params", "net", "generator", "weights")  # what repositories put a state into
@@ -107,7 +108,7 @@ def pytorch_vdsr(state: State, path: Path) -> nn.Module | None:
     return network
 
 
-FAMILIES = {"pytorch-vdsr": pytorch_vdsr}
+FAMILIES = {"pytorch-vdsr": pytorch_vdsr, "EDSR-PyTorch MDSR": edsr_pytorch_mdsr}
 
 
 def _first(err: Exception) -> str:
