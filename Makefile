@@ -1,14 +1,16 @@
 # The pipeline: make prune export build-trt    on any machine: make demo    the tests: make test
 OUT      ?= build
-# What was given at the last call is remembered beside the results, so that "make build-trt" continues "make prune DATA=...".
--include $(OUT)/arguments.mk
 MODEL    ?= vdsr
-SCALE    ?= 2
+# What was given at the last call for a model is remembered beside the results, so that "make build-trt" continues "make prune DATA=...".
+-include $(OUT)/$(MODEL)_arguments.mk
+OWN_SCALE := $(if $(filter srresnet srgan %_x4,$(MODEL)),4,2)
+SCALE    ?= $(OWN_SCALE)
 SPARSITY ?= 0.5
 DATA     ?=
 CALIB    ?=
-STEPS    ?= 150
-SHAPE    ?= 1 1 256 256
+# A step of SRGAN moves two networks.
+STEPS    ?= $(if $(filter srgan,$(MODEL)),40,150)
+SHAPE    ?=
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -17,7 +19,7 @@ BIN    := $(VENV)/bin
 CHECKPOINT := train/pretrained/$(MODEL).safetensors
 PRUNED     := $(OUT)/$(MODEL)_pruned.safetensors
 # Graphs for another scale than the network's default carry it in their name.
-SUFFIX     := $(if $(filter 2,$(SCALE)),,_x$(SCALE))
+SUFFIX     := $(if $(filter $(OWN_SCALE),$(SCALE)),,_x$(SCALE))
 DENSE_NAME := $(OUT)/$(MODEL)$(SUFFIX)
 NAME       := $(OUT)/$(MODEL)_pruned$(SUFFIX)
 INT8       := $(NAME)_int8.onnx
@@ -57,21 +59,21 @@ endef
 export REMEMBERED
 
 # A file that changes only when the arguments of its target change, so that other arguments make it again.
-$(OUT)/.prune-arguments: FORCE
+$(OUT)/.$(MODEL)-prune-arguments: FORCE
 	@mkdir -p $(OUT)
 	@echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' | cmp -s - $@ || echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' > $@
-	@echo "$$REMEMBERED" > $(OUT)/arguments.mk
+	@echo "$$REMEMBERED" > $(OUT)/$(MODEL)_arguments.mk
 
-$(OUT)/.export-arguments: FORCE
+$(OUT)/.$(MODEL)-export-arguments: FORCE
 	@mkdir -p $(OUT)
 	@echo '$(SCALE) $(CALIB_ON) $(SHAPE)' | cmp -s - $@ || echo '$(SCALE) $(CALIB_ON) $(SHAPE)' > $@
 
-$(PRUNED): $(CHECKPOINT) $(OUT)/.prune-arguments | $(VENV)/.installed
+$(PRUNED): $(CHECKPOINT) $(OUT)/.$(MODEL)-prune-arguments | $(VENV)/.installed
 	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --data $(TUNE_ON) --finetune-steps $(STEPS) \
 	  --val $(GATE_ON) --overwrite
 
-$(INT8): $(PRUNED) $(OUT)/.export-arguments
-	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --scale $(SCALE) --calib $(CALIB_ON) --shape $(SHAPE)
+$(INT8): $(PRUNED) $(OUT)/.$(MODEL)-export-arguments
+	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --scale $(SCALE) --calib $(CALIB_ON) $(if $(SHAPE),--shape $(SHAPE))
 
 prune: $(PRUNED)
 
@@ -89,7 +91,7 @@ demo: $(VENV)/.installed
 	@$(MAKE) --no-print-directory demo-run OUT=$(OUT)/demo DATA= CALIB=
 
 demo-run: gate
-	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) --shape $(SHAPE)
+	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) $(if $(SHAPE),--shape $(SHAPE))
 	$(BIN)/sr-infer --engine $(INT8) tests/pictures/coffee.png -o $(OUT)/pictures --overwrite
 	@echo; echo "What each engine costs (x$(SCALE), luma PSNR over $(GATE_ON), one tile on this machine):"
 	@$(BIN)/sr-bench $(DENSE_NAME)_fp32.onnx $(NAME)_fp32.onnx $(NAME)_fp16.onnx $(INT8) \

@@ -23,7 +23,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--pruner", choices=("auto", "nni", "native"), default="auto", help="who makes the masks (default: NNI if installed)"
     )
-    p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="shape the MACs are counted at")
+    p.add_argument(
+        "--shape",
+        type=int,
+        nargs=4,
+        metavar=("N", "C", "H", "W"),
+        help="shape the MACs are counted at (default: 1 1 or 3 256 256)",
+    )
     p.add_argument("--data", type=Path, nargs="+", default=[], metavar="DIR", help="pictures to fine-tune on")
     p.add_argument("--finetune-steps", type=natural_int, metavar="N", help="fine-tuning steps (default: 0)")
     p.add_argument("--val", type=Path, metavar="DIR", help="pictures whose PSNR is shown before and after")

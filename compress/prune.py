@@ -17,15 +17,18 @@ from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.masks import ConfigList, config_list_for, filter_masks
 from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.console import table
-from sr_deploy.degrade import Plane
+from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
 from sr_deploy.files import check_reports, read_bytes, write_text
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource, load_validation
-from sr_deploy.train.loop import Run, train, validate
+from sr_deploy.train.content import RANDOM_VGG, Content, Kind, choose_content
+from sr_deploy.train.data import DataConfig, PatchSource
+from sr_deploy.train.data_options import colors_of, data_facts, one_scale
+from sr_deploy.train.loop import Run, train
 from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
-from sr_deploy.train.session import check_device, check_log_dir, check_output, data_facts, recipe_from, reporter
+from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
+from sr_deploy.train.validation import load_validation, validate
 
 MOST_SIDE = 16384
 
@@ -51,21 +54,21 @@ def prune_command(arguments: argparse.Namespace) -> int:
     check_length(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
     network = folded(network)
-    recipe = finetune_recipe(arguments, card) if arguments.finetune_steps else None
+    tuning = finetune_recipe(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
-    pictures = load_validation(arguments.val, card.scales) if arguments.val else []
+    pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
     shape = _shape(arguments.shape, card)
     rows = [row("dense", network, shape, pictures, card)]
     masks = filter_masks(network, config_list, backend=arguments.pruner)
     small = without_filters(network, masks)
-    difference = check_equal(masked(network, masks), small, probe(pictures))
+    difference = check_equal(masked(network, masks), small, probe(pictures, shape[1]))
     print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
     rows.append(row("pruned", small, shape, pictures, card))
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
     facts = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
     pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
-    if recipe is not None:
-        small = finetune(arguments, small, pruned_card, recipe)
+    if tuning is not None:
+        small = finetune(arguments, small, pruned_card, tuning)
         rows.append(row("fine-tuned", small, shape, pictures, card))
     else:
         checkpoint.save(arguments.output, small, pruned_card)
@@ -74,24 +77,33 @@ def prune_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def finetune_recipe(arguments: argparse.Namespace, card: ModelCard) -> Recipe:
-    """Return how the pruned network is trained: with the dense network's loss, unless told otherwise."""
+def finetune_recipe(arguments: argparse.Namespace, card: ModelCard) -> tuple[Recipe, Content]:
+    """Return how the pruned network is trained: with the dense network's loss, unless told otherwise.
+
+    A loss with a GAN term begins with a new discriminator.
+    """
     arguments.steps = arguments.finetune_steps
-    arguments.loss = arguments.loss or inherited(card, "train.loss") or "mse"
-    return recipe_from(arguments, default_epochs=1.0)
+    told = inherited(card, "train.content") or ""
+    kind: Kind = arguments.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
+    loss = arguments.loss or inherited(card, "train.loss") or "mse"
+    arguments.loss, content = choose_content(loss, kind, arguments.vgg, arguments.vgg_distance)
+    return recipe_from(arguments, content, default_epochs=1.0), content
 
 
-def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, recipe: Recipe) -> nn.Module:
+def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: tuple[Recipe, Content]) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
-    config = finetune_data(arguments, card)
+    config, (recipe, content) = finetune_data(arguments, card), tuning
     run = Run(
         recipe=recipe,
         data=PatchSource(config, workers=max(arguments.workers, 1)),
         card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
         output=arguments.output,
         report=reporter(),
+        stepper=stepper_for(recipe, config, content),
         keep_state=False,
         device=arguments.device,
+        devices=arguments.devices,
+        compile=arguments.compile,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,
         log_dir=arguments.log_dir,
@@ -110,11 +122,30 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
         if scale not in card.scales:
             raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
     told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail")}
-    scales = arguments.scale or [int(v) for v in (told["scales"] or "").split()] or card.scales
-    patch = arguments.patch or int(told["patch"] or (41 if card.upscale == "before" else 48 * scales[0]))
+    dense = [int(v) for v in (told["scales"] or "").split()] or card.scales
+    scales = arguments.scale or dense
+    patch = arguments.patch or inherited_patch(card, scales, dense, told["patch"])
     shrink = arguments.shrink or [float(v) for v in (told["shrink"] or "1 0.7").split()]
     detail = float(told["detail"] or 0.0) if arguments.detail is None else arguments.detail
-    return DataConfig(tuple(arguments.data), tuple(scales), patch, tuple(shrink), detail, card.upscale)
+    return DataConfig(
+        tuple(arguments.data),
+        tuple(scales),
+        patch,
+        tuple(shrink),
+        detail,
+        card.upscale,
+        colors_of(card),
+        one_scale=one_scale(card.upscale, scales),
+    )
+
+
+def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
+    """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
+    several = one_scale(card.upscale, scales)
+    if told is None:
+        return 41 if card.upscale == "before" else 48 * (1 if several else scales[0])
+    # With one scale a batch it was the side of the low-resolution patch.
+    return int(told) * (scales[0] if one_scale(card.upscale, dense) and not several else 1)
 
 
 def inherited(card: ModelCard, name: str) -> str | None:
@@ -153,18 +184,18 @@ def read_config(path: Path) -> ConfigList:
     return value
 
 
-def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Plane], card: ModelCard) -> Row:
+def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Planes], card: ModelCard) -> Row:
     """Measure one stage; of a network with a branch for each scale, all weights, and the MACs of the default scale."""
     quality = validate(network, pictures, card.scales) if pictures else {}
     network.eval()
     return Row(stage, weight_count(network), macs(at_scale(network, card.default_scale), shape), quality)
 
 
-def probe(pictures: Sequence[Plane]) -> Tensor:
-    """Return the first picture as float32 (1, 1, h, w) in [0, 1], or noise where there is none."""
+def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
+    """Return the first picture as float32 (1, c, h, w) in [0, 1], or noise of ``channels`` where there is none."""
     if pictures:
-        return torch.from_numpy(pictures[0])[None, None] / 255.0
-    return torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+        return torch.from_numpy(pictures[0]).reshape(1, channels, *pictures[0].shape[-2:]) / 255.0
+    return torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def report(rows: Sequence[Row], shape: Shape, path: Path | None, *, scale: int | None = None) -> None:
@@ -187,11 +218,11 @@ def _sparsity(arguments: argparse.Namespace) -> float:
     return 0.5 if arguments.sparsity is None else float(arguments.sparsity)
 
 
-def _shape(values: Sequence[int], card: ModelCard) -> Shape:
-    n, c, h, w = values
-    if min(values) < 1 or max(values) > MOST_SIDE:
-        raise InputError(f"--shape {' '.join(map(str, values))}: every side must be 1 to {MOST_SIDE}")
+def _shape(values: Sequence[int] | None, card: ModelCard) -> Shape:
     channels = 1 if card.color == "y" else 3
+    n, c, h, w = values or (1, channels, 256, 256)
+    if min(n, c, h, w) < 1 or max(n, c, h, w) > MOST_SIDE:
+        raise InputError(f"--shape {n} {c} {h} {w}: every side must be 1 to {MOST_SIDE}")
     if c != channels:
-        raise InputError(f"--shape {' '.join(map(str, values))}: this network takes {channels} channel(s)")
+        raise InputError(f"--shape {n} {c} {h} {w}: this network takes {channels} channel(s), as 1 {channels} 256 256")
     return n, c, h, w

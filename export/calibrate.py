@@ -19,15 +19,15 @@ import onnx
 from sr_deploy.card import Shape
 from sr_deploy.compress.thresholds import Histogram, choose
 from sr_deploy.console import progress
-from sr_deploy.degrade import Plane, Upscale, network_pair
+from sr_deploy.degrade import Color, Planes, Upscale, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.export.model import INPUT
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
-from sr_deploy.pictures import read_studio_luma
+from sr_deploy.pictures import read_seen
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session
-from sr_deploy.runtime.tiling import evenly, tile_at, tile_corners
+from sr_deploy.runtime.tiling import batch_at, evenly, tile_corners
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class CalibrationSet:
             InputError: none of them can be used.
         """
         self.folder, self.scale, self.shape, self.upscale = folder, scale, shape, upscale
+        self.color: Color = "rgb" if shape[1] == 3 else "y"
         self.skipped: list[str] = []
         self.paths: dict[str, Path] = {}
         for path in list_pictures(folder):
@@ -100,8 +101,8 @@ class CalibrationSet:
         with progress("reading", len(digests)) as advance:
             for digest in digests:
                 try:
-                    plane = self._plane(self.paths[digest])
-                    places += [(digest, row, column) for row, column in tile_corners(plane.shape, shape[2:])]
+                    h, w = self._planes(self.paths[digest]).shape[-2:]
+                    places += [(digest, row, column) for row, column in tile_corners((h, w), shape[2:])]
                 except InputError as err:
                     self.skipped.append(str(err))
                 advance("")
@@ -116,23 +117,23 @@ class CalibrationSet:
         return len(self.places)
 
     def __iter__(self) -> Iterator[Tiles]:
-        """Yield one tile after another: degraded luma as the network reads it, float32 (n, 1, h, w) in [0, 1], n times."""
+        """Yield one tile after another: the degraded picture as the network reads it, float32 (n, c, h, w) in [0, 1], n times."""
         return self.some(len(self.places))
 
     def some(self, count: int) -> Iterator[Tiles]:
         """Yield at most ``count`` of the tiles, evenly chosen."""
-        current, plane = "", np.zeros((0, 0), np.float32)
+        current, planes = "", np.zeros((0, 0), np.float32)
         for digest, row, column in evenly(self.places, count):
             if digest != current:
-                current, plane = digest, self._plane(self.paths[digest])
-            tile = tile_at(plane, (row, column), self.shape[2:])
-            yield np.repeat(tile[None, None], self.shape[0], axis=0)
+                current, planes = digest, self._planes(self.paths[digest])
+            yield batch_at(planes, (row, column), self.shape)
 
-    def _plane(self, path: Path) -> Plane:
-        luma = read_studio_luma(path)
-        if min(luma.shape) < 2 * self.scale:
-            raise InputError(f"{path}: {luma.shape[1]}x{luma.shape[0]} pixels is too small for scale {self.scale}")
-        return network_pair(luma, self.scale, self.upscale)[0] / np.float32(255.0)
+    def _planes(self, path: Path) -> Planes:
+        seen = read_seen(path, self.color)
+        h, w = seen.shape[-2:]
+        if min(h, w) < 2 * self.scale:
+            raise InputError(f"{path}: {w}x{h} pixels is too small for scale {self.scale}")
+        return network_pair(seen, self.scale, self.upscale)[0] / np.float32(255.0)
 
 
 def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads: int | None = None) -> dict[str, float]:

@@ -20,7 +20,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--precision", nargs="+", choices=("fp32", "fp16", "int8"), default=["fp32", "fp16", "int8"], help="default: all three"
     )
-    p.add_argument("--shape", type=int, nargs=4, default=[1, 1, 256, 256], metavar="N", help="input shape (default: 1 1 256 256)")
+    p.add_argument(
+        "--shape",
+        type=int,
+        nargs=4,
+        metavar=("N", "C", "H", "W"),
+        help="input shape (default: 1 1 256 256, of RGB networks 1 3 256 256)",
+    )
     p.add_argument(
         "--scale",
         type=positive_int,

@@ -265,7 +265,7 @@ def agreement_db(export: Export, model: onnx.ModelProto) -> tuple[float, float]:
 
 def enlarged(tiles: Tiles, scale: int) -> Tiles:
     """Return tiles enlarged by bicubic: float32 (n, c, scale * h, scale * w)."""
-    return np.stack([np.stack([imresize(plane, float(scale)) for plane in tile]) for tile in tiles])
+    return np.stack([imresize(tile, float(scale)) for tile in tiles])
 
 
 def psnr_of(error: float) -> float:
@@ -278,15 +278,15 @@ def _run(model: onnx.ModelProto, tile: Tiles, threads: int | None) -> Tiles:
     return np.asarray(session.run(None, {INPUT: tile})[0], np.float32)
 
 
-def _shape(values: list[int], card: ModelCard) -> Shape:
-    n, c, h, w = values
+def _shape(values: list[int] | None, card: ModelCard) -> Shape:
     channels = 1 if card.color == "y" else 3
-    if max(values) > MOST_SIDE or n * h * w > MOST_PIXELS:
+    n, c, h, w = values or (1, channels, 256, 256)
+    if max(n, c, h, w) > MOST_SIDE or n * h * w > MOST_PIXELS:
         raise InputError(
             f"--shape {n} {c} {h} {w}: larger than a tile may be ({MOST_SIDE} a side, {MOST_PIXELS:,} pixels in all); "
             "pictures of any size go through in tiles, 256 256 is usual"
         )
-    if min(values) < 1 or c != channels:
+    if min(n, c, h, w) < 1 or c != channels:
         raise InputError(
             f"--shape {n} {c} {h} {w}: this network takes {channels} channel(s) and sides of at least 1, as 1 {channels} 256 256"
         )

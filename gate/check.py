@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from sr_deploy.console import progress
-from sr_deploy.degrade import Plane, network_pair
+from sr_deploy.degrade import Color, Planes, network_pair, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.gate.budgets import Budget
 from sr_deploy.gate.thresholds import typical, worst
-from sr_deploy.measure import levels, psnr
-from sr_deploy.pictures import read_luma
+from sr_deploy.measure import levels, luma_of, psnr
+from sr_deploy.pictures import read_measured
 from sr_deploy.runtime.bench import interleaved_ms
 from sr_deploy.runtime.engine import Engine
 from sr_deploy.runtime.tiling import run_whole
@@ -33,7 +33,7 @@ class PictureResult:
     psnr_db: float
     reference_db: float
     agreement_db: float  # of the unrounded outputs, peak 255
-    shift_levels: float  # mean of engine minus reference, in grey levels
+    shift_levels: float  # mean of engine minus reference in grey levels, of the channel furthest off
 
     @property
     def drop_db(self) -> float:
@@ -92,7 +92,7 @@ class Pair:
 
 
 def measure(pairs: Mapping[str, Pair], paths: Sequence[Path]) -> dict[str, tuple[PictureResult, ...]]:
-    """Run all engines and references on every picture's degraded luma and compare; a reference runs once per picture.
+    """Run all engines and references on every picture's degraded luma or RGB and compare; a reference runs once per picture.
 
     Raises:
         InputError: a picture is broken, or too small for the scale.
@@ -100,29 +100,34 @@ def measure(pairs: Mapping[str, Pair], paths: Sequence[Path]) -> dict[str, tuple
     results: dict[str, list[PictureResult]] = {name: [] for name in pairs}
     with progress("gate", len(paths) * len(pairs)) as advance:
         for path in paths:
-            original = read_luma(path)
-            expected: dict[tuple[int, int], Plane] = {}
+            originals: dict[Color, Planes] = {}
+            expected: dict[tuple[int, int], Planes] = {}
             for name, pair in pairs.items():
-                if min(original.shape) <= 4 * pair.scale:
-                    raise InputError(
-                        f"{path}: {original.shape[1]}x{original.shape[0]} pixels is too small to measure at x{pair.scale}; "
-                        "leave it out"
-                    )
+                color = pair.engine.card.color
+                original = originals[color] = originals[color] if color in originals else read_measured(path, color)
+                h, w = original.shape[-2:]
+                if min(h, w) <= 4 * pair.scale:
+                    raise InputError(f"{path}: {w}x{h} pixels is too small to measure at x{pair.scale}; leave it out")
                 given, hr = network_pair(original, pair.scale, pair.engine.card.upscale)
-                planes = (given / np.float32(255.0))[None]
                 key = id(pair.reference), pair.scale
                 if key not in expected:
-                    expected[key] = run_whole(pair.reference, planes)[0]
-                results[name].append(compare(path.name, run_whole(pair.engine, planes)[0], expected[key], hr, pair.scale))
+                    expected[key] = through(pair.reference, given)
+                results[name].append(compare(path.name, through(pair.engine, given), expected[key], hr, pair.scale))
                 advance("")
     return {name: tuple(found) for name, found in results.items()}
 
 
-def compare(picture: str, output: Plane, expected: Plane, hr: Plane, scale: int) -> PictureResult:
-    """Return the figures of one picture: outputs in [0, 1], ``hr`` in grey levels, all (h, w)."""
-    ours, theirs = (psnr(levels(plane), hr, shave=scale) for plane in (output, expected))
+def through(engine: Engine, given: Planes) -> Planes:
+    """Return the engine's result for a picture in grey levels, (h, w) or (c, h, w); it is in [0, 1]."""
+    return through_channels(lambda planes: run_whole(engine, planes), given / np.float32(255.0))
+
+
+def compare(picture: str, output: Planes, expected: Planes, hr: Planes, scale: int) -> PictureResult:
+    """Return the figures of one picture: outputs in [0, 1], ``hr`` in grey levels, all (h, w) or (3, h, w)."""
+    ours, theirs = (psnr(luma_of(levels(planes)), luma_of(hr), shave=scale) for planes in (output, expected))
     agreement = psnr(output * np.float32(255.0), expected * np.float32(255.0))
-    shift = float(np.mean((output.astype(np.float64) - expected) * 255.0))
+    shifts = np.mean((output.astype(np.float64) - expected) * 255.0, axis=(-2, -1)).ravel()
+    shift = float(shifts[np.argmax(np.abs(shifts))])
     shift = shift if math.isfinite(shift) else NOT_FINITE_LEVELS
     return PictureResult(picture, _finite(ours), _finite(theirs), _finite(agreement), shift)
 

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sr_deploy.console import progress, table
-from sr_deploy.degrade import Plane
+from sr_deploy.degrade import Planes
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.gate.models import Model, open_model
 from sr_deploy.measure import Score, mean, score, score_fixed
-from sr_deploy.pictures import read_luma
+from sr_deploy.pictures import read_measured
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def check_protocol(model: Model, protocol: str) -> None:
     Raises:
         InputError: ``fixed`` with something that does not keep the size.
     """
+    if protocol == "fixed" and model.color == "rgb":
+        raise InputError(f"{model.name}: --protocol fixed is defined for luma, this network takes RGB; leave it out")
     if protocol == "fixed" and (model.card is None or model.card.upscale != "before"):
         raise InputError(f"{model.name}: --protocol fixed measures networks that sharpen an enlarged picture, not {model.name}")
 
@@ -76,7 +78,7 @@ def measure_folder(model: Model, paths: Sequence[Path], scale: int, protocol: st
     scores = []
     with progress(f"{Path(model.name).name} x{scale}", len(paths)) as advance:
         for path in paths:
-            hr = read_luma(path)
+            hr = read_measured(path, model.color)
             try:
                 found = measure_picture(model, hr, scale, protocol)
             except ValueError as err:
@@ -88,8 +90,8 @@ def measure_folder(model: Model, paths: Sequence[Path], scale: int, protocol: st
     return mean(scores)
 
 
-def measure_picture(model: Model, hr: Plane, scale: int, protocol: str) -> Score:
-    """Return the quality on one picture; ``hr`` is luma in grey levels."""
+def measure_picture(model: Model, hr: Planes, scale: int, protocol: str) -> Score:
+    """Return the quality on one picture; ``hr`` is luma, (h, w), or RGB, (3, h, w), in grey levels."""
     if protocol == "fixed":
         network = model.network
         assert network is not None

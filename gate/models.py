@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.console import missing_package
-from sr_deploy.degrade import Plane, imresize
+from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.measure import bicubic
@@ -26,14 +25,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A way to enlarge luma; ``card`` is ``None`` for bicubic."""
+    """A way to enlarge luma or RGB; ``card`` is ``None`` for bicubic."""
 
     name: str
     card: ModelCard | None
-    network: Callable[[Plane, int], Plane] | None  # bare, for a scale: enlarged luma, or low-resolution luma where it enlarges
+    network: Callable[[Planes, int], Planes] | None  # bare, for a scale: from the enlarged picture, or the small one
 
-    def enlarge(self, lr: Plane, scale: int) -> Plane:
-        """Return luma enlarged ``scale`` times; float32 (h, w) in [0, 1]."""
+    @property
+    def color(self) -> Color:
+        """What it enlarges; bicubic is measured in luma."""
+        return "y" if self.card is None else self.card.color
+
+    def enlarge(self, lr: Planes, scale: int) -> Planes:
+        """Return a picture enlarged ``scale`` times; float32 (h, w) luma or (3, h, w) RGB in [0, 1]."""
         if self.network is None:
             return bicubic(lr, scale)
         return self.network(imresize(lr, float(scale)) if self.card is None or self.card.upscale == "before" else lr, scale)
@@ -55,15 +59,19 @@ def open_model(
     if path.suffix in CHECKPOINT_SUFFIXES:
         network, card = open_checkpoint(path, threads=threads)
 
-        def whole(plane: Plane, scale: int) -> Plane:
-            run = partial(run_network, network_at(network, card, scale)[0])
-            return np.asarray((ensembled(run) if ensemble else run)(plane[None, None])[0, 0], np.float32)
+        def whole(planes: Planes, scale: int) -> Planes:
+            one, _ = network_at(network, card, scale)
+
+            def run(given: Planes) -> Planes:
+                return through_channels(lambda stacked: run_network(one, stacked[None])[0], given)
+
+            return (ensembled(run) if ensemble else run)(planes)
 
         return Model(name, card, whole)
     engine = load(path, provider=provider, threads=threads, trusted=trusted)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
-    return Model(name, engine.card, lambda plane, _: run_whole(engine, plane[None])[0])
+    return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))
 
 
 def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:

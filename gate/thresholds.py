@@ -22,11 +22,11 @@ from sr_deploy.degrade import crop_to_multiple, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.gate.models import network_at, open_checkpoint
-from sr_deploy.pictures import read_luma
+from sr_deploy.pictures import read_measured
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_probe
 from sr_deploy.runtime.onnx_file import Graph, read_graph
-from sr_deploy.runtime.tiling import evenly, tile_at, tile_corners
+from sr_deploy.runtime.tiling import batch_at, evenly, tile_corners
 
 PIXELS = 2**20  # at most, in tiles evenly chosen; a threshold depends little on more
 QMAX = 127
@@ -155,17 +155,18 @@ def check_known(names: Sequence[str], known: Collection[str], reference: Path) -
 def corners(path: Path, scale: int, card: ModelCard) -> list[tuple[int, int]]:
     """Return the top-left corners of the tiles that cover a picture."""
     assert card.input_shape is not None
-    h, w = crop_to_multiple(read_luma(path), scale).shape
+    h, w = crop_to_multiple(read_measured(path, card.color), scale).shape[-2:]
     step = 1 if card.upscale == "before" else scale
     return tile_corners((h // step, w // step), card.input_shape[2:])
 
 
 def tiles(places: Sequence[tuple[Path, tuple[int, int]]], scale: int, card: ModelCard) -> Iterator[Tiles]:
-    """Yield float32 (n, 1, h, w) in [0, 1] for each place; a picture is read once for its tiles."""
+    """Yield float32 (n, c, h, w) in [0, 1] for each place; a picture is read once for its tiles."""
     assert card.input_shape is not None
     current: Path | None = None
-    plane = np.zeros((0, 0), np.float32)
+    planes = np.zeros((0, 0), np.float32)
     for path, corner in places:
         if path != current:
-            current, plane = path, network_pair(read_luma(path), scale, card.upscale)[0] / np.float32(255.0)
-        yield np.repeat(tile_at(plane, corner, card.input_shape[2:])[None, None], card.input_shape[0], axis=0)
+            current = path
+            planes = network_pair(read_measured(path, card.color), scale, card.upscale)[0] / np.float32(255.0)
+        yield batch_at(planes, corner, card.input_shape)

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.console import progress, table
-from sr_deploy.degrade import Plane, imresize
+from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.measure import bicubic, mean, score
-from sr_deploy.pictures import read_luma
+from sr_deploy.pictures import read_measured
 from sr_deploy.runtime.engine import Engine, Tiles, load
-from sr_deploy.runtime.tiling import Planes, run_whole
+from sr_deploy.runtime.tiling import run_whole
 from sr_deploy.runtime.upscale import check_scale
 
 Key = TypeVar("Key")
@@ -66,12 +66,13 @@ def bench_command(arguments: argparse.Namespace) -> int:
     """Time every engine and return the exit code."""
     paths = list_pictures(arguments.data) if arguments.data else []
     check_reports({"--json": arguments.json, "--markdown": arguments.markdown}, [*arguments.engines, *paths])
-    pictures = [read_luma(path) for path in paths]
     with ExitStack() as stack:
         options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
         engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in arguments.engines}
+        colors: set[Color] = {"y", *(engine.card.color for engine in engines.values())}
+        pictures = {color: {path: read_measured(path, color) for path in paths} for color in sorted(colors)}
         for name, engine in engines.items():
-            check_measurable(name, engine, dict(zip(paths, pictures, strict=True)), arguments.scale)
+            check_measurable(name, engine, pictures[engine.card.color], arguments.scale)
         jobs = [(name, batch) for name, engine in engines.items() for batch in batches_of(engine)]
         runs = {job: engines[job[0]] for job in jobs}
         times = interleaved_ms(runs, arguments.rounds, batches={job: job[1] for job in jobs})
@@ -83,9 +84,11 @@ def bench_command(arguments: argparse.Namespace) -> int:
         peak = arguments.peak_tflops or peak_tflops(list(engines.values()))
         on_gpu = any(hasattr(engine, "device_times_ms") for engine in engines.values())
         scale = Scale(float(np.median(times[jobs[0]])) / jobs[0][1], peak, on_gpu)
-        quality = {name: mean_db(name, engine, pictures, arguments.scale) for name, engine in engines.items()}
+        seen = {name: list(pictures[engine.card.color].values()) for name, engine in engines.items()}
+        quality = {name: mean_db(name, engine, seen[name], arguments.scale) for name, engine in engines.items()}
         rows = [row(job, engines[job[0]], times[job], scale, psnr_db=quality[job[0]]) for job in jobs]
-    reference = bicubic_db(pictures, arguments.scale or next(iter(engines.values())).card.default_scale) if pictures else None
+    factor = arguments.scale or next(iter(engines.values())).card.default_scale
+    reference = bicubic_db(list(pictures["y"].values()), factor) if paths else None
     lines = _table(rows, reference)
     print(table(lines))
     for line in best_batches(rows):
@@ -259,7 +262,7 @@ def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
     return p50, p90, p99
 
 
-def check_measurable(name: str, engine: Engine, pictures: Mapping[Path, Plane], scale: int | None) -> None:
+def check_measurable(name: str, engine: Engine, pictures: Mapping[Path, Planes], scale: int | None) -> None:
     """Check before anything is timed that every picture can be measured.
 
     Raises:
@@ -267,27 +270,26 @@ def check_measurable(name: str, engine: Engine, pictures: Mapping[Path, Plane], 
     """
     chosen = check_scale(engine.card, scale, source=name)
     least = MEASURED_SIDE + 3 * chosen  # cut to a multiple of the scale, and shaved by it on both sides
-    for path, luma in pictures.items():
-        if min(luma.shape) < least:
-            h, w = luma.shape
+    for path, original in pictures.items():
+        h, w = original.shape[-2:]
+        if min(h, w) < least:
             raise InputError(f"{path}: {w}x{h} pixels is too small to measure at x{chosen}, {least} are needed; leave it out")
 
 
-def mean_db(name: str, engine: Engine, pictures: Sequence[Plane], scale: int | None) -> float | None:
-    """Return the mean PSNR in dB of an engine through its tiles, ``None`` without pictures (luma in grey levels)."""
+def mean_db(name: str, engine: Engine, pictures: Sequence[Planes], scale: int | None) -> float | None:
+    """Return the mean PSNR in dB of an engine through its tiles, ``None`` without pictures (luma or RGB in grey levels)."""
     if not pictures:
         return None
     chosen = check_scale(engine.card, scale, source=name)
 
-    def enlarge(lr: Plane, factor: int) -> Plane:
-        before = engine.card.upscale == "before"
-        planes: Planes = (imresize(lr, float(factor)) if before else lr)[None]
-        return np.asarray(run_whole(engine, planes)[0], np.float32)
+    def enlarge(lr: Planes, factor: int) -> Planes:
+        given = imresize(lr, float(factor)) if engine.card.upscale == "before" else lr
+        return through_channels(lambda planes: run_whole(engine, planes), given)
 
     return mean([score(enlarge, hr, chosen) for hr in pictures]).psnr_db
 
 
-def bicubic_db(pictures: Sequence[Plane], scale: int) -> float:
+def bicubic_db(pictures: Sequence[Planes], scale: int) -> float:
     """Return the mean PSNR in dB of bicubic enlargement."""
     return mean([score(bicubic, hr, scale) for hr in pictures]).psnr_db
 

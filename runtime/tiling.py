@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.card import ModelCard
+from sr_deploy.card import ModelCard, Shape
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.engine import Engine, Tiles
 
@@ -80,10 +80,17 @@ def tile_corners(size: tuple[int, int], tile: tuple[int, int]) -> list[tuple[int
     return [(d.start, a.start) for d in down for a in across]
 
 
-def tile_at(plane: NDArray[np.float32], corner: tuple[int, int], tile: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the tile of a plane (h, w) at ``corner``, extended to its full size by repeating the last row and column."""
-    part = plane[corner[0] : corner[0] + tile[0], corner[1] : corner[1] + tile[1]]
-    return np.pad(part, ((0, tile[0] - part.shape[0]), (0, tile[1] - part.shape[1])), mode="edge")
+def tile_at(planes: NDArray[np.float32], corner: tuple[int, int], tile: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the tile of (h, w) or (c, h, w) at ``corner``, extended to its full size by repeating the last row and column."""
+    part = planes[..., corner[0] : corner[0] + tile[0], corner[1] : corner[1] + tile[1]]
+    missing = [(0, 0)] * (part.ndim - 2) + [(0, tile[0] - part.shape[-2]), (0, tile[1] - part.shape[-1])]
+    return np.pad(part, missing, mode="edge")
+
+
+def batch_at(planes: NDArray[np.float32], corner: tuple[int, int], shape: Shape) -> Tiles:
+    """Return the tile of (h, w) or (c, h, w) at ``corner`` as a batch of ``shape`` (n, c, h, w): ``n`` times the same."""
+    tile = tile_at(planes, corner, shape[2:])
+    return np.repeat(tile.reshape(1, -1, *shape[2:]), shape[0], axis=0)
 
 
 def evenly(items: Sequence[Item], count: int) -> list[Item]:

@@ -1,8 +1,8 @@
-"""A picture through an engine: luma by the network, colour and transparency by bicubic, band by band.
+"""A picture through an engine: luma by the network, colour and transparency by bicubic, or RGB by the network, band by band.
 
 Beside the picture and the result only a few bands of tiles are held: one, or one or two in each stage where stages overlap. A
-grey picture is treated as its RGB copy: its samples are brought to studio range and back (BT.601), so that grey and colour
-pictures meet the network in the range it knows.
+grey picture is treated as its RGB copy: for a luma network its samples are brought to studio range and back (BT.601), so that
+grey and colour pictures meet the network in the range it knows; from an RGB network it takes the luma of the three channels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Plane, enlarge_band
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.luma import rgb_from_ycbcr, ycbcr_from_rgb
+from sr_deploy.luma import luma_from_planes, rgb_from_ycbcr, ycbcr_from_rgb
 from sr_deploy.runtime.engine import Engine, Tiles
 from sr_deploy.runtime.tiling import Band, Planes, bands_of
 
@@ -55,30 +55,39 @@ class Upscaling:
         """Yield the rows of tiles that go through the engine, from top to bottom."""
         h, w, _ = self.pixels.shape
         before = self.scale if self.card.upscale == "before" else 1
-        return bands_of(self.card, lambda first, last: self._luma(first, last, before), (h * before, w * before))
+        return bands_of(self.card, lambda first, last: self._seen(first, last, before), (h * before, w * before))
 
     def put(self, band: Band, output: Tiles) -> float:
         """Write the rows of the result that a band supplies; return the part of the picture that is done, 0 to 1."""
-        luma = band.joined(output)[0] * np.float32(255.0)
-        if not np.isfinite(luma).all():
+        made = band.joined(output) * np.float32(255.0)
+        if not np.isfinite(made).all():
             raise EngineError(
                 "the engine returns values that are no finite numbers; check it with sr-gate, or use its fp32 graph"
             )
-        rows = band.top, band.top + luma.shape[0]
+        rows = band.top, band.top + made.shape[1]
         target = self.result[rows[0] : rows[1]]
         if self.grey:
-            target[..., 0] = grey_from_luma(luma)
+            target[..., 0] = grey_from_luma(made[0] if self.card.color == "y" else luma_from_planes(np.clip(made, 0, 255)))
+        elif self.card.color == "rgb":
+            target[..., :3] = np.moveaxis(np.clip(np.rint(made), 0, 255), 0, -1)
         else:
-            target[..., :3] = rgb_from_ycbcr(np.stack([luma, *(self._enlarged(self._chroma(i), rows) for i in (1, 2))]))
+            target[..., :3] = rgb_from_ycbcr(np.stack([made[0], *(self._enlarged(self._chroma(i), rows) for i in (1, 2))]))
         if self.alpha:
-            plane = self._enlarged(lambda a, b: self.pixels[a:b, :, -1].astype(np.float32), rows)
+            plane = self._enlarged(self._channel(-1), rows)
             target[..., -1] = np.clip(np.rint(plane), 0, 255)
         return float(rows[1] / len(self.result))
 
-    def _luma(self, first: int, last: int, scale: int) -> Planes:
+    def _seen(self, first: int, last: int, scale: int) -> Planes:
         h, w, _ = self.pixels.shape
-        band = enlarge_band(lambda a, b: planes_from(self.pixels[a:b], self.grey)[0], (h, w), scale, (first, last))
-        return band[None] / np.float32(255.0)
+        if self.card.color == "y":
+            band = enlarge_band(lambda a, b: planes_from(self.pixels[a:b], self.grey)[0], (h, w), scale, (first, last))
+            return band[None] / np.float32(255.0)
+        channels = [0] if self.grey else [0, 1, 2]
+        bands = [enlarge_band(self._channel(i), (h, w), scale, (first, last)) for i in channels]
+        return np.stack(bands * 3 if self.grey else bands) / np.float32(255.0)
+
+    def _channel(self, index: int) -> Callable[[int, int], Plane]:
+        return lambda a, b: self.pixels[a:b, :, index].astype(np.float32)
 
     def _chroma(self, index: int) -> Callable[[int, int], Plane]:
         return lambda a, b: planes_from(self.pixels[a:b], self.grey)[index]

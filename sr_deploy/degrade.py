@@ -22,8 +22,14 @@ from numpy.typing import NDArray
 Upscale = Literal["before", "inside"]
 """Where the enlargement happens: by bicubic before the network, or inside it."""
 
+Color = Literal["y", "rgb"]
+"""What a network enlarges: luma, or red, green and blue."""
+
 Plane = NDArray[np.float32]
 """One channel of a picture: float32 (h, w)."""
+
+Planes = NDArray[np.float32]
+"""One channel, float32 (h, w), or several of one size, (c, h, w)."""
 
 
 def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,45 +79,52 @@ def resize_columns(plane: Plane, axis: Axis) -> Plane:
     return np.ascontiguousarray(resize_rows(np.ascontiguousarray(plane.T), axis).T)
 
 
-def imresize(plane: Plane, scale: float, *, size: tuple[int, int] | None = None) -> Plane:
-    """Return ``plane`` resized as MATLAB's ``imresize(plane, scale, 'bicubic')`` does.
+def imresize(plane: Planes, scale: float, *, size: tuple[int, int] | None = None) -> Planes:
+    """Return ``plane`` resized as MATLAB's ``imresize(plane, scale, 'bicubic')`` does, each channel for itself.
 
     Args:
-        plane: float32 (h, w), any range; values may overshoot it by about 15 % at edges, nothing is clipped.
+        plane: float32 (h, w) or (c, h, w), any range; values may overshoot it by about 15 % at edges, nothing is clipped.
         scale: output over input, below 1 shrinks with antialiasing.
         size: output (h, w); ``None`` is ``ceil(scale * side)``, MATLAB's own choice.
 
     Raises:
-        ValueError: ``plane`` is not two-dimensional or is empty, or ``scale`` is not positive.
+        ValueError: ``plane`` has another number of dimensions or is empty, or ``scale`` is not positive.
     """
-    if plane.ndim != 2 or not plane.size or scale <= 0.0:
-        raise ValueError(f"imresize: needs a non-empty (h, w) plane and a positive scale; got {plane.shape}, {scale}")
+    if plane.ndim not in (2, 3) or not plane.size or scale <= 0.0:
+        raise ValueError(f"imresize: needs a non-empty (h, w) or (c, h, w) and a positive scale; got {plane.shape}, {scale}")
+    if plane.ndim == 3:
+        return np.stack([imresize(channel, scale, size=size) for channel in plane])
     h, w = plane.shape
     out_h, out_w = size or (int(np.ceil(h * scale - 1e-9)), int(np.ceil(w * scale - 1e-9)))
     plane = plane.astype(np.float32, copy=False)
     return resize_columns(resize_rows(plane, axis_weights(h, out_h, scale)), axis_weights(w, out_w, scale))
 
 
-def crop_to_multiple(plane: Plane, scale: int) -> Plane:
+def through_channels(run: Callable[[Planes], Planes], planes: Planes) -> Planes:
+    """Return what ``run`` makes of a picture as (c, h, w), in the rank that ``planes`` has."""
+    return run(planes) if planes.ndim == 3 else run(planes[None])[0]
+
+
+def crop_to_multiple(plane: Planes, scale: int) -> Planes:
     """Return the top-left part of ``plane`` whose sides are multiples of ``scale`` (a view)."""
-    h, w = plane.shape
-    return plane[: h - h % scale, : w - w % scale]
+    h, w = plane.shape[-2:]
+    return plane[..., : h - h % scale, : w - w % scale]
 
 
-def bicubic_pair(hr: Plane, scale: int) -> tuple[Plane, Plane]:
+def bicubic_pair(hr: Planes, scale: int) -> tuple[Planes, Planes]:
     """Return ``(enlarged, hr)``: ``hr`` shrunk by ``scale`` and enlarged again, both cropped to a multiple of it.
 
-    The low-resolution plane in between stays unrounded, as in the literature. Float32 (h, w), the range of ``hr``.
+    The low-resolution planes in between stay unrounded, as in the literature. Float32 (h, w) or (c, h, w), the range of ``hr``.
     """
     hr = crop_to_multiple(hr, scale)
-    return imresize(imresize(hr, 1.0 / scale), float(scale), size=(hr.shape[0], hr.shape[1])), hr
+    return imresize(imresize(hr, 1.0 / scale), float(scale), size=(hr.shape[-2], hr.shape[-1])), hr
 
 
-def network_pair(hr: Plane, scale: int, upscale: Upscale) -> tuple[Plane, Plane]:
+def network_pair(hr: Planes, scale: int, upscale: Upscale) -> tuple[Planes, Planes]:
     """Return ``(given, hr)``: what a network reads of a degraded picture, and the original cropped to a multiple of ``scale``.
 
-    ``before``: shrunk and enlarged again, of the size of ``hr``; ``inside``: shrunk, for networks that enlarge. Float32 (h, w),
-    unrounded, in the range of ``hr``.
+    ``before``: shrunk and enlarged again, of the size of ``hr``; ``inside``: shrunk, for networks that enlarge. Float32, of the
+    rank of ``hr``, unrounded, in its range.
     """
     if upscale == "before":
         return bicubic_pair(hr, scale)

@@ -22,6 +22,12 @@ def luma_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(rgb.astype(np.float32) @ weights + np.float32(OFFSET[0]), np.float32)
 
 
+def luma_from_planes(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return luma in grey levels, unrounded: float32 (h, w) from R, G, B in grey levels, float32 (3, h, w)."""
+    weights = (FORWARD[0] / 255.0).astype(np.float32)
+    return np.asarray(np.tensordot(weights, planes, axes=1) + np.float32(OFFSET[0]), np.float32)
+
+
 def ycbcr_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return Y, Cb, Cr in grey levels, unrounded: float32 (3, h, w) from uint8 (h, w, 3)."""
     matrix = (FORWARD / 255.0).astype(np.float32)

@@ -2,6 +2,9 @@
 
 The high-resolution luma is cropped to a multiple of the scale and shrunk (``degrade``); what the callable makes of it
 is rounded, clipped to 0..255 and compared after ``scale`` pixels were cut from each border. A grey level is 1 of 255.
+
+Networks for RGB are measured in luma too: original and result are RGB in whole grey levels, and luma of both is
+compared unrounded, as EDSR's authors do (CVPRW 2017, section 4.1). Luma networks compare rounded luma, as VDSR's.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.degrade import Plane, bicubic_pair, crop_to_multiple, imresize
+from sr_deploy.degrade import Plane, Planes, bicubic_pair, crop_to_multiple, imresize
+from sr_deploy.luma import luma_from_planes
 
-Enlarge = Callable[[Plane, int], Plane]
-"""Low-resolution luma, float32 (h, w), nominally in [0, 1], and a scale, to luma (scale * h, scale * w)."""
+Enlarge = Callable[[Planes, int], Planes]
+"""A small picture, float32 (h, w) luma or (3, h, w) RGB, nominally in [0, 1], and a scale, to it ``scale`` times as large."""
 
 Restore = Callable[[Plane], Plane]
 """A network that keeps the size: enlarged luma, float32 (h, w), nominally in [0, 1], to sharper luma (h, w)."""
@@ -33,25 +37,30 @@ class Score:
     ssim: float
 
 
-def levels(plane: Plane) -> Plane:
-    """Return a plane in [0, 1] as whole grey levels: float32, rounded and clipped to 0..255."""
+def levels(plane: Planes) -> Planes:
+    """Return planes in [0, 1] as whole grey levels: float32, rounded and clipped to 0..255."""
     return np.asarray(np.clip(np.rint(plane * np.float32(255.0)), 0.0, 255.0), np.float32)
 
 
-def shaved(plane: Plane, pixels: int) -> Plane:
+def luma_of(planes: Planes) -> Plane:
+    """Return the luma of a picture in grey levels: float32 (h, w), luma as it is, RGB by BT.601."""
+    return luma_from_planes(planes) if planes.ndim == 3 else planes
+
+
+def shaved(plane: Planes, pixels: int) -> Planes:
     """Return ``plane`` without ``pixels`` at each border (a view).
 
     Raises:
         ValueError: nothing would be left.
     """
-    h, w = plane.shape
+    h, w = plane.shape[-2:]
     if min(h, w) <= 2 * pixels:
         raise ValueError(f"a {h}x{w} plane has nothing left after cutting {pixels} pixels from each border")
-    return plane[pixels : h - pixels, pixels : w - pixels]
+    return plane[..., pixels : h - pixels, pixels : w - pixels]
 
 
-def psnr(a: Plane, b: Plane, *, shave: int = 0) -> float:
-    """Return the peak signal-to-noise ratio in dB of two planes in grey levels (peak 255).
+def psnr(a: Planes, b: Planes, *, shave: int = 0) -> float:
+    """Return the peak signal-to-noise ratio in dB of two planes, or all their channels, in grey levels (peak 255).
 
     Infinite if they are equal, minus infinity if one holds a value that is not a finite number.
     """
@@ -85,13 +94,13 @@ def _window(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel), np.float64)[5:-5, 5:-5]
 
 
-def bicubic(lr: Plane, scale: int) -> Plane:
+def bicubic(lr: Planes, scale: int) -> Planes:
     """Enlarge by MATLAB's bicubic: the reference every network has to beat."""
     return imresize(lr, float(scale))
 
 
-def score(enlarge: Enlarge, hr: Plane, scale: int) -> Score:
-    """Return the quality of ``enlarge`` on one picture; ``hr`` is luma in grey levels, float32 (h, w)."""
+def score(enlarge: Enlarge, hr: Planes, scale: int) -> Score:
+    """Return the quality of ``enlarge`` on one picture; ``hr`` is luma, float32 (h, w), or RGB, (3, h, w), in grey levels."""
     hr = crop_to_multiple(hr, scale)
     lr = imresize(hr, 1.0 / scale) / np.float32(255.0)
     return compare(levels(enlarge(lr, scale)), hr, scale)
@@ -110,8 +119,9 @@ def score_fixed(restore: Restore, hr: Plane, scale: int) -> Score:
     return compare(levels(np.asarray(back, np.float32)), hr, scale)
 
 
-def compare(sr: Plane, hr: Plane, scale: int) -> Score:
-    """Return the quality of ``sr`` against ``hr``, both in grey levels and of one size, ``scale`` pixels shaved."""
+def compare(sr: Planes, hr: Planes, scale: int) -> Score:
+    """Return the quality in luma of ``sr`` against ``hr``, both in grey levels and of one size, ``scale`` pixels shaved."""
+    sr, hr = luma_of(sr), luma_of(hr)
     return Score(psnr(sr, hr, shave=scale), ssim(sr, hr, shave=scale))
 
 

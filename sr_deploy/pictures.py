@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from sr_deploy.degrade import Plane
+from sr_deploy.degrade import Color, Plane, Planes
 from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
 
 MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
 GREY_MODES = frozenset({"1", "L", "LA"})
+TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 # Text beside the pixels, a long editing history, say, is no reason to refuse them.
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**27
@@ -34,17 +37,34 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
+    with _opened(path) as image:
+        frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        upright.info["frames"] = frames
+        return upright
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return height and width of what :func:`open_picture` gives, from the file's header alone.
+
+    Raises:
+        InputError: missing, not a picture, deeper than 8 bits, or over ``MAX_PIXELS``.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in TURNED else (height, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Yield the picture, its pixels not read yet; what goes wrong inside is explained in one line."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: not a regular file; write it to one first")
         with path.open("rb") as stream, _DECODING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = _open_unlimited(stream, path)
-            frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            upright.info["frames"] = frames
-            return upright
+            yield _open_unlimited(stream, path)
     except InputError:
         raise
     except FileNotFoundError as err:
@@ -98,12 +118,32 @@ def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
+def read_rgb_planes(path: Path) -> Planes:
+    """Return R, G, B in grey levels, 0..255: float32 (3, h, w); a grey picture gives three equal channels."""
+    return np.ascontiguousarray(np.moveaxis(read_rgb(path), -1, 0)).astype(np.float32)
+
+
+def read_seen(path: Path, color: Color) -> Planes:
+    """Return what a network of ``color`` sees in use, in whole grey levels: float32 (h, w) studio luma, or (3, h, w) RGB."""
+    return read_studio_luma(path) if color == "y" else read_rgb_planes(path)
+
+
+def read_measured(path: Path, color: Color) -> Planes:
+    """Return what a network of ``color`` is measured against, in whole grey levels: float32 (h, w) luma, or (3, h, w) RGB."""
+    return read_luma(path) if color == "y" else read_rgb_planes(path)
+
+
 def read_studio_luma(path: Path) -> Plane:
     """Return luma in grey levels and studio range (16..235), rounded: float32 (h, w).
 
     A grey picture is treated as its RGB copy, as ``sr-infer`` does: what a network sees in use is what it is calibrated on.
     """
     return np.rint(luma_from_rgb(rgb_pixels(open_picture(path))))
+
+
+def read_unrounded_luma(path: Path) -> Plane:
+    """Return :func:`read_studio_luma` before it is rounded: what a network reads of a low-resolution picture in use."""
+    return luma_from_rgb(rgb_pixels(open_picture(path)))
 
 
 def read_luma(path: Path) -> Plane:
@@ -116,3 +156,12 @@ def read_luma(path: Path) -> Plane:
     if is_grey(image):
         return np.asarray(image.convert("L")).astype(np.float32)
     return np.rint(luma_from_rgb(rgb_pixels(image)))
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Return full-range RGB, uint8 (h, w, 3); a grey picture is its RGB copy, transparency is left out.
+
+    Raises:
+        InputError: as :func:`open_picture`.
+    """
+    return rgb_pixels(open_picture(path))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sr_deploy.degrade import Plane, axis_weights, bicubic_pair, crop_to_multiple, cubic, enlarge_band, imresize
+from sr_deploy.degrade import Plane, axis_weights, bicubic_pair, crop_to_multiple, cubic, enlarge_band, imresize, network_pair
 from sr_deploy.files import list_pictures
 from sr_deploy.measure import levels, psnr, ssim
 from sr_deploy.pictures import read_luma
@@ -128,7 +128,7 @@ def test_result_is_contiguous_float32() -> None:
     assert out.flags.c_contiguous
 
 
-@pytest.mark.parametrize(("shape", "scale"), [((4,), 2.0), ((0, 4), 2.0), ((4, 4), 0.0), ((4, 4), -1.0), ((4, 4, 3), 2.0)])
+@pytest.mark.parametrize(("shape", "scale"), [((4,), 2.0), ((0, 4), 2.0), ((4, 4), 0.0), ((4, 4), -1.0), ((1, 4, 4, 3), 2.0)])
 def test_refuses_what_is_no_plane(shape: tuple[int, ...], scale: float) -> None:
     with pytest.raises(ValueError, match="non-empty"):
         imresize(np.zeros(shape, np.float32), scale)
@@ -169,3 +169,13 @@ def test_band_asks_only_for_the_rows_it_needs() -> None:
 def test_scale_one_returns_the_rows() -> None:
     plane = noise(6, 4)
     assert np.array_equal(enlarge_band(lambda a, b: plane[a:b], (6, 4), 1, (2, 5)), plane[2:5])
+
+
+def test_channels_are_resized_each_for_itself() -> None:
+    planes = np.random.default_rng(0).random((3, 14, 18), np.float32)
+    for scale in (2.0, 0.5):
+        assert np.array_equal(imresize(planes, scale), np.stack([imresize(plane, scale) for plane in planes]))
+    given, hr = network_pair(planes, 3, "inside")
+    assert given.shape == (3, 4, 6) and np.array_equal(hr, planes[:, :12, :18])
+    enlarged, _ = bicubic_pair(planes, 3)
+    assert np.array_equal(enlarged[1], bicubic_pair(planes[1], 3)[0])

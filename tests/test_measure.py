@@ -132,3 +132,22 @@ def test_fixed_protocol_resizes_bilinearly_there_and_back() -> None:
 
 def test_mean_is_of_decibels() -> None:
     assert mean([Score(30.0, 0.75), Score(40.0, 0.25)]) == Score(35.0, 0.5)
+
+
+def test_rgb_is_measured_in_luma() -> None:
+    rng = np.random.default_rng(0)
+    original = np.rint(rng.random((3, 24, 30), np.float32) * 255.0)
+    made = np.clip(original + rng.integers(-9, 10, original.shape), 0, 255).astype(np.float32)
+    found = compare(made, original, 2)
+    weights = np.array([65.481, 128.553, 24.966]) / 255.0  # BT.601-7, studio range
+    error = np.tensordot(weights, (made - original).astype(np.float64), axes=1)[2:-2, 2:-2]
+    assert found.psnr_db == pytest.approx(10.0 * np.log10(255.0**2 / np.mean(error**2)), abs=1e-3)  # float32 luma
+    blue = original.copy()
+    blue[2] += np.where(blue[2] > 127.0, -40.0, 40.0)
+    assert compare(blue, original, 2).psnr_db > psnr(blue, original, shave=2) + 10.0  # blue weighs little in luma
+
+
+def test_bicubic_of_three_equal_channels_scores_as_its_studio_luma() -> None:
+    grey = np.rint(np.random.default_rng(1).random((32, 32), np.float32) * 255.0)
+    rgb = score(bicubic, np.stack([grey] * 3), 2).psnr_db
+    assert rgb == pytest.approx(score(bicubic, grey, 2).psnr_db + 20.0 * np.log10(255.0 / 219.0), abs=1e-3)

@@ -10,7 +10,7 @@ from PIL import Image
 import sr_deploy.pictures
 from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
-from sr_deploy.pictures import is_grey, open_picture, read_luma, rgb_pixels
+from sr_deploy.pictures import is_grey, open_picture, picture_size, read_luma, read_rgb, rgb_pixels
 
 BAD = (
     "bmp_bad_bitcount.bmp",
@@ -178,3 +178,26 @@ def test_the_limit_is_ours_and_pillows_stays(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sr_deploy.pictures, "MAX_PIXELS", 599)
     with pytest.raises(InputError, match=r"declares 30x20 pixels, the limit is 599"):
         open_picture(tmp_path / "a.png")
+
+
+def test_rgb_is_full_range_and_a_grey_picture_its_copy(tmp_path: Path) -> None:
+    colour, grey = gradient(), gradient()[..., 0]
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert np.array_equal(read_rgb(tmp_path / "colour.png"), colour)
+    assert np.array_equal(read_rgb(tmp_path / "grey.png"), np.stack([grey] * 3, -1))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_the_size_in_the_header_is_that_of_the_decoded_picture(tmp_path: Path, orientation: int) -> None:
+    image = Image.fromarray(gradient())
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert picture_size(tmp_path / "a.jpg") == read_rgb(tmp_path / "a.jpg").shape[:2]
+
+
+def test_a_file_without_a_header_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="cannot be decoded"):
+        picture_size(tmp_path / "a.png")

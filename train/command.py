@@ -9,16 +9,17 @@ from pathlib import Path
 from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run, thread_count, worker_count
 
 PROG = "sr-train"
-ARCHS = ("vdsr", "edsr", "mdsr", "srresnet")
+ARCHS = ("vdsr", "edsr", "mdsr", "srresnet", "srgan")
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
-    **{"schedule": "halve", "batch_size": 16, "shrink": [1.0]},
+    **{"schedule": "halve", "batch_size": 16},
 }
 # What a paper says where it differs from VDSR's; the patch is of the enlarged picture.
 DEFAULTS: dict[str, dict[str, object]] = {
     "edsr": {**ADAM, "loss": "l1", "scale": [2]},
     "mdsr": {**ADAM, "loss": "l1"},
     "srresnet": {**ADAM, "scale": [4], "patch": 96},
+    "srgan": {**ADAM, "scale": [4], "patch": 96, "loss": "0.006*VGG54+0.001*GAN", "schedule": "drop"},
 }
 
 
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
     p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
     p.add_argument("--preset", metavar="P", help="baseline or large, of edsr and mdsr (default: baseline)")
-    p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks, of all but vdsr (default: the paper's)")
+    p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
     p.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr and mdsr (default: 1)")
     p.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
     p.add_argument(
@@ -41,9 +42,26 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="factors to serve, vdsr and mdsr several (2 3 4), the others one; one named twice is drawn twice as often",
     )
-    p.add_argument("--patch", type=positive_int, metavar="N", help="patch side in pixels, enlarged (vdsr: 41, edsr: 48 x scale)")
     p.add_argument(
-        "--shrink", type=float, nargs="+", default=[1.0, 0.7], metavar="F", help="sizes each picture is used at (default: 1 0.7)"
+        "--patch",
+        type=positive_int,
+        metavar="N",
+        help="patch side in pixels of the original (vdsr: 41, edsr: 48 x scale); where one network enlarges by several "
+        "factors, in pixels of the low-resolution picture, the same for every factor (48)",
+    )
+    p.add_argument(
+        "--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (vdsr: 1 0.7, the others: 1)"
+    )
+    p.add_argument(
+        "--lr-dir",
+        type=Path,
+        metavar="DIR",
+        help="low-resolution pictures, named as DIV2K's (0001x2.png or X2/0001x2.png) or as the originals (default: bicubic)",
+    )
+    p.add_argument(
+        "--range",
+        metavar="R",
+        help="positions of the pictures to use: 1-800; 1-800/801-810 validates on the second, without --val",
     )
     p.add_argument(
         "--detail",
@@ -65,7 +83,12 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--steps", type=positive_int, metavar="N", help="optimizer steps")
     p.add_argument("--epochs", type=positive_float, metavar="N", help="epochs (default: 80, unless --steps or --minutes)")
     p.add_argument("--minutes", type=positive_float, metavar="N", help="wall time")
-    p.add_argument("--batch-size", type=positive_int, default=64, metavar="N", help="patches a step (default: %(default)s)")
+    p.add_argument(
+        "--batch-size", type=positive_int, default=64, metavar="N", help="patches at once in each process (default: %(default)s)"
+    )
+    p.add_argument(
+        "--accumulate", type=positive_int, default=1, metavar="N", help="batches a step, their gradients averaged (default: 1)"
+    )
     p.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: %(default)s")
     p.add_argument("--lr", type=positive_float, default=0.1, help="learning rate (default: %(default)s)")
     p.add_argument(
@@ -74,20 +97,40 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--lr-half", type=positive_int, default=200_000, metavar="N", help="steps between halvings (default: %(default)s)"
     )
-    p.add_argument("--schedule", choices=("step", "halve", "cosine"), default="step", help="default: %(default)s")
+    p.add_argument("--schedule", choices=("step", "halve", "drop", "cosine"), default="step", help="default: %(default)s")
     p.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: %(default)s)")
-    p.add_argument("--momentum", type=float, default=0.9, help="momentum; beta1 of Adam (default: %(default)s)")
+    p.add_argument("--momentum", "--beta1", type=float, default=0.9, help="momentum; beta1 of Adam (default: %(default)s)")
     p.add_argument("--weight-decay", type=float, default=1e-4, help="default: %(default)s")
     p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: %(default)s")
     p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
     p.add_argument(
-        "--loss", default="mse", metavar="L", help="mse: as VDSR, summed over pixels; l1: as EDSR; or terms: 0.7*L1+0.3*MSE"
+        "--loss",
+        default="mse",
+        metavar="L",
+        help="mse: as VDSR, summed; l1: as EDSR; or terms of L1, MSE, VGG22, VGG54, GAN: 1*MSE+0.001*GAN",
     )
+    p.add_argument("--gan-loss", choices=("bce", "lsgan"), default="bce", help="of a GAN term in --loss (default: bce)")
+    p.add_argument("--content", choices=("vgg", "random-vgg", "pixel"), help="what VGG terms in --loss are (default: vgg)")
+    p.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19-dcbb9e9d.pth (default: downloaded once)")
+    p.add_argument("--vgg-distance", choices=("mse", "l1"), default="mse", help="between VGG's feature maps (default: mse)")
     p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
-    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
+    p.add_argument("--ema", type=float, metavar="D", help="keep a moving average of the weights with this decay, as 0.999")
+    p.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="fp16 on CUDA only (default: %(default)s)"
+    )
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
-    p.add_argument("--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches (default: 1)")
-    p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute (default: all cores)")
+    p.add_argument(
+        "--devices",
+        type=thread_count,
+        default=1,
+        metavar="N",
+        help="GPUs, or processes on the CPU; each takes --batch-size patches (default: 1)",
+    )
+    p.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    p.add_argument(
+        "--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches in each process (default: 1)"
+    )
+    p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute in each process (default: all cores)")
     p.add_argument(
         "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: %(default)s)"
     )
@@ -102,8 +145,11 @@ def main(argv: list[str] | None = None) -> int:
     named, _ = first.parse_known_args(argv)
     p.set_defaults(**DEFAULTS.get(named.arch, {}))
     arguments = p.parse_args(argv)
+    if arguments.shrink is None:
+        arguments.shrink = [1.0, 0.7] if arguments.arch == "vdsr" and arguments.lr_dir is None else [1.0]
     if arguments.patch is None:
-        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * arguments.scale[0]
+        several = len(set(arguments.scale)) > 1
+        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * (1 if several else arguments.scale[0])
 
     def command() -> int:
         with missing_package("train"):

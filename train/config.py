@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.losses import loss_from
+from sr_deploy.train.losses import terms_of
 
-SANE = {"batch_size": (1, 65536), "lr": (1e-12, 1e3), "clip": (1e-12, 1e9), "weight_decay": (0.0, 1e3)}  # float32 holds them
+SANE = {
+    "batch_size": (1, 65536),
+    "accumulate": (1, 4096),
+    "lr": (1e-12, 1e3),
+    "clip": (1e-12, 1e9),
+    "weight_decay": (0.0, 1e3),
+}  # float32 holds them
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,12 @@ class Recipe:
     steps: int | None = None
     epochs: float | None = None
     minutes: float | None = None
-    batch_size: int = 64
+    batch_size: int = 64  # patches that go through the network at once, in each process
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9  # Adam: beta1
     weight_decay: float = 1e-4
-    schedule: Literal["step", "halve", "cosine"] = "step"
+    schedule: Literal["step", "halve", "drop", "cosine"] = "step"  # drop: a tenth in the second half, as SRGAN
     lr_step: float = 20.0  # step: epochs between divisions of the learning rate by 10
     lr_half: int = 200_000  # halve: steps between halvings of the learning rate
     warmup: int = 0  # steps of linear warm-up
@@ -32,12 +38,16 @@ class Recipe:
     clip: float = 3e-4  # theta: gradients are cut to +-theta / lr, or their norm to theta; the paper gives no value
     loss: str = "mse"  # mse: half the squared error summed over pixels, as in the paper; or a sum of weighted terms
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: int = 1  # micro-batches of batch_size patches in a step, of each process
+    gan_loss: Literal["bce", "lsgan"] = "bce"  # of a GAN term: the non-saturating form, or least squares
+    content: str = ""  # where the terms of VGG19 come from
+    ema: float | None = None  # decay of the moving average of the weights; none is kept without
 
     def __post_init__(self) -> None:
         if self.steps is None and self.epochs is None and self.minutes is None:
             raise InputError("training has no length; give --steps, --epochs or --minutes")
-        for name in ("steps", "epochs", "minutes", "batch_size", "lr", "lr_step", "lr_half", "clip"):
+        for name in ("steps", "epochs", "minutes", "batch_size", "lr", "lr_step", "lr_half", "clip", "accumulate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} {value} is not above 0")
@@ -49,8 +59,10 @@ class Recipe:
             raise InputError(f"--momentum {self.momentum} is not in [0, 1); 0.9 is usual")
         if not 0.0 <= self.weight_decay < math.inf:
             raise InputError(f"--weight-decay {self.weight_decay} is not a number of at least 0; 1e-4 is usual")
+        if self.ema is not None and not 0.0 < self.ema < 1.0:
+            raise InputError(f"--ema {self.ema} is not between 0 and 1; 0.999 is usual")
         if self.warmup < 0:
             raise InputError(f"--warmup {self.warmup} is below 0; 0 leaves it out")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed {self.seed} is not in 0 to 2**63 - 1")
-        loss_from(self.loss)
+        terms_of(self.loss)

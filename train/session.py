@@ -6,23 +6,36 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
+from sr_deploy.train.adversarial import Adversarial
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource, load_validation
+from sr_deploy.train.content import Content, Kind, choose_content
+from sr_deploy.train.data import DataConfig, PatchSource
+from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
+from sr_deploy.train.devices import check_devices
+from sr_deploy.train.discriminator import check_patch
 from sr_deploy.train.edsr import UPSAMPLERS
-from sr_deploy.train.loop import Run, Status, train
-from sr_deploy.train.networks import build, card_of, upscale_of
+from sr_deploy.train.loop import Run, train
+from sr_deploy.train.losses import ADVERSARIAL, weight_of
+from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.srresnet import SRResNet
+from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
+from sr_deploy.train.status import Status, label
+from sr_deploy.train.stepper import MakeStepper, PixelStepper
+from sr_deploy.train.validation import load_validation
 from sr_deploy.train.warm_start import warm_start_
 
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
     "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
     "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
 }
+SETTLE_BATCHES = 8  # of 16 patches, for the statistics of batch norms that a warm start made
 CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
 
@@ -32,29 +45,39 @@ def train_command(arguments: argparse.Namespace) -> int:
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)
     check_log_dir(arguments.log_dir)
-    recipe = recipe_from(arguments, default_epochs=80.0)
+    kind: Kind = arguments.content or "vgg"
+    arguments.loss, content = choose_content(arguments.loss, kind, arguments.vgg, arguments.vgg_distance)
+    recipe = recipe_from(arguments, content, default_epochs=80.0)
     torch.manual_seed(recipe.seed)
-    network = build(arguments.arch, config=network_config(arguments))
+    network = build("srresnet" if arguments.arch == "srgan" else arguments.arch, config=network_config(arguments))
+    settle = False
     if arguments.init_from is not None:
-        for note in warm_start_(network, checkpoint.tensors(arguments.init_from), source=str(arguments.init_from)):
+        state = checkpoint.tensors(arguments.init_from)
+        if isinstance(network, SRResNet) and is_edsr(state):
+            settle, state = network.config.norm == 1, srresnet_state(state, network)
+        for note in warm_start_(network, state, source=str(arguments.init_from)):
             print(note, file=sys.stderr)
     scales = tuple(arguments.scale)
-    config = DataConfig(
-        tuple(arguments.data), scales, arguments.patch, tuple(arguments.shrink), arguments.detail, upscale_of(network)
-    )
     card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
+    config, validation = data_config(arguments, card), validation_pictures(arguments)
     if arguments.init_from is not None:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     elif arguments.resume and output.exists():
         card = card.with_changes(parent_digest=checkpoint.read_card(output).parent_digest)
+    data = PatchSource(config, workers=max(arguments.workers, 1))
+    if settle and not arguments.resume:
+        settle_norms_(network, (data.batch(size=16, seed=recipe.seed, step=step)[0] for step in range(SETTLE_BATCHES)))
     run = Run(
         recipe=recipe,
-        data=PatchSource(config, workers=max(arguments.workers, 1)),
+        data=data,
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
-        validation=load_validation(arguments.val, scales) if arguments.val else (),
+        validation=load_validation(validation, scales, arguments.color) if validation else (),
+        stepper=stepper_for(recipe, config, content),
         device=arguments.device,
+        devices=arguments.devices,
+        compile=arguments.compile,
         workers=arguments.workers,
         save_minutes=arguments.save_minutes,
         log_dir=arguments.log_dir,
@@ -64,18 +87,19 @@ def train_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def data_facts(config: DataConfig) -> dict[str, str]:
-    """Return what the card says of the data: settings and the folders' names, no paths."""
-    return {
-        "data.folders": " ".join(folder.name for folder in config.folders),
-        "data.scales": " ".join(map(str, config.scales)),
-        "data.patch": str(config.patch),
-        "data.shrink": " ".join(f"{factor:g}" for factor in config.shrink),
-        "data.detail": f"{config.detail:g}",
-    }
+def stepper_for(recipe: Recipe, data: DataConfig, content: Content) -> MakeStepper:
+    """Return what builds the training step that a loss asks for.
+
+    Raises:
+        InputError: the patches do not fit the discriminator.
+    """
+    if weight_of(recipe.loss, ADVERSARIAL) == 0.0:
+        return partial(PixelStepper, content=content)
+    check_patch(data.patch)
+    return Adversarial(3 if data.colors == 3 else 1, data.patch, content)
 
 
-def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Recipe:
+def recipe_from(arguments: argparse.Namespace, content: Content, *, default_epochs: float) -> Recipe:
     """Return the recipe of the command line; ``default_epochs`` is the length when none is given."""
     open_ended = arguments.steps is None and arguments.minutes is None
     return Recipe(
@@ -94,8 +118,12 @@ def recipe_from(arguments: argparse.Namespace, *, default_epochs: float) -> Reci
         clip_mode=arguments.clip_mode,
         clip=arguments.clip or CLIP_DEFAULTS[arguments.clip_mode],
         loss=arguments.loss,
+        gan_loss=arguments.gan_loss,
+        content=content.name,
         seed=arguments.seed,
         precision=arguments.precision,
+        accumulate=arguments.accumulate,
+        ema=arguments.ema,
     )
 
 
@@ -127,15 +155,16 @@ def check_log_dir(path: Path | None) -> None:
 
 
 def check_device(arguments: argparse.Namespace) -> None:
-    """Apply ``--threads`` and check ``--device``.
+    """Apply ``--threads``, by default the cores shared by all processes, and check ``--device``, ``--devices``, ``--precision``.
 
     Raises:
-        InputError: CUDA is asked for where there is none.
+        InputError: CUDA is asked for where there is none, or too few devices, or a precision that the device does not train in.
     """
+    check_devices(arguments.device, arguments.precision, arguments.devices)
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
+    elif arguments.devices > 1:
+        torch.set_num_threads(max(torch.get_num_threads() // arguments.devices, 1))
 
 
 def reporter(every_s: float = 30.0) -> Callable[[Status], None]:
@@ -160,7 +189,8 @@ def reporter(every_s: float = 30.0) -> Callable[[Status], None]:
 
 def describe(status: Status) -> str:
     """Return one line about where training stands."""
-    done = f"{100.0 * status.fraction:5.1f} % step {status.step} loss {status.loss:.3f} lr {status.lr:.2e}"
+    losses = " ".join(f"{label(name)} {value:.3f}" for name, value in status.losses.items())
+    done = f"{100.0 * status.fraction:5.1f} % step {status.step} {losses} lr {status.lr:.2e}"
     if status.psnr_db is not None:
         return done + " PSNR " + " ".join(f"x{s} {v:.3f}" for s, v in status.psnr_db.items()) + " dB"
     return done + f" {status.images_per_s:.1f} images/s, {status.seconds_left / 60.0:.1f} min left"
@@ -183,7 +213,7 @@ def network_config(arguments: argparse.Namespace) -> dict[str, float]:
         for option, value in (("--blocks", arguments.blocks), ("--res-scale", arguments.res_scale)):
             if value is not None:
                 raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
-    elif arguments.arch == "srresnet" and arguments.res_scale is not None:
+    elif arguments.arch in ("srresnet", "srgan") and arguments.res_scale is not None:
         raise InputError(f"--res-scale {arguments.res_scale:g}: SRResNet does not scale its residuals; leave it out")
     if arguments.arch == "mdsr":
         chosen |= mdsr_scales(arguments.scale)

@@ -42,6 +42,6 @@ def warm_start_(network: nn.Module, state: dict[str, Tensor], *, source: str) ->
 def grow_(target: Tensor, value: Tensor) -> None:
     """Write ``value`` into the leading corner of ``target`` and zero what new inputs add to old outputs."""
     with torch.no_grad():
-        outputs = value.shape[0]
-        target[:outputs].zero_()
+        if value.dim():
+            target[: value.shape[0]].zero_()
         target[tuple(slice(0, n) for n in value.shape)].copy_(value)

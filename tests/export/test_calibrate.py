@@ -185,13 +185,13 @@ def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, monke
     for number in range(12):
         Image.effect_noise((64, 64), 20 + number).save(tmp_path / f"{number}.png")
     decoded: list[str] = []
-    plane = CalibrationSet._plane
+    plane = CalibrationSet._planes
 
     def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
         decoded.append(path.name)
         return plane(tiles, path)
 
-    monkeypatch.setattr(CalibrationSet, "_plane", counted)
+    monkeypatch.setattr(CalibrationSet, "_planes", counted)
     assert len(tile_set(tmp_path, limit=5)) == 5
     assert len(decoded) == 5
 

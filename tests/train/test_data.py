@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sr_deploy.degrade import Plane, bicubic_pair, network_pair
+from sr_deploy.degrade import Plane, Upscale, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import read_luma
-from sr_deploy.train.data import FRACTION, GRID, DataConfig, PatchSource, box_means, load_validation, make_pair
+from sr_deploy.train.data import Batch, DataConfig, PatchSource
+from sr_deploy.train.pairs import FRACTION, Raster
+from sr_deploy.train.validation import load_validation
 
 
 def source(
@@ -39,7 +41,7 @@ def test_a_network_that_enlarges_gets_the_small_patch_at_the_same_place(
     Image.fromarray(crops[0]).save(tmp_path / "one" / "a.png")
     small, hr = network_pair(read_luma(tmp_path / "one" / "a.png"), scale, "inside")
     patches = PatchSource(DataConfig((tmp_path / "one",), (scale,), 12, (1.0,), 0.5, "inside"))
-    given, original = patches.batch(size=12, seed=3, step=7)
+    given, original, _ = patches.batch(size=12, seed=3, step=7)
     assert given.shape == (12, 1, 12 // scale, 12 // scale) and original.shape == (12, 1, 12, 12)
     stored = np.clip(np.rint(small * FRACTION), -(2**15), 2**15 - 1).astype(np.int64)
     for a, b in zip(as_integers(given, 255 * FRACTION), as_integers(original, 255), strict=True):
@@ -51,9 +53,8 @@ def test_a_network_that_enlarges_gets_the_small_patch_at_the_same_place(
         assert np.array_equal(window, upright(a, turns, mirror))
 
 
-def test_a_patch_that_is_no_multiple_of_the_scale_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--patch 41 is no multiple of the scale 2; 96 is usual"):
-        DataConfig((tmp_path,), (2,), 41, upscale="inside")
+def equal(a: Batch, b: Batch) -> bool:
+    return torch.equal(a.degraded, b.degraded) and torch.equal(a.original, b.original) and a.scale == b.scale
 
 
 def as_integers(patches: torch.Tensor, factor: int) -> NDArray[np.int64]:
@@ -63,6 +64,12 @@ def as_integers(patches: torch.Tensor, factor: int) -> NDArray[np.int64]:
 
 def upright(patch: NDArray[np.int64], turns: int, mirror: bool) -> NDArray[np.int64]:
     return np.rot90(patch[:, ::-1] if mirror else patch, -turns)
+
+
+def whole(raster: Raster) -> Plane:
+    """Return the only channel of what is kept."""
+    (plane,) = np.asarray(raster[:, :, :], np.float32)
+    return np.asarray(plane, np.float32)
 
 
 def place_of(patch: NDArray[np.int64], whole: Plane) -> tuple[int, int, int, bool] | None:
@@ -81,7 +88,7 @@ def test_patches_are_aligned_with_the_degraded_picture(tmp_path: Path, crops: li
     (tmp_path / "one").mkdir()
     Image.fromarray(crops[0]).save(tmp_path / "one" / "a.png")
     enlarged, hr = bicubic_pair(read_luma(tmp_path / "one" / "a.png"), scale)
-    degraded, original = source(tmp_path / "one", scales=(scale,)).batch(size=12, seed=3, step=7)
+    degraded, original, _ = source(tmp_path / "one", scales=(scale,)).batch(size=12, seed=3, step=7)
     for a, b in zip(as_integers(degraded, 255 * FRACTION), as_integers(original, 255), strict=True):
         place = place_of(b, hr)
         assert place is not None
@@ -94,7 +101,7 @@ def test_patches_come_in_all_orientations_from_all_over(tmp_path: Path, crops: l
     (tmp_path / "one").mkdir()
     Image.fromarray(crops[0]).save(tmp_path / "one" / "a.png")
     hr = read_luma(tmp_path / "one" / "a.png")
-    _, original = source(tmp_path / "one").batch(size=120, seed=0, step=0)
+    _, original, _ = source(tmp_path / "one").batch(size=120, seed=0, step=0)
     places = [place_of(b, hr) for b in as_integers(original, 255)]
     found = [place for place in places if place is not None]
     assert {place[2:] for place in found} == {(turns, mirror) for turns in range(4) for mirror in (False, True)}
@@ -105,8 +112,7 @@ def test_patches_come_in_all_orientations_from_all_over(tmp_path: Path, crops: l
 
 def test_same_batch_for_the_same_seed_and_step(photos: Path) -> None:
     a, b = source(photos, scales=(2, 3)), source(photos, scales=(2, 3), workers=3)
-    for x, y in zip(a.batch(size=6, seed=1, step=4), b.batch(size=6, seed=1, step=4), strict=True):
-        assert torch.equal(x, y)
+    assert equal(a.batch(size=6, seed=1, step=4), b.batch(size=6, seed=1, step=4))
 
 
 @pytest.mark.parametrize(("seed", "step"), [(2, 4), (1, 5)])
@@ -121,14 +127,12 @@ def test_any_number_of_workers_yields_the_same_batches(photos: Path, workers: in
     batches = data.batches(size=4, seed=0, first_step=5, workers=workers)
     found = list(islice(batches, 6))
     batches.close()
-    for step, (degraded, original) in enumerate(found, start=5):
-        expected = data.batch(size=4, seed=0, step=step)
-        assert torch.equal(degraded, expected[0])
-        assert torch.equal(original, expected[1])
+    for step, batch in enumerate(found, start=5):
+        assert equal(batch, data.batch(size=4, seed=0, step=step))
 
 
 def test_batch_has_one_channel_in_zero_to_one(photos: Path) -> None:
-    degraded, original = source(photos).batch(size=3, seed=0, step=0)
+    degraded, original, _ = source(photos).batch(size=3, seed=0, step=0)
     assert degraded.shape == original.shape == (3, 1, 16, 16)
     assert degraded.dtype == original.dtype == torch.float32
     assert original.min() >= 0.0
@@ -137,30 +141,30 @@ def test_batch_has_one_channel_in_zero_to_one(photos: Path) -> None:
 
 def test_every_scale_is_drawn(photos: Path) -> None:
     data = source(photos, scales=(2, 4))
-    pairs = {scale: data.by_scale[scale][0] for scale in (2, 4)}
-    data.by_scale = {scale: [pair] for scale, pair in pairs.items()}
-    data.cumulative = {scale: np.ones(1) for scale in (2, 4)}
-    degraded, original = data.batch(size=40, seed=0, step=0)
+    pairs = {scale: data.samples.by_scale[scale][0] for scale in (2, 4)}
+    data.samples.by_scale = {scale: [pair] for scale, pair in pairs.items()}
+    data.samples.cumulative = {scale: np.ones(1) for scale in (2, 4)}
+    degraded, original, _ = data.batch(size=40, seed=0, step=0)
     drawn = []
     for a, b in zip(as_integers(degraded, 255 * FRACTION), as_integers(original, 255), strict=True):
-        place = place_of(b, pairs[2].original.astype(np.float32))
+        place = place_of(b, whole(pairs[2].original))
         assert place is not None
         top, left, turns, mirror = place
         window = slice(top, top + 16), slice(left, left + 16)
-        drawn.append(next(s for s in (2, 4) if np.array_equal(upright(a, turns, mirror), pairs[s].degraded[window])))
+        drawn.append(next(s for s in (2, 4) if np.array_equal(upright(a, turns, mirror), whole(pairs[s].degraded)[window])))
     assert 8 < drawn.count(2) < 32  # half of 40 draws, four standard deviations
 
 
 def test_a_scale_named_twice_is_drawn_twice_as_often(photos: Path) -> None:
     once, twice = source(photos, scales=(2, 4)), source(photos, scales=(2, 4, 4))
-    assert {scale: len(pairs) for scale, pairs in twice.by_scale.items()} == {2: 3, 4: 3}
+    assert {scale: len(pairs) for scale, pairs in twice.samples.by_scale.items()} == {2: 3, 4: 3}
     assert twice.patches == once.patches
     assert twice.config.scales.count(4) == 2
 
 
 def test_shrunken_copies_are_used_too(photos: Path) -> None:
     config = DataConfig((photos,), (2,), 16, (1.0, 0.5), 0.0)
-    assert sorted({pair.original.shape for pair in PatchSource(config).by_scale[2]}) == [(32, 32), (64, 64)]
+    assert sorted({pair.size for pair in PatchSource(config).samples.by_scale[2]}) == [(32, 32), (64, 64)]
 
 
 def test_an_epoch_covers_the_pixels_once(photos: Path) -> None:
@@ -170,7 +174,7 @@ def test_an_epoch_covers_the_pixels_once(photos: Path) -> None:
 def test_pictures_that_cannot_be_used_are_named_and_left_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(np.zeros((15, 40), np.uint8)).save(photos / "small.png")
     (photos / "broken.jpg").write_bytes(b"no picture")
-    assert len(source(photos).by_scale[2]) == 3
+    assert len(source(photos).samples.by_scale[2]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert any(line.startswith(f"warning: left out: {photos}/broken.jpg: cannot be decoded") for line in lines)
@@ -193,7 +197,7 @@ def test_detail_draws_detailed_areas(tmp_path: Path) -> None:
     folder = half_flat(tmp_path / "half")
 
     def detailed(detail: float) -> float:
-        _, original = source(folder, detail=detail).batch(size=200, seed=0, step=0)
+        _, original, _ = source(folder, detail=detail).batch(size=200, seed=0, step=0)
         return float((original.amax((1, 2, 3)) > original.amin((1, 2, 3))).float().mean())
 
     # 112 of 128 - 16 + 1 positions: the patch reaches the noise from column 49 on, 64 of 113
@@ -212,47 +216,106 @@ def test_the_digest_is_of_the_pixels(photos: Path, tmp_path: Path) -> None:
 
 def test_flat_pictures_can_be_weighed_by_detail(tmp_path: Path) -> None:
     Image.fromarray(np.full((32, 32), 90, np.uint8)).save(tmp_path / "a.png")
-    _, original = source(tmp_path, detail=1.0).batch(size=2, seed=0, step=0)
+    _, original, _ = source(tmp_path, detail=1.0).batch(size=2, seed=0, step=0)
     assert torch.all(original == 93 / 255)  # 16 + 90 * 219 / 255: a grey picture counts as its RGB copy, studio range
-
-
-def test_make_pair_keeps_a_64th_of_a_level(crops: list[NDArray[np.uint8]]) -> None:
-    hr = crops[0][:63, :, 0].astype(np.float32)
-    enlarged, cropped = bicubic_pair(hr, 4)
-    pair = make_pair(hr, 4, DataConfig((), (4,), 16))
-    assert pair.degraded.dtype == np.int16
-    assert pair.original.dtype == np.uint8
-    assert pair.original.shape == pair.degraded.shape == (60, 64)
-    assert np.array_equal(pair.original, cropped)
-    assert np.abs(pair.degraded / FRACTION - enlarged).max() <= 0.5 / FRACTION + 1e-4  # half a step, and float32
-
-
-def test_make_pair_lays_a_grid_of_patch_positions(crops: list[NDArray[np.uint8]]) -> None:
-    pair = make_pair(crops[0][..., 0].astype(np.float32), 2, DataConfig((), (2,), 16))
-    columns = (64 - 16) // GRID + 1
-    assert pair.columns == columns
-    assert pair.cumulative.tolist() == list(range(1, columns**2 + 1))  # uniform
-
-
-def test_box_means_average_each_window() -> None:
-    plane = np.random.default_rng(0).random((9, 7))
-    expected = np.lib.stride_tricks.sliding_window_view(plane, (3, 3)).mean(axis=(2, 3))
-    assert box_means(plane, 3) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("scales", [(), (1,), (2, 9)])
-def test_scales_that_do_not_fit_are_refused(scales: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"scales \(.*\) do not fit; use integers from 2 to 8"):
-        DataConfig((Path(),), scales)
-
-
-@pytest.mark.parametrize("shrink", [(), (0.0,), (1.1,), (1.0, -0.5)])
-def test_shrink_factors_that_do_not_fit_are_refused(shrink: tuple[float, ...]) -> None:
-    with pytest.raises(InputError, match=r"down-scaling factors \(.*\) do not fit; use numbers from 0.05 to 1"):
-        DataConfig((Path(),), shrink=shrink)
 
 
 def test_validation_reads_every_picture(photos: Path) -> None:
     planes = load_validation(photos, (2, 3))
     assert [plane.shape for plane in planes] == [(64, 64)] * 3
     assert np.array_equal(planes[0], read_luma(photos / "0.png"))
+
+
+def test_validation_reads_the_pictures_it_is_given(photos: Path) -> None:
+    planes = load_validation([photos / "2.png", photos / "0.png"], (2,))
+    assert [plane.tolist() for plane in planes] == [read_luma(photos / name).tolist() for name in ("2.png", "0.png")]
+
+
+def rgb(folder: Path, scale: int = 2, *, upscale: Upscale = "inside", detail: float = 0.0) -> PatchSource:
+    return PatchSource(DataConfig((folder,), (scale,), 12, (1.0,), detail, upscale, colors=3))
+
+
+@pytest.mark.parametrize("upscale", ["before", "inside"])
+def test_colour_patches_are_of_one_place_in_every_channel(
+    tmp_path: Path, crops: list[NDArray[np.uint8]], upscale: Upscale
+) -> None:
+    (tmp_path / "one").mkdir()
+    Image.fromarray(crops[0]).save(tmp_path / "one" / "a.png")
+    given, original, _ = rgb(tmp_path / "one", upscale=upscale, detail=0.5).batch(size=6, seed=3, step=7)
+    side = 6 if upscale == "inside" else 12
+    assert given.shape == (6, 3, side, side) and original.shape == (6, 3, 12, 12)
+    for number in range(6):
+        places = set()
+        for channel in range(3):
+            small, hr = network_pair(crops[0][..., channel].astype(np.float32), 2, upscale)
+            place = place_of(as_integers(original[number : number + 1, channel : channel + 1], 255)[0], hr)
+            assert place is not None
+            places.add(place)
+            top, left, turns, mirror = place
+            step = 12 // side
+            window = np.rint(small * FRACTION)[top // step : (top + 12) // step, left // step : (left + 12) // step]
+            found = as_integers(given[number : number + 1, channel : channel + 1], 255 * FRACTION)[0]
+            assert np.array_equal(window, upright(found, turns, mirror))
+        assert len(places) == 1
+
+
+def test_a_grey_picture_is_its_full_range_rgb_copy(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24), np.uint8)
+    pixels[0, :2] = 0, 255
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    data = rgb(tmp_path)
+    kept = np.asarray(data.samples.by_scale[2][0].original[:, :, :])
+    assert np.array_equal(kept, np.stack([pixels] * 3))
+    _, original, _ = data.batch(size=4, seed=0, step=0)
+    assert torch.equal(original[:, 0], original[:, 1]) and torch.equal(original[:, 0], original[:, 2])
+
+
+def test_luma_and_colour_are_told_apart_by_the_digest(photos: Path) -> None:
+    assert rgb(photos).digest != PatchSource(DataConfig((photos,), (2,), 12, (1.0,))).digest
+
+
+def many_scales(folder: Path, patch: int = 9, upscale: Upscale = "inside") -> PatchSource:
+    return PatchSource(DataConfig((folder,), (2, 3, 4), patch, (1.0,), 0.0, upscale, one_scale=True))
+
+
+def test_one_scale_a_batch_gives_low_resolution_patches_of_one_size(photos: Path) -> None:
+    data, seen = many_scales(photos), []
+    for step in range(40):
+        degraded, original, scale = data.batch(size=3, seed=0, step=step)
+        assert scale is not None
+        assert degraded.shape == (3, 1, 9, 9) and original.shape == (3, 1, 9 * scale, 9 * scale)
+        seen.append(scale)
+    assert all(4 < seen.count(scale) < 23 for scale in (2, 3, 4))  # 40 draws of a third, three standard deviations
+
+
+def test_every_patch_of_a_batch_has_its_scale(photos: Path) -> None:
+    data = many_scales(photos, patch=16, upscale="before")
+    degraded, original, scale = data.batch(size=8, seed=0, step=1)
+    assert scale is not None and original.shape == (8, 1, 16, 16)
+    for a, b in zip(as_integers(degraded, 255 * FRACTION), as_integers(original, 255), strict=True):
+        fitting = set()
+        for pair in data.samples.by_scale[scale]:
+            place = place_of(b, whole(pair.original))
+            if place is not None:
+                top, left, turns, mirror = place
+                window = whole(pair.degraded)[top : top + 16, left : left + 16]
+                fitting.add(np.array_equal(upright(a, turns, mirror), window))
+        assert fitting == {True}
+
+
+def test_a_batch_of_mixed_scales_names_none(photos: Path) -> None:
+    assert source(photos, scales=(2, 3)).batch(size=2, seed=0, step=0).scale is None
+
+
+def test_an_epoch_counts_patches_at_the_side_of_each_scale(photos: Path) -> None:
+    areas = {2: 64 * 64, 3: 63 * 63, 4: 64 * 64}
+    assert many_scales(photos).patches == int(3 * sum(area / (9 * scale) ** 2 for scale, area in areas.items()))
+
+
+def test_a_picture_too_small_for_the_largest_scale_serves_the_others(tmp_path: Path, crops: list[NDArray[np.uint8]]) -> None:
+    Image.fromarray(crops[0]).save(tmp_path / "a.png")
+    Image.fromarray(crops[1][:20, :20]).save(tmp_path / "b.png")
+    found = many_scales(tmp_path).samples.by_scale
+    assert {scale: len(pairs) for scale, pairs in found.items()} == {2: 2, 3: 1, 4: 1}
+    with pytest.raises(InputError, match="no picture of at least 68x68 pixels; name other folders"):
+        many_scales(tmp_path, patch=17)

@@ -13,10 +13,12 @@ from sr_deploy.errors import InputError, MachineError
 from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource, load_validation
-from sr_deploy.train.loop import Report, Run, Status, train, validate
+from sr_deploy.train.data import DataConfig, PatchSource
+from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import half_sum_of_squares
 from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.status import Report, Status
+from sr_deploy.train.validation import load_validation, validate
 
 SGD = Recipe(steps=6, batch_size=4, clip=1e-3)
 ADAM = Recipe(steps=6, batch_size=4, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="cosine", warmup=2, clip_mode="norm")
@@ -72,7 +74,7 @@ def assert_same_run(a: Run, b: Run) -> None:
 def test_loss_falls(data: PatchSource, tmp_path: Path, recipe: Recipe) -> None:
     torch.manual_seed(3)
     model = build("vdsr", (8, 8, 1))
-    degraded, original = data.batch(size=64, seed=99, step=0)
+    degraded, original, _ = data.batch(size=64, seed=99, step=0)
 
     def loss() -> float:
         with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,9 @@ import torch
 
 from sr_deploy.train import checkpoint
 from sr_deploy.train.command import main
-from sr_deploy.train.data import DataConfig
 from sr_deploy.train.networks import at_scale, build, card_of, config_of, convolutions
 
 SMALL = ("--blocks", "1", "--width", "8", "--batch-size", "2", "--device", "cpu", "--steps", "1")
-MIXED = "one_scale" in {field.name for field in dataclasses.fields(DataConfig)}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +40,6 @@ def test_one_scale_is_trained_by_the_papers_recipe(photos: Path, tmp_path: Path)
     assert card.recipe["train.schedule"] == "halve" and network(torch.rand(1, 1, 5, 7)).shape == (1, 1, 15, 21)
 
 
-@pytest.mark.skipif(not MIXED, reason="batches of one scale are not there yet")
 def test_several_scales_are_trained_in_one_network_and_continued(photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "a.safetensors"
     options = ["--arch", "mdsr", "--patch", "12", "--val", str(photos), *SMALL[:-1]]

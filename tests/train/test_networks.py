@@ -6,7 +6,7 @@ from torch import nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.groups import ChannelGroup
-from sr_deploy.train.losses import half_sum_of_squares, mean_absolute
+from sr_deploy.train.losses import grey_levels, half_sum_of_squares
 from sr_deploy.train.networks import (
     arch_of,
     build,
@@ -124,4 +124,4 @@ def test_loss_is_half_the_sum_of_squares_by_picture() -> None:
 
 def test_l1_loss_is_the_mean_in_grey_levels() -> None:
     sr, hr = torch.tensor([[[[0.0, 1.0]]], [[[0.5, 0.5]]]]), torch.tensor([[[[0.5, 1.0]]], [[[0.5, 1.0]]]])
-    assert mean_absolute(sr, hr).item() == 255.0 * 0.25
+    assert grey_levels(sr, hr).item() == 255.0 * 0.25

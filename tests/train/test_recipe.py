@@ -5,8 +5,9 @@ import torch
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.loop import clip_, learning_rate, make_optimizer
 from sr_deploy.train.networks import build
+from sr_deploy.train.optimizers import clip_, make_optimizer
+from sr_deploy.train.schedule import learning_rate
 
 
 def with_gradients(values: float) -> torch.nn.Module:

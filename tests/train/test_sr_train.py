@@ -16,9 +16,9 @@ from sr_deploy.console import Stopped
 from sr_deploy.train import checkpoint
 from sr_deploy.train.command import main
 from sr_deploy.train.interrupt import Interrupt
-from sr_deploy.train.loop import Status
 from sr_deploy.train.networks import convolutions
 from sr_deploy.train.session import describe
+from sr_deploy.train.status import Status
 
 TINY = ["--width", "16", "--patch", "16", "--batch-size", "2", "--scale", "2", "3", "--shrink", "1", "--device", "cpu"]
 TINY += ["--optimizer", "adam", "--lr", "1e-3"]  # 20 narrow layers die at the paper's learning rate
@@ -179,6 +179,11 @@ def test_cuda_without_a_device_is_refused(photos: Path, tmp_path: Path, capsys: 
         (["--arch", "edsr", "--scale", "2", "--patch", "17"], "--patch 17 is no multiple of the scale 2; 96 is usual"),
         (["--arch", "srresnet", "--scale", "2", "--res-scale", "0.1"], "SRResNet does not scale its residuals"),
         (["--patch", "65"], "no picture of at least 65x65 pixels"),
+        (["--range", "3-2"], "--range 3-2: not a range of positions from 1; 1-800, or 1-800/801-810"),
+        (["--range", "1-4"], "--range 1-4: "),
+        (["--range", "1-2/3-4"], "--range 3-4: "),
+        (["--range", "1-2/3-3", "--val", "here"], "--val here: --range 1-2/3-3 names validation pictures already"),
+        (["--lr-dir", "absent"], "absent: not a folder"),
     ],
 )
 def test_a_wrong_option_is_one_line(
@@ -265,10 +270,50 @@ def test_card_tells_the_data(photos: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("arch", ["vdsr", "edsr"])
+def test_a_colour_network_is_trained_on_colour(photos: Path, tmp_path: Path, arch: str) -> None:
+    output, more = tmp_path / "a.safetensors", ["--blocks", "1"] if arch == "edsr" else []
+    options = ["--arch", arch, "--color", "rgb", "--width", "8", "--batch-size", "2", "--device", "cpu", "--steps", "2"]
+    assert main([str(photos), "-o", str(output), *options, "--scale", "2", "--patch", "16", *more]) == 0
+    network, card = checkpoint.load(output)
+    assert (card.color, card.config["colors"]) == ("rgb", 3)
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 8, 8)).shape[1] == 3
+
+
+def test_a_range_divides_a_folder_into_training_and_validation(photos: Path, tmp_path: Path) -> None:
+    only, held = tmp_path / "only", tmp_path / "held"
+    for folder, names in ((only, ("0.png", "1.png")), (held, ("2.png",))):
+        folder.mkdir()
+        for name in names:
+            shutil.copy(photos / name, folder / name)
+    outputs, logs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"], [tmp_path / "log_a", tmp_path / "log_b"]
+    assert main(arguments(photos, outputs[0], "--range", "1-2/3-3", "--log-dir", str(logs[0]))) == 0
+    assert main(arguments(only, outputs[1], "--val", str(held), "--log-dir", str(logs[1]))) == 0
+    a, b = (checkpoint.tensors(output) for output in outputs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    found = [EventAccumulator(str(log)).Reload().Scalars("psnr_db/x2")[-1].value for log in logs]
+    assert found[0] == found[1]
+    assert checkpoint.read_card(outputs[0]).recipe["data.range"] == "1-2"
+
+
+def test_pairs_are_trained_on_as_they_are(photos: Path, tmp_path: Path) -> None:
+    lr = tmp_path / "photos_LR" / "X2"
+    lr.mkdir(parents=True)
+    for path in photos.iterdir():
+        with Image.open(path) as image:
+            image.resize((32, 32)).save(lr / f"{path.stem}x2.png")
+    output = tmp_path / "a.safetensors"
+    options = ["--arch", "edsr", "--width", "8", "--blocks", "1", "--patch", "16", "--batch-size", "2", "--steps", "1"]
+    command = [str(photos), "-o", str(output), *options, "--scale", "2", "--device", "cpu", "--lr-dir", str(lr.parent)]
+    assert main(command) == 0
+    assert checkpoint.read_card(output).recipe["data.lr"] == "photos_LR"
+
+
 def test_status_is_described_in_one_line() -> None:
-    status = Status(step=30, fraction=0.25, loss=1.23456, lr=0.1, images_per_s=12.34, seconds_left=90.0)
+    status = Status(step=30, fraction=0.25, losses={"loss": 1.23456}, lr=0.1, images_per_s=12.34, seconds_left=90.0)
     assert describe(status) == " 25.0 % step 30 loss 1.235 lr 1.00e-01 12.3 images/s, 1.5 min left"
-    validated = Status(30, 0.25, 1.23456, 0.1, 12.34, 90.0, {2: 37.5, 3: 33.25})
+    validated = Status(30, 0.25, {"loss": 1.23456}, 0.1, 12.34, 90.0, {2: 37.5, 3: 33.25})
     assert describe(validated).endswith("PSNR x2 37.500 x3 33.250 dB")
 
 

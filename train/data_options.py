@@ -1,0 +1,86 @@
+"""What ``sr-train`` says about its data: options to settings, and settings to the facts on the model card."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sr_deploy.card import ModelCard
+from sr_deploy.degrade import Upscale
+from sr_deploy.errors import InputError
+from sr_deploy.train.data_config import DataConfig
+from sr_deploy.train.hr_lr import validation_part
+
+
+def data_config(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
+    """Return what is cut from which pictures for a network with ``card``.
+
+    Raises:
+        InputError: options that do not fit each other or the network.
+    """
+    return DataConfig(
+        folders=tuple(arguments.data),
+        scales=tuple(arguments.scale),
+        patch=arguments.patch,
+        shrink=tuple(arguments.shrink),
+        detail=arguments.detail,
+        upscale=card.upscale,
+        colors=colors_of(card),
+        one_scale=one_scale(card.upscale, arguments.scale),
+        lr=arguments.lr_dir,
+        span=spans(arguments.range)[0] if arguments.range else None,
+    )
+
+
+def spans(text: str) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """Return first and last position of the training pictures and of the validation pictures, as ``--range`` gives them.
+
+    Raises:
+        InputError: not of the form ``1-800`` or ``1-800/801-810``, or a position that is no position.
+    """
+    found = re.fullmatch(r"(\d{1,9})-(\d{1,9})(?:/(\d{1,9})-(\d{1,9}))?", text)
+    numbers = [int(number) for number in found.groups() if number is not None] if found else []
+    parts = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if not parts or not all(1 <= first <= last for first, last in parts):
+        raise InputError(f"--range {text}: not a range of positions from 1; 1-800, or 1-800/801-810 to validate on the second")
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def validation_pictures(arguments: argparse.Namespace) -> Path | list[Path] | None:
+    """Return what the run is validated on: the folder of ``--val``, the second part of ``--range``, or nothing.
+
+    Raises:
+        InputError: both are given, or there are not so many pictures.
+    """
+    span = spans(arguments.range)[1] if arguments.range else None
+    folder: Path | None = arguments.val
+    if span is None:
+        return folder
+    if folder is not None:
+        raise InputError(f"--val {folder}: --range {arguments.range} names validation pictures already; leave one out")
+    return validation_part(arguments.data, span)
+
+
+def colors_of(card: ModelCard) -> int:
+    """Return the channels that a network reads: 1 for luma, 3 for RGB."""
+    return 3 if card.color == "rgb" else 1
+
+
+def one_scale(upscale: Upscale, scales: Sequence[int]) -> bool:
+    """Return whether a batch has one scale: low-resolution patches of several scales do not fit into one tensor."""
+    return upscale == "inside" and len(set(scales)) > 1
+
+
+def data_facts(config: DataConfig) -> dict[str, str]:
+    """Return what the card says of the data: settings and the folders' names, no paths."""
+    return {
+        "data.folders": " ".join(folder.name for folder in config.folders),
+        "data.scales": " ".join(map(str, config.scales)),
+        "data.patch": str(config.patch),
+        "data.shrink": " ".join(f"{factor:g}" for factor in config.shrink),
+        "data.detail": f"{config.detail:g}",
+        **({"data.lr": config.lr.name} if config.lr else {}),
+        **({"data.range": f"{config.span[0]}-{config.span[1]}"} if config.span else {}),
+    }

@@ -1,0 +1,82 @@
+"""Patches from folders of pictures: each is decoded once, degraded once per scale, and patches are cut from what is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_deploy.console import progress
+from sr_deploy.errors import InputError
+from sr_deploy.train.data_config import DataConfig
+from sr_deploy.train.hr_lr import Listed, listed
+from sr_deploy.train.pairs import FRACTION, cut, draw
+from sr_deploy.train.picture_pairs import Found, Picture
+from sr_deploy.train.store import Store
+
+
+class PicturePatches:
+    """Degraded and original patches, drawn at random from pictures."""
+
+    def __init__(self, config: DataConfig, store: Store, *, workers: int) -> None:
+        """Decode and degrade every picture once; what is made goes into ``store``.
+
+        A picture that does not decode or is smaller than a patch is named in a warning and left out.
+
+        Raises:
+            InputError: no usable picture is left, or a low-resolution picture is missing or of another size.
+        """
+        self.config, self.store = config, store
+        pictures = listed(config)
+        found: list[Found] = []
+        with progress("reading pictures", len(pictures)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
+            for of_one in pool.map(self._pairs_of, pictures):
+                found += of_one
+                advance()
+        self.by_scale = {scale: [pair for s, pair, _ in found if s == scale] for scale in dict.fromkeys(config.scales)}
+        for scale, pairs in self.by_scale.items():
+            if not pairs:
+                side = config.side(scale)
+                raise InputError(
+                    f"{', '.join(map(str, config.folders))}: no picture of at least {side}x{side} pixels; name other folders"
+                )
+        self.cumulative = {s: np.cumsum([p.positions.total for p in pairs]) for s, pairs in self.by_scale.items()}
+        areas = (Fraction(p.size[0] * p.size[1], config.side(s) ** 2) for s, pairs in self.by_scale.items() for p in pairs)
+        self.patches = max(int(sum(areas)), 1)
+        names = tuple(facts for scale in self.by_scale for s, _, facts in found if s == scale)
+        self.digest = "sha256:" + bytes(store.recall(("digest", *names), self._digest)).hex()
+
+    def take(self, size: int, scale: int | None, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return ``size`` degraded and original patches, new float32 (size, c, ., .) in [0, 1], of ``scale`` or mixed."""
+        pairs = []
+        for _ in range(size):
+            drawn = scale or self.config.scales[int(rng.integers(len(self.config.scales)))]
+            pair = self.by_scale[drawn][draw(self.cumulative[drawn], rng)]
+            pairs.append(cut(pair, self.config.side(drawn), self.config.step(drawn), rng))
+        degraded, original = (np.stack(planes).astype(np.float32) for planes in zip(*pairs, strict=True))
+        degraded /= np.float32(FRACTION * 255)
+        original /= np.float32(255)
+        return degraded, original
+
+    def _digest(self) -> NDArray[np.uint8]:
+        """Return the digest of the pictures in their order, as they are kept: uint8 (32,)."""
+        everything = hashlib.sha256()
+        for scale, pairs in self.by_scale.items():
+            for pair in pairs:
+                original = np.asarray(pair.original[:, : pair.size[0], : pair.size[1]])
+                shape = original.shape if self.config.colors == 3 else original.shape[1:]
+                everything.update(repr((scale, shape)).encode() + original.tobytes())
+                if self.config.lr is not None:  # else it follows from the original
+                    everything.update(np.asarray(pair.degraded[:, :, :]).tobytes())
+        return np.frombuffer(everything.digest(), np.uint8)
+
+    def _pairs_of(self, picture: Listed) -> list[Found]:
+        try:
+            return Picture(picture, self.config, self.store).pairs()
+        except InputError as err:
+            print(f"warning: left out: {err}", file=sys.stderr)
+            return []
