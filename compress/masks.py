@@ -33,7 +33,8 @@ def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, objec
     """Return the ``config_list`` for ``--sparsity``: every convolution but the output one.
 
     Convolutions that share a residual stream get one mask (``dependency_group_id``); those in front of PixelShuffle(r) lose whole
-    groups of r * r channels (``granularity``), which are one channel behind it.
+    groups of r * r channels (``granularity``), which are one channel behind it. Where several upsamplers end in one tail (MDSR),
+    both hold: the mean over the scales of the norm of the r * r filters that make a channel decides about it.
 
     Raises:
         InputError: ``sparsity`` is not in [0, 1).
@@ -42,18 +43,19 @@ def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, objec
         raise InputError(f"--sparsity {sparsity} is not in [0, 1); 0.5 halves every convolution")
     convs = convolutions(network)
     groups = cast(Network, network).channel_groups()
-    shared = [group for group in groups if len(group.producers) > 1]
-    blocks = [group for group in groups if group.block > 1]
-    special = [name for group in (*shared, *blocks) for name in group.producers]
+    special = [group for group in groups if len(group.producers) > 1 or max(group.blocks.values()) > 1]
+    names = [name for group in special for name in group.producers]
     entries: list[dict[str, object]] = [
-        {"sparsity": sparsity, "op_types": ["Conv2d"], "exclude_op_names": [*special, list(convs)[-1]]}
+        {"sparsity": sparsity, "op_types": ["Conv2d"], "exclude_op_names": [*names, list(convs)[-1]]}
     ]
-    for number, group in enumerate(shared, start=1):
-        entries.append({"sparsity": sparsity, "op_names": list(group.producers), "dependency_group_id": f"stream{number}"})
-    for group in blocks:
-        for name in group.producers:
-            sizes = [group.block, *convs[name].weight.shape[1:]]
-            entries.append({"sparse_ratio": sparsity, "op_names": [name], "target_settings": {"weight": {"granularity": sizes}}})
+    for number, group in enumerate(special, start=1):
+        together = {"dependency_group_id": f"stream{number}"} if len(group.producers) > 1 else {}
+        if max(group.blocks.values()) == 1:
+            entries.append({"sparsity": sparsity, "op_names": list(group.producers), **together})
+            continue
+        for name, block in group.blocks.items():
+            settings = {"weight": {"granularity": [block, *convs[name].weight.shape[1:]]}}
+            entries.append({"sparse_ratio": sparsity, "op_names": [name], **together, "target_settings": settings})
     return entries
 
 
@@ -128,7 +130,7 @@ def native_masks(network: nn.Module, config_list: ConfigList) -> Masks:
         InputError: a key is not known, an entry selects nothing by type or name, or a ratio is not in [0, 1).
     """
     masks: Masks = {}
-    groups: dict[object, dict[str, Tensor]] = {}
+    groups: dict[object, dict[str, tuple[Tensor, int]]] = {}
     ratios: dict[object, float] = {}
     for entry in _without_legacy_excludes(config_list):
         ratio = next((entry[k] for k in RATIO if k in entry), None)
@@ -142,15 +144,16 @@ def native_masks(network: nn.Module, config_list: ConfigList) -> Masks:
             block = _block(entry, weight)
             if group is None:
                 masks[name] = l1_mask(weight, float(ratio), block=block)
-            elif block != 1 or ratios.setdefault(group, float(ratio)) != ratio:
-                raise InputError(f"config_list group {group!r}: needs one ratio and no granularity; leave it out")
+            elif ratios.setdefault(group, float(ratio)) != ratio:
+                raise InputError(f"config_list group {group!r}: needs one ratio, has {ratios[group]} and {ratio}")
             else:
-                groups.setdefault(group, {})[name] = weight
-    for group, weights in groups.items():
-        if len({len(weight) for weight in weights.values()}) != 1:
-            raise InputError(f"config_list group {group!r}: {', '.join(weights)} have different numbers of filters")
-        shared = mask_of(torch.stack([l1_norms(weight) for weight in weights.values()]).mean(dim=0), ratios[group])
-        masks |= dict.fromkeys(weights, shared)
+                groups.setdefault(group, {})[name] = weight, block
+    for group, members in groups.items():
+        norms = [l1_norms(weight, block=block) for weight, block in members.values()]
+        if len({len(found) for found in norms}) != 1:
+            raise InputError(f"config_list group {group!r}: {', '.join(members)} have different numbers of filters")
+        shared = mask_of(torch.stack(norms).mean(dim=0), ratios[group])
+        masks |= {name: shared.repeat_interleave(block) for name, (_, block) in members.items()}
     return masks
 
 

@@ -26,7 +26,7 @@ from sr_deploy.train.content import RANDOM_VGG, Content, Kind, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import colors_of, data_facts, one_scale
 from sr_deploy.train.loop import Run, train
-from sr_deploy.train.networks import config_of, folded, macs, weight_count, widths_of
+from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
 from sr_deploy.train.validation import load_validation, validate
 
@@ -72,7 +72,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
         rows.append(row("fine-tuned", small, shape, pictures, card))
     else:
         checkpoint.save(arguments.output, small, pruned_card)
-    report(rows, shape, arguments.json)
+    report(rows, shape, arguments.json, scale=card.default_scale if len(at_each_scale(small)) > 1 else None)
     print(f"{arguments.output}: written")
     return 0
 
@@ -185,10 +185,10 @@ def read_config(path: Path) -> ConfigList:
 
 
 def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Planes], card: ModelCard) -> Row:
-    """Measure one stage."""
+    """Measure one stage; of a network with a branch for each scale, all weights, and the MACs of the default scale."""
     quality = validate(network, pictures, card.scales) if pictures else {}
     network.eval()
-    return Row(stage, weight_count(network), macs(network, shape), quality)
+    return Row(stage, weight_count(network), macs(at_scale(network, card.default_scale), shape), quality)
 
 
 def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
@@ -198,10 +198,10 @@ def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
     return torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def report(rows: Sequence[Row], shape: Shape, path: Path | None) -> None:
-    """Print the before/after table and write it as JSON where asked."""
+def report(rows: Sequence[Row], shape: Shape, path: Path | None, *, scale: int | None = None) -> None:
+    """Print the before/after table and write it as JSON where asked; ``scale`` is that of the MACs, where it matters."""
     scales = list(rows[0].psnr_db)
-    size = "x".join(map(str, shape))
+    size = "x".join(map(str, shape)) + (f", x{scale}" if scale else "")
     heading = ["stage", "weights", f"GMAC at {size}", *(f"PSNR x{s}" for s in scales)]
     lines = [[r.stage, f"{r.weights:,}", f"{r.macs / 1e9:.2f}", *(f"{r.psnr_db[s]:.3f}" for s in scales)] for r in rows]
     print(table([heading, *lines]))
@@ -210,7 +210,8 @@ def report(rows: Sequence[Row], shape: Shape, path: Path | None) -> None:
             {"stage": r.stage, "weights": r.weights, "macs": r.macs, "psnr_db": {str(s): v for s, v in r.psnr_db.items()}}
             for r in rows
         ]
-        write_text(path, json.dumps({"shape": list(shape), "results": results}, indent=2) + "\n")
+        where = {"macs_scale": scale} if scale else {}
+        write_text(path, json.dumps({"shape": list(shape), **where, "results": results}, indent=2) + "\n")
 
 
 def _sparsity(arguments: argparse.Namespace) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sr_deploy.compress.masks import Masks
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.groups import ChannelGroup
-from sr_deploy.train.networks import Network, arch_of, build, config_of, convolutions
+from sr_deploy.train.networks import Network, arch_of, at_each_scale, build, config_of, convolutions
 
 TOLERANCE = 1e-5
 
@@ -45,16 +45,16 @@ def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
         if name not in produced and not bool(masks[name].all()):
             raise InputError(f"{name}: its channels cannot be removed; exclude it from the config_list")
     state = network.state_dict()
-    for group, index in kept.items():
-        if index is None:
+    for group, channels in kept.items():
+        if channels is None:
             continue
-        for name in group.producers:
+        for name, block in group.blocks.items():
+            rows = (channels[:, None] * block + torch.arange(block, device=channels.device)).flatten()
             for part in (f"{name}.weight", f"{name}.bias"):
                 if part in state:
-                    state[part] = state[part][index]
-        read = index if group.block == 1 else index[:: group.block] // group.block
+                    state[part] = state[part][rows]
         for name in group.consumers:
-            state[f"{name}.weight"] = state[f"{name}.weight"][:, read]
+            state[f"{name}.weight"] = state[f"{name}.weight"][:, channels]
     widths = tuple(state[f"{name}.weight"].shape[0] for name in convolutions(network))
     small = build(arch_of(network), widths, config_of(network))
     small.load_state_dict(state)
@@ -62,13 +62,14 @@ def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
 
 
 def check_equal(masked_network: nn.Module, small: nn.Module, x: Tensor) -> float:
-    """Return the largest difference of both networks' outputs on ``x`` (n, c, h, w).
+    """Return the largest difference of both networks' outputs on ``x`` (n, c, h, w), over every scale that has its own branch.
 
     Raises:
         CheckError: it is above ``TOLERANCE``.
     """
+    pairs = zip(at_each_scale(masked_network), at_each_scale(small), strict=True)
     with torch.no_grad():
-        worst = float((masked_network(x) - small(x)).abs().max())
+        worst = float(torch.stack([(ours(x) - theirs(x)).abs().max() for ours, theirs in pairs]).max())
     if not worst <= TOLERANCE:
         raise CheckError(
             f"pruning: the smaller network's output differs by {worst:.2e}, the limit is {TOLERANCE:.0e}; report this"
@@ -77,14 +78,16 @@ def check_equal(masked_network: nn.Module, small: nn.Module, x: Tensor) -> float
 
 
 def _kept(group: ChannelGroup, masks: Masks) -> Tensor | None:
-    found = [masks[name] for name in group.producers if name in masks]
-    if not found:
-        return None
-    if len(found) != len(group.producers) or any(not torch.equal(found[0], mask) for mask in found):
+    """Return the places of the channels that stay, as the consumers see them; ``None`` where nothing of the group is pruned."""
+    found = {name: masks[name].reshape(-1, group.blocks[name]) for name in group.producers if name in masks}
+    for name, rows in found.items():
+        block = group.blocks[name]
+        if not bool((rows == rows[:, :1]).all()):
+            raise InputError(
+                f"{name}: {block} filters make one channel behind the shuffle and stay or go together; "
+                f"give granularity [{block}, ...]"
+            )
+    channels = [rows[:, 0] for rows in found.values()]
+    if channels and (len(channels) != len(group.producers) or any(not torch.equal(channels[0], one) for one in channels)):
         raise InputError(f"{', '.join(group.producers)}: share their channels and need one mask; name them all in one entry")
-    if not bool((found[0].reshape(-1, group.block) == found[0].reshape(-1, group.block)[:, :1]).all()):
-        raise InputError(
-            f"{', '.join(group.producers)}: {group.block} filters make one channel behind the shuffle and stay or go together; "
-            f"give granularity [{group.block}, ...]"
-        )
-    return found[0].nonzero().flatten()
+    return channels[0].nonzero().flatten() if channels else None

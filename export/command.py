@@ -29,7 +29,12 @@ def parser() -> argparse.ArgumentParser:
         metavar=("N", "C", "H", "W"),
         help="input shape (default: 1 1 256 256, of RGB networks 1 3 256 256)",
     )
-    p.add_argument("--scale", type=positive_int, metavar="N", help="factor to calibrate for (default: the checkpoint's)")
+    p.add_argument(
+        "--scale",
+        type=positive_int,
+        metavar="N",
+        help="factor to calibrate for, and to take out of an mdsr (default: the checkpoint's)",
+    )
     p.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
     p.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
     p.add_argument(

@@ -38,7 +38,7 @@ from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.runtime.tiling import useful_share
 from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import folded
+from sr_deploy.train.networks import folded, taken_at
 
 TOLERANCE = 1e-4  # fp32 graph against PyTorch
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse
@@ -100,18 +100,19 @@ def prepare(arguments: argparse.Namespace) -> Export:
         InputError: a bad option or file.
         CheckError: the graph computes something else than the network.
     """
-    network, parent = checkpoint.load(arguments.checkpoint)
-    arguments.method = arguments.method or DEFAULT_METHOD[parent.upscale]
-    shape = _shape(arguments.shape, parent)
+    whole, served = checkpoint.load(arguments.checkpoint)
+    arguments.method = arguments.method or DEFAULT_METHOD[served.upscale]
+    shape = _shape(arguments.shape, served)
+    scale = served.default_scale if arguments.scale is None else arguments.scale
+    if scale not in served.scales:
+        raise InputError(
+            f"--scale {scale}: {arguments.checkpoint} serves {', '.join(map(str, served.scales))}; choose one of them"
+        )
+    network, parent = taken_at(whole, served, scale)
     if min(shape[2:]) <= 2 * parent.halo:
         least = 2 * parent.halo + 1
         raise InputError(
             f"--shape {' '.join(map(str, shape))}: not larger than twice the halo of {parent.halo} pixels; {least} is the least"
-        )
-    scale = parent.default_scale if arguments.scale is None else arguments.scale
-    if scale not in parent.scales:
-        raise InputError(
-            f"--scale {scale}: {arguments.checkpoint} serves {', '.join(map(str, parent.scales))}; choose one of them"
         )
     tiles = CalibrationSet(
         arguments.calib or folder("calibrate"), scale=scale, shape=shape, limit=arguments.calib_tiles, upscale=parent.upscale
@@ -137,7 +138,7 @@ def prepare(arguments: argparse.Namespace) -> Export:
         parent_digest=parent.digest,
         versions={**parent.versions, "sr-deploy": __version__, **{p: importlib.metadata.version(p) for p in ("torch", "onnx")}},
     )
-    suffix = "" if scale == parent.default_scale else f"_x{scale}"
+    suffix = "" if scale == served.default_scale else f"_x{scale}"
     export = Export(arguments, network, card, model, tiles, arguments.checkpoint.stem + suffix)
     check_against_torch(export)
     return export

@@ -93,8 +93,9 @@ def measure_folder(model: Model, paths: Sequence[Path], scale: int, protocol: st
 def measure_picture(model: Model, hr: Planes, scale: int, protocol: str) -> Score:
     """Return the quality on one picture; ``hr`` is luma, (h, w), or RGB, (3, h, w), in grey levels."""
     if protocol == "fixed":
-        assert model.network is not None
-        return score_fixed(model.network, hr, scale)
+        network = model.network
+        assert network is not None
+        return score_fixed(lambda plane: network(plane, scale), hr, scale)
     return score(model.enlarge, hr, scale)
 
 

@@ -29,7 +29,7 @@ class Model:
 
     name: str
     card: ModelCard | None
-    network: Callable[[Planes], Planes] | None  # the bare network: from the enlarged picture, or the small one where it enlarges
+    network: Callable[[Planes, int], Planes] | None  # bare, for a scale: from the enlarged picture, or the small one
 
     @property
     def color(self) -> Color:
@@ -40,7 +40,7 @@ class Model:
         """Return a picture enlarged ``scale`` times; float32 (h, w) luma or (3, h, w) RGB in [0, 1]."""
         if self.network is None:
             return bicubic(lr, scale)
-        return self.network(imresize(lr, float(scale)) if self.card is None or self.card.upscale == "before" else lr)
+        return self.network(imresize(lr, float(scale)) if self.card is None or self.card.upscale == "before" else lr, scale)
 
 
 def open_model(
@@ -59,14 +59,19 @@ def open_model(
     if path.suffix in CHECKPOINT_SUFFIXES:
         network, card = open_checkpoint(path, threads=threads)
 
-        def whole(planes: Planes) -> Planes:
-            return through_channels(lambda given: run_network(network, given[None])[0], planes)
+        def whole(planes: Planes, scale: int) -> Planes:
+            one, _ = network_at(network, card, scale)
 
-        return Model(name, card, ensembled(whole) if ensemble else whole)
+            def run(given: Planes) -> Planes:
+                return through_channels(lambda stacked: run_network(one, stacked[None])[0], given)
+
+            return (ensembled(run) if ensemble else run)(planes)
+
+        return Model(name, card, whole)
     engine = load(path, provider=provider, threads=threads, trusted=trusted)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
-    return Model(name, engine.card, lambda planes: through_channels(lambda given: run_whole(engine, given), planes))
+    return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))
 
 
 def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:
@@ -86,6 +91,17 @@ def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Modul
     return checkpoint.load(path)
 
 
+def network_at(network: nn.Module, card: ModelCard, scale: int) -> tuple[nn.Module, ModelCard]:
+    """Return the network that runs at a scale and its card: what an MDSR has for it, every other network as it is.
+
+    Raises:
+        InputError: an MDSR does not serve the scale.
+    """
+    from sr_deploy.train.networks import taken_at
+
+    return taken_at(network, card, scale)
+
+
 def run_network(network: nn.Module, tiles: Tiles) -> Tiles:
     """Return the output of a torch network for float32 (n, c, h, w)."""
     import torch
@@ -97,10 +113,20 @@ def run_network(network: nn.Module, tiles: Tiles) -> Tiles:
 class CheckpointEngine:
     """A checkpoint that runs tiles of a given shape, so that it can stand beside an engine."""
 
-    def __init__(self, path: Path, shape: Shape, *, threads: int | None = None) -> None:
-        self.network, card = open_checkpoint(path, threads=threads)
+    def __init__(self, network: nn.Module, card: ModelCard, shape: Shape) -> None:
         factor = 1 if card.upscale == "before" else card.default_scale
+        self.network = network
         self._card = card.with_changes(input_shape=shape, output_shape=(*shape[:2], shape[2] * factor, shape[3] * factor))
+
+    def at_scale(self, scale: int) -> CheckpointEngine:
+        """Return the engine for a scale: of an MDSR a new one, of every other network this one.
+
+        Raises:
+            InputError: an MDSR does not serve the scale.
+        """
+        assert self._card.input_shape is not None
+        network, card = network_at(self.network, self._card, scale)
+        return self if network is self.network else CheckpointEngine(network, card, self._card.input_shape)
 
     @property
     def card(self) -> ModelCard:
@@ -123,7 +149,7 @@ def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", thr
         InputError: the graph is not fp32.
     """
     if path.suffix in CHECKPOINT_SUFFIXES:
-        return CheckpointEngine(path, shape, threads=threads)
+        return CheckpointEngine(*open_checkpoint(path, threads=threads), shape)
     engine = load(path, provider=provider, threads=threads)
     if engine.card.precision != "fp32":
         raise InputError(f"{path}: is {engine.card.precision}, the reference must be fp32; name the checkpoint or NAME_fp32.onnx")

@@ -14,7 +14,7 @@ from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import check_reports, list_pictures
 from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
 from sr_deploy.gate.check import EngineResult, Pair, failures_of, latencies_ms, measure
-from sr_deploy.gate.models import open_reference
+from sr_deploy.gate.models import CheckpointEngine, open_reference
 from sr_deploy.gate.report import append_summary, result_table, write_json, write_junit
 from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
@@ -37,7 +37,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
             print(f"sr-gate: warning: {arguments.budget}: {line}", file=sys.stderr)
         budgets = {name: _budget(tables, Path(name), engine, arguments.budget) for name, engine in engines.items()}
         pairs = _pairs(arguments, engines, stack)
-        references = {f"reference {pair.engine.card.input_shape}": pair.reference for pair in pairs.values()}
+        references = {f"reference {id(pair.reference)}": pair.reference for pair in pairs.values()}
         timed = latencies_ms({**engines, **references})
         measured = measure(pairs, paths)
     results, judge = [], Judge(arguments.reference, paths, threads=arguments.threads)
@@ -51,7 +51,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
             timed[name],
             budgets[name],
             WEIGHTS_ONLY if card.precision == "fp16" and on_cpu(pair.engine) else "",
-            largest_error_steps(path, arguments.reference),
+            largest_error_steps(path, arguments.reference, pair.scale),
             judge.ratios(path, card, pair.scale),
         )
         results.append(dataclasses.replace(result, failures=failures_of(result)))
@@ -107,22 +107,38 @@ def check_same_network(engine: Engine, reference: Engine, name: str, source: str
         )
 
 
+def reference_at(reference: Engine, scale: int, source: str) -> Engine:
+    """Return the reference for a scale: of an MDSR's checkpoint its branch for it, every other one as it is.
+
+    Raises:
+        InputError: the MDSR does not serve the scale.
+    """
+    try:
+        return reference.at_scale(scale) if isinstance(reference, CheckpointEngine) else reference
+    except InputError as err:
+        raise InputError(f"{source}: {err}; name the checkpoint the engine was exported from") from err
+
+
 def _pairs(arguments: argparse.Namespace, engines: dict[str, Engine], stack: ExitStack) -> dict[str, Pair]:
+    opened: dict[object, Engine] = {}
     references: dict[object, Engine] = {}
     where = {"provider": arguments.provider, "threads": arguments.threads}
     pairs = {}
     for name, engine in engines.items():
-        shape, scale = engine.card.input_shape, arguments.scale or engine.card.calibrated_scale
+        shape = engine.card.input_shape
         assert shape is not None
-        if shape not in references:
+        scale = check_scale(engine.card, arguments.scale or engine.card.calibrated_scale, source=name)
+        if shape not in opened:
             reference = stack.enter_context(closing(open_reference(arguments.reference, shape, **where)))
             if reference.card.input_shape != shape:
                 raise InputError(
                     f"{name}: takes tiles {shape}, {arguments.reference} {reference.card.input_shape}; export both alike"
                 )
-            references[shape] = reference
-        check_same_network(engine, references[shape], name, str(arguments.reference))
-        pairs[name] = Pair(engine, references[shape], check_scale(engine.card, scale, source=name))
+            opened[shape] = reference
+        if (shape, scale) not in references:
+            references[shape, scale] = reference_at(opened[shape], scale, str(arguments.reference))
+        check_same_network(engine, references[shape, scale], name, str(arguments.reference))
+        pairs[name] = Pair(engine, references[shape, scale], scale)
     return pairs
 
 

@@ -21,7 +21,7 @@ from sr_deploy.console import progress
 from sr_deploy.degrade import crop_to_multiple, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
-from sr_deploy.gate.models import open_checkpoint
+from sr_deploy.gate.models import network_at, open_checkpoint
 from sr_deploy.pictures import read_measured
 from sr_deploy.runtime.engine import Tiles
 from sr_deploy.runtime.onnx_engine import open_probe
@@ -81,7 +81,7 @@ class Judge:
         if not names or card.calibration not in METHODS:
             return {}
         assert card.input_shape is not None
-        probe = open_inputs(self.reference, names, threads=self.threads)
+        probe = open_inputs(self.reference, names, scale, threads=self.threads)
         limit = max(1, PIXELS // math.prod(card.input_shape[2:]))
         places = evenly([(path, corner) for path in self.paths for corner in corners(path, scale, card)], limit)
         maxima = np.zeros(len(names))
@@ -110,13 +110,13 @@ def thresholds_in(graph: Graph) -> dict[str, float]:
     return found
 
 
-def open_inputs(reference: Path, names: Sequence[str], *, threads: int | None = None) -> Probe:
+def open_inputs(reference: Path, names: Sequence[str], scale: int, *, threads: int | None = None) -> Probe:
     """Return a function from tiles to the inputs of the convolutions ``names`` of the fp32 network, in their order."""
     if reference.suffix not in CHECKPOINT_SUFFIXES:
         convolutions = read_graph(reference).convolutions
         check_known(names, convolutions, reference)
         return open_probe(reference, [convolutions[name].inputs[0] for name in names], threads=threads)
-    network, _ = open_checkpoint(reference, threads=threads)
+    network, _ = network_at(*open_checkpoint(reference, threads=threads), scale)
     import torch
 
     modules = dict(network.named_modules())

@@ -21,18 +21,19 @@ from sr_deploy.runtime.onnx_file import Graph, read_graph
 Array = NDArray[np.generic]
 
 
-def largest_error_steps(engine: Path, reference: Path) -> tuple[float, str] | None:
+def largest_error_steps(engine: Path, reference: Path, scale: int) -> tuple[float, str] | None:
     """Return the largest weight error of an ``.onnx`` engine and its convolution, ``None`` for other engines.
 
     The unit is the step of the engine's precision at that weight: the scale of its channel in int8, the spacing of float16
-    or float32 numbers. Rounding alone gives at most 0.5. ``reference`` is the fp32 graph or checkpoint.
+    or float32 numbers. Rounding alone gives at most 0.5. ``reference`` is the fp32 graph or checkpoint, of which a branch for
+    another ``scale`` does not count.
 
     Raises:
         InputError: both have no convolution in common.
     """
     if engine.suffix != ".onnx":
         return None
-    graph, weights = read_graph(engine), reference_weights(reference)
+    graph, weights = read_graph(engine), reference_weights(reference, scale)
     if not weights.keys() & graph.convolutions.keys():
         raise InputError(f"{engine}: has no convolution in common with {reference}; name the checkpoint it was exported from")
     errors = {name: steps(graph, name, weight) for name, weight in weights.items()}
@@ -40,15 +41,16 @@ def largest_error_steps(engine: Path, reference: Path) -> tuple[float, str] | No
     return errors[worst], worst
 
 
-def reference_weights(path: Path) -> Mapping[str, Array]:
-    """Return the weights (out, in, kh, kw) of an fp32 graph or a checkpoint by their convolution's name."""
+def reference_weights(path: Path, scale: int) -> Mapping[str, Array]:
+    """Return the weights (out, in, kh, kw) of an fp32 graph or of a checkpoint's network at a scale, by convolution."""
     if path.suffix not in CHECKPOINT_SUFFIXES:
         graph = read_graph(path)
         return {name: graph.tensors[node.inputs[1]] for name, node in graph.convolutions.items()}
     with missing_package("train"):
         from sr_deploy.train import checkpoint
-        from sr_deploy.train.networks import folded
-    tensors = {name: tensor.numpy() for name, tensor in folded(checkpoint.load(path)[0]).state_dict().items()}
+        from sr_deploy.train.networks import at_scale, folded
+    network = at_scale(folded(checkpoint.load(path)[0]), scale)
+    tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return {name.removesuffix(".weight"): value for name, value in tensors.items() if value.ndim == 4}
 
 

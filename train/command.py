@@ -9,7 +9,7 @@ from pathlib import Path
 from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run, thread_count, worker_count
 
 PROG = "sr-train"
-ARCHS = ("vdsr", "edsr", "srresnet", "srgan")
+ARCHS = ("vdsr", "edsr", "mdsr", "srresnet", "srgan")
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
     **{"schedule": "halve", "batch_size": 16},
@@ -17,6 +17,7 @@ ADAM = {
 # What a paper says where it differs from VDSR's; the patch is of the enlarged picture.
 DEFAULTS: dict[str, dict[str, object]] = {
     "edsr": {**ADAM, "loss": "l1", "scale": [2]},
+    "mdsr": {**ADAM, "loss": "l1"},
     "srresnet": {**ADAM, "scale": [4], "patch": 96},
     "srgan": {**ADAM, "scale": [4], "patch": 96, "loss": "0.006*VGG54+0.001*GAN", "schedule": "drop"},
 }
@@ -29,9 +30,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
     p.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
     p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
-    p.add_argument("--preset", metavar="P", help="baseline or large, of edsr (default: baseline)")
+    p.add_argument("--preset", metavar="P", help="baseline or large, of edsr and mdsr (default: baseline)")
     p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
-    p.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr (default: 1)")
+    p.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr and mdsr (default: 1)")
     p.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
     p.add_argument(
         "--scale",
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[2, 3, 4],
         metavar="N",
-        help="factors to serve, vdsr several, the others one; one named twice is drawn twice as often (vdsr: 2 3 4)",
+        help="factors to serve, vdsr and mdsr several (2 3 4), the others one; one named twice is drawn twice as often",
     )
     p.add_argument(
         "--patch",

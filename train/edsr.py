@@ -6,16 +6,15 @@ A head, residual blocks without batch normalisation, a long skip around them, an
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
+from sr_deploy.train.blocks import ResidualBlock, Upsampler, conv
 from sr_deploy.train.groups import ChannelGroup
-from sr_deploy.train.residual import blocks_of, check_widths, residual_groups, uniform_widths
+from sr_deploy.train.residual import blocks_of, check_res_scale, check_widths, halo_of, residual_groups, uniform_widths
 
 UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 3: (3,), 4: (2, 2)}  # the factor of each PixelShuffle, section 3.3
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, of the training set, in [0, 1]
@@ -33,8 +32,7 @@ class EDSRConfig:
     def __post_init__(self) -> None:
         if self.scale not in UPSAMPLERS:
             raise InputError(f"EDSR: scale {self.scale} is not served; known: {', '.join(map(str, UPSAMPLERS))}")
-        if not 0.0 < self.res_scale <= 1.0:
-            raise InputError(f"EDSR: residual scaling {self.res_scale} is not in (0, 1]; 0.1 and 1 are usual")
+        check_res_scale("EDSR", self.res_scale)
         check_widths("EDSR", self.widths, self.factors, self.colors)
 
     @property
@@ -64,31 +62,17 @@ class EDSR(nn.Module):
         self.config = config
         widths = iter(config.widths)
         width = next(widths)
-        self.head = _conv(config.colors, width)
-        self.body = nn.ModuleList()
-        for _ in range(config.blocks):
-            inner = next(widths)
-            self.body.append(_Block(width, inner, next(widths), config.res_scale))
-        self.body_end = _conv(width, next(widths))
-        self.up = nn.ModuleList()
-        for factor in config.factors:
-            wide = next(widths)
-            self.up.append(_conv(width, wide))
-            width = wide // factor**2
-        self.tail = _conv(width, next(widths))
-        mean = torch.tensor(DIV2K_MEAN if config.colors == 3 else (0.0,))
-        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        self.head = conv(config.colors, width)
+        self.body = nn.Sequential(*(ResidualBlock(width, widths, res_scale=config.res_scale) for _ in range(config.blocks)))
+        self.body_end = conv(width, next(widths))
+        self.up = Upsampler(width, widths, config.factors)
+        self.tail = conv(self.up.width, next(widths))
+        self.register_buffer("mean", mean_of(config.colors), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         colour = self.config.colors == 3
         start: Tensor = self.head(x - self.mean if colour else x)  # (n, features, h, w)
-        features = start
-        for block in self.body:
-            features = block(features)
-        features = self.body_end(features) + start
-        for conv, factor in zip(self.up, self.config.factors, strict=True):
-            features = nn.functional.pixel_shuffle(conv(features), factor)
-        result: Tensor = self.tail(features)  # (n, c, scale * h, scale * w)
+        result: Tensor = self.tail(self.up(self.body_end(self.body(start)) + start))  # (n, c, scale * h, scale * w)
         return result + self.mean if colour else result
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
@@ -97,24 +81,9 @@ class EDSR(nn.Module):
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it."""
-        reach, factor = Fraction(2 * self.config.blocks + 2), 1
-        for step in self.config.factors:
-            reach += Fraction(1, factor)
-            factor *= step
-        return math.ceil(reach + Fraction(1, factor))
+        return halo_of(2 * self.config.blocks + 2, self.config.factors, tail=1)
 
 
-class _Block(nn.Module):
-    """Convolution, ReLU, convolution, scaled and added to the input (section 3.1, figure 2c)."""
-
-    def __init__(self, width: int, inner: int, out: int, scale: float) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.scale = _conv(width, inner), _conv(inner, out), scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = self.conv2(torch.relu(self.conv1(x)))
-        return x + (residual if self.scale == 1.0 else residual * self.scale)
-
-
-def _conv(n_in: int, n_out: int) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, 3, padding=1)
+def mean_of(colors: int) -> Tensor:
+    """Return what is taken off a picture and put back: float32 (c, 1, 1), zero for luma."""
+    return torch.tensor(DIV2K_MEAN if colors == 3 else (0.0,))[:, None, None]

@@ -11,4 +11,11 @@ class ChannelGroup:
 
     producers: tuple[str, ...]  # module paths of convolutions whose output channels these are
     consumers: tuple[str, ...]  # module paths of convolutions that read them
-    block: int = 1  # outputs that go together: r * r in front of PixelShuffle(r), which makes one channel of them
+    # Outputs that go together: r * r in front of PixelShuffle(r), which makes one channel of them; a tuple: of each producer.
+    block: int | tuple[int, ...] = 1
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """How many outputs of each producer make one channel."""
+        sizes = (self.block,) * len(self.producers) if isinstance(self.block, int) else self.block
+        return dict(zip(self.producers, sizes, strict=True))

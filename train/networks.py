@@ -15,6 +15,7 @@ from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.edsr import EDSR, EDSRConfig, edsr_widths
 from sr_deploy.train.groups import ChannelGroup
+from sr_deploy.train.mdsr import MDSR, MDSRConfig, mdsr_widths
 from sr_deploy.train.msrresnet import MSRResNet, MSRResNetConfig, msrresnet_widths
 from sr_deploy.train.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 from sr_deploy.train.vdsr import VDSR, VDSRConfig
@@ -34,7 +35,9 @@ class Network(Protocol):
 
 
 Config = Mapping[str, float]
-"""What the widths of an architecture do not tell: ``scale``, ``colors``, ``res_scale``; what is left out is the paper's."""
+"""What the widths of an architecture do not tell; what is left out is the paper's.
+
+``scale`` (MDSR: ``x2``, ``x3``, ``x4``, each 0 or 1), ``colors``, ``res_scale``."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ def edsr_from(widths: tuple[int, ...], config: Config) -> nn.Module:
     return EDSR(EDSRConfig(widths, **integers(config, scale=2, colors=1), res_scale=float(config.get("res_scale", 1.0))))
 
 
+def mdsr_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+    """Return an MDSR."""
+    return MDSR(MDSRConfig(widths, **integers(config, x2=1, x3=1, x4=1, colors=1), res_scale=float(config.get("res_scale", 1.0))))
+
+
 def srresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
     """Return an SRResNet, the generator of SRGAN."""
     return SRResNet(SRResNetConfig(widths, **integers(config, scale=4, colors=1, norm=1, end_act=0, tanh=0)))
@@ -74,6 +82,7 @@ def msrresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
 FAMILIES: dict[str, Family] = {
     "vdsr": Family(lambda widths, config: VDSR(VDSRConfig(widths, **integers(config, colors=1))), vdsr_widths),
     "edsr": Family(edsr_from, lambda config: edsr_widths(**integers(config, blocks=16, features=64, scale=2, colors=1))),
+    "mdsr": Family(mdsr_from, lambda config: mdsr_widths(**integers(config, blocks=16, features=64, colors=1, x2=1, x3=1, x4=1))),
     "srresnet": Family(
         srresnet_from, lambda config: srresnet_widths(**integers(config, blocks=16, features=64, scale=4, colors=1))
     ),
@@ -116,13 +125,43 @@ def folded(network: nn.Module) -> nn.Module:
     return network.folded() if isinstance(network, SRResNet) else network
 
 
+def at_scale(network: nn.Module, scale: int) -> nn.Module:
+    """Return the network for one scale: what an MDSR has for it, with its weights; every other network as it is.
+
+    Raises:
+        InputError: an MDSR does not serve the scale.
+    """
+    return network.at_scale(scale) if isinstance(network, MDSR) else network
+
+
+def at_each_scale(network: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the networks that run on their own: of an MDSR one for each scale, of every other network itself."""
+    return tuple(network.at_scale(scale) for scale in network.config.scales) if isinstance(network, MDSR) else (network,)
+
+
+def taken_at(network: nn.Module, card: ModelCard, scale: int) -> tuple[nn.Module, ModelCard]:
+    """Return the network for one scale and the card that tells of it, under the digest of the file that holds both.
+
+    Raises:
+        InputError: an MDSR does not serve the scale.
+    """
+    one = at_scale(network, scale)
+    if one is network:
+        return network, card
+    facts = {"widths": widths_of(one), "config": config_of(one), "halo": halo(one), "scales": (scale,), "default_scale": scale}
+    return one, card.with_changes(**facts, digest=card.digest)
+
+
 def upscale_of(network: nn.Module) -> Upscale:
     """Return where the enlargement happens."""
     return cast(Network, network).upscale
 
 
 def macs(network: nn.Module, shape: Shape) -> int:
-    """Return the multiplications of one forward pass at ``shape`` (n, c, h, w), counted by torch, nothing computed."""
+    """Return the multiplications of one forward pass at ``shape`` (n, c, h, w), counted by torch, nothing computed.
+
+    An MDSR of several scales has no such number: ask for one of ``at_each_scale``.
+    """
     clone = build_like(network).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         clone(torch.empty(shape, device="meta"))
@@ -150,8 +189,11 @@ def arch_of(network: nn.Module) -> str:
 
 
 def card_of(network: nn.Module, *, scales: tuple[int, ...], default_scale: int) -> ModelCard:
-    """Return the card of a checkpoint that holds ``network``."""
+    """Return the card of a checkpoint that holds ``network``; of an MDSR, with those of ``scales`` that it has a branch for."""
     config = config_of(network)
+    if isinstance(network, MDSR):
+        scales = tuple(scale for scale in scales if scale in network.config.scales)
+        default_scale = default_scale if default_scale in scales else scales[0]
     return ModelCard(
         arch=arch_of(network),
         widths=widths_of(network),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
 from sr_deploy.train.devices import check_devices
 from sr_deploy.train.discriminator import check_patch
+from sr_deploy.train.edsr import UPSAMPLERS
 from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import ADVERSARIAL, weight_of
 from sr_deploy.train.networks import build, card_of
@@ -32,6 +33,7 @@ from sr_deploy.train.warm_start import warm_start_
 
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
     "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
+    "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
 }
 SETTLE_BATCHES = 8  # of 16 patches, for the statistics of batch norms that a warm start made
 CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
@@ -213,11 +215,26 @@ def network_config(arguments: argparse.Namespace) -> dict[str, float]:
                 raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
     elif arguments.arch in ("srresnet", "srgan") and arguments.res_scale is not None:
         raise InputError(f"--res-scale {arguments.res_scale:g}: SRResNet does not scale its residuals; leave it out")
-    if arguments.arch != "vdsr":
+    if arguments.arch == "mdsr":
+        chosen |= mdsr_scales(arguments.scale)
+    elif arguments.arch != "vdsr":
         if len(set(arguments.scale)) != 1:
             raise InputError(
-                f"--scale {' '.join(map(str, arguments.scale))}: {arguments.arch} serves one scale; train one for each"
+                f"--scale {' '.join(map(str, arguments.scale))}: {arguments.arch} serves one scale; train one for each, "
+                "or choose --arch mdsr"
             )
         chosen["scale"] = arguments.scale[0]
     chosen["colors"] = 3 if arguments.color == "rgb" else 1
     return {name: value for name, value in chosen.items() if value is not None}
+
+
+def mdsr_scales(scales: Sequence[int]) -> dict[str, int]:
+    """Return what MDSR's config says of the scales it serves.
+
+    Raises:
+        InputError: it has no upsampler for one of them.
+    """
+    for scale in scales:
+        if scale not in UPSAMPLERS:
+            raise InputError(f"--scale {scale}: mdsr serves {', '.join(map(str, UPSAMPLERS))}; choose among them")
+    return {f"x{scale}": int(scale in scales) for scale in UPSAMPLERS}

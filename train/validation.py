@@ -14,7 +14,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
 from sr_deploy.measure import mean, score
 from sr_deploy.pictures import read_measured
-from sr_deploy.train.networks import upscale_of
+from sr_deploy.train.networks import at_scale, upscale_of
 
 MEASURED_SIDE = 11  # pixels that SSIM needs
 
@@ -40,13 +40,14 @@ def validate(network: nn.Module, pictures: Sequence[Planes], scales: Sequence[in
     network.eval()
     device = next(network.parameters()).device
 
-    def run(planes: Planes) -> Planes:
-        with torch.no_grad():
-            output = network(torch.from_numpy(np.ascontiguousarray(planes))[None].to(device))
-        return np.asarray(output[0].float().cpu().numpy(), np.float32)
-
     def enlarge(lr: Planes, scale: int) -> Planes:
-        given = imresize(lr, float(scale)) if upscale_of(network) == "before" else lr
+        given, one = imresize(lr, float(scale)) if upscale_of(network) == "before" else lr, at_scale(network, scale)
+
+        def run(planes: Planes) -> Planes:
+            with torch.no_grad():
+                output = one(torch.from_numpy(np.ascontiguousarray(planes))[None].to(device))
+            return np.asarray(output[0].float().cpu().numpy(), np.float32)
+
         return through_channels(run, given)
 
     result = {scale: mean([score(enlarge, hr, scale) for hr in pictures]).psnr_db for scale in scales}

@@ -41,14 +41,14 @@ def quantized(*, change: int = 0, factor: float = 1.0, zero: int = 0, decoy: boo
 
 def test_an_equal_graph_is_no_step_off(reference: Path, tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "m.onnx", tiny.sharpening_weights(4), SHAPE)
-    assert largest_error_steps(path, reference) == (0.0, "conv1")
+    assert largest_error_steps(path, reference, 2) == (0.0, "conv1")
 
 
 @pytest.mark.parametrize("layer", range(4))
 def test_the_convolution_that_is_off_is_named(reference: Path, tmp_path: Path, layer: int) -> None:
     weights = tiny.sharpening_weights(4)
     weights[layer][0, 0, 1, 1] = np.nextafter(weights[layer][0, 0, 1, 1], np.float32(9))
-    found = largest_error_steps(tiny.write(tmp_path / "m.onnx", weights, SHAPE), reference)
+    found = largest_error_steps(tiny.write(tmp_path / "m.onnx", weights, SHAPE), reference, 2)
     # one float32 step; half a step where the value is a power of two, whose spacing is another above than below
     assert found is not None and found[1] == f"conv{layer + 1}" and 0.5 <= found[0] <= 1.0
 
@@ -98,16 +98,16 @@ def test_no_convolution_in_common_is_an_error(reference: Path, tmp_path: Path) -
     path = tmp_path / "m.onnx"
     path.write_bytes(tiny.model_of(b"", None))
     with pytest.raises(InputError, match="has no convolution in common with"):
-        largest_error_steps(path, reference)
+        largest_error_steps(path, reference, 2)
 
 
 def test_a_missing_layer_is_not_overlooked(reference: Path, tmp_path: Path) -> None:
     content = tiny.write(tmp_path / "m.onnx", tiny.sharpening_weights(4), SHAPE).read_bytes()
     path = tmp_path / "renamed.onnx"
     path.write_bytes(content.replace(b"\x1a\x05conv2", b"\x1a\x05other"))  # field 3 of a node, its name
-    found = largest_error_steps(path, reference)
+    found = largest_error_steps(path, reference, 2)
     assert found is not None and found == (float("inf"), "conv2")
 
 
 def test_a_plan_cannot_be_read(reference: Path, tmp_path: Path) -> None:
-    assert largest_error_steps(tmp_path / "m.plan", reference) is None
+    assert largest_error_steps(tmp_path / "m.plan", reference, 2) is None

@@ -172,7 +172,7 @@ def test_cuda_without_a_device_is_refused(photos: Path, tmp_path: Path, capsys: 
     [
         (["--scale", "1"], r"scales (1,) do not fit; use integers from 2 to 8"),
         (["--shrink", "2"], "down-scaling factors (2.0,) do not fit"),
-        (["--preset", "large"], "--preset large: not known for vdsr (edsr: baseline, large)"),
+        (["--preset", "large"], "--preset large: not known for vdsr (edsr: baseline, large; mdsr: baseline, large)"),
         (["--blocks", "4"], "--blocks 4: VDSR has no residual blocks"),
         (["--arch", "edsr", "--preset", "huge"], "--preset huge: not known for edsr"),
         (["--arch", "edsr"], "--scale 2 3: edsr serves one scale; train one for each"),
