@@ -245,7 +245,7 @@ def test_a_scale_that_is_not_served_is_said(tmp_path: Path) -> None:
 
 def test_a_relative_with_parts_of_its_own_is_not_taken_for_edsr(tmp_path: Path) -> None:
     state = {**Pytorch(2).state_dict(), "pre_process.0.0.body.0.weight": torch.zeros(8, 8, 5, 5)}
-    with pytest.raises(InputError, match="of no known network"):
+    with pytest.raises(InputError, match=r"looks like EDSR-PyTorch's MDSR, but its upsamplers enlarge by nothing"):
         checkpoint.load(saved(state, tmp_path / "a.pt"))
 
 
