@@ -153,7 +153,7 @@ class _Loop:
 
     def _micro_batches(self, batch: tuple[Tensor, Tensor]) -> list[MicroBatch]:
         """Return this process's part of the global batch on its device; nothing else knows what a batch looks like."""
-        degraded, original = batch
+        degraded, original = batch[:2]
         size, count = self.recipe.batch_size, self.recipe.accumulate
         first = self.team.place.rank * count * size
         parts = [slice(k, k + size) for k in range(first, first + count * size, size)]
