@@ -31,7 +31,7 @@ class EDSRConfig:
 
     def __post_init__(self) -> None:
         if self.scale not in UPSAMPLERS:
-            raise InputError(f"EDSR: scale {self.scale} is not served; known: {', '.join(map(str, UPSAMPLERS))}")
+            raise InputError(f"EDSR: scale {self.scale} is not served; choose among {', '.join(map(str, UPSAMPLERS))}")
         check_res_scale("EDSR", self.res_scale)
         check_widths("EDSR", self.widths, self.factors, self.colors)
 

@@ -170,12 +170,16 @@ class _Loop:
         if self.team.place.count > 1:
             losses = cast(dict[str, Tensor], self.fabric.all_reduce(losses, reduce_op="mean"))
         self.meter.add(self.step, losses, outcome.finite)
-        if self.fabric.device.type != "cuda" or self.step % WATCH_STEPS == 0:
+        if self.watched:
             self._check_numbers()
         self.step += 1
         if self.average is not None:
             self.average.update(self.network, self.step)
         self.in_step = False
+
+    @property
+    def watched(self) -> bool:
+        return self.fabric.device.type != "cuda" or self.step % WATCH_STEPS == 0
 
     def _check_numbers(self) -> None:
         trouble = self.meter.trouble()

@@ -31,9 +31,9 @@ class MSRResNetConfig:
 
     def __post_init__(self) -> None:
         if self.scale not in UPSAMPLERS:
-            raise InputError(f"MSRResNet: scale {self.scale} is not served; known: {', '.join(map(str, UPSAMPLERS))}")
+            raise InputError(f"MSRResNet: scale {self.scale} is not served; choose among {', '.join(map(str, UPSAMPLERS))}")
         if self.colors not in (1, 3):
-            raise InputError(f"MSRResNet: {self.colors} colours; 1 (luma) or 3 (RGB)")
+            raise InputError(f"MSRResNet: {self.colors} colours; choose 1 (luma) or 3 (RGB)")
         steps, blocks = len(self.factors), self.blocks
         if not 1 <= blocks <= MOST_BLOCKS or len(self.widths) != 2 * blocks + 3 + steps:
             raise InputError(f"MSRResNet: {len(self.widths)} widths do not fit; give 3 + 2 a block + {steps} for the upsampler")

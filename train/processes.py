@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -35,7 +36,7 @@ import torch.distributed as dist
 from sr_deploy.console import STOP_SIGNALS
 from sr_deploy.errors import MachineError, SrDeployError
 from sr_deploy.train.devices import Place, chosen
-from sr_deploy.train.handover import hand_over, receive
+from sr_deploy.train.handover import forget, hand_over, receive
 
 LONGEST_PAUSE = timedelta(days=1)  # while process 0 validates and saves, the others wait for it
 PATIENCE_S = 10.0  # for the word of a process that failed, and for the others to finish after process 0
@@ -82,6 +83,7 @@ def together(entry: Callable[[object, Team], None], task: object, *, count: int,
         hand_over(Order(entry, task, device, torch.get_num_threads()), folder)
         with _started(folder, count) as others:
             try:
+                _take_device(device, 0)
                 yield _met(folder, Place(0, count), device)
             except RuntimeError as err:  # what a collective says when a process is gone
                 cause = None if isinstance(err, torch.OutOfMemoryError) else _cause(others)
@@ -115,12 +117,13 @@ def _started(folder: Path, count: int) -> Iterator[list[Other]]:
             others.extend(_start(folder, Place(rank, count)) for rank in range(1, count))
         for other in others:
             try:
-                other.connection.recv()
+                told = other.connection.recv()
             except EOFError as err:
                 other.process.join(PATIENCE_S)
                 raise MachineError(f"{other.process.name} did not start (exit code {other.process.exitcode})") from err
-        for file in folder.iterdir():  # received and mapped: names that nothing needs could only stay behind
-            file.unlink()
+            if told is not None:
+                raise cast(Exception, told)
+        forget(folder)
         yield others
     finally:
         for other in others:
@@ -141,6 +144,7 @@ def _start(folder: Path, place: Place) -> Other:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """Block what asks to end, for this block and the processes started in it: a terminal's Ctrl-C is for process 0."""
+    resource_tracker.ensure_running()  # it unblocks them when it starts, which it would do inside
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *STOP_SIGNALS})
     try:
         yield
@@ -148,12 +152,14 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _take_device(device: str, rank: int) -> None:
+    if chosen(device) == "cuda":
+        torch.cuda.set_device(rank)
+
+
 def _met(folder: Path, place: Place, device: str) -> Team:
     """Return the team once all processes are here."""
-    device = chosen(device)
-    if device == "cuda":
-        torch.cuda.set_device(place.rank)
-    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if chosen(device) == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"file://{folder / 'meeting'}", rank=place.rank, world_size=place.count)
     return Team(place, dist.new_group(backend="gloo", timeout=LONGEST_PAUSE))
 
@@ -164,6 +170,7 @@ def _work(folder: Path, place: Place, connection: Connection) -> None:
     try:
         order = cast(Order, receive(folder))
         torch.set_num_threads(order.threads)
+        _take_device(order.device, place.rank)
         connection.send(None)
         order.entry(order.task, _met(folder, place, order.device))
         dist.destroy_process_group()

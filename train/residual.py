@@ -36,7 +36,7 @@ def check_widths(name: str, widths: tuple[int, ...], factors: Factors, colors: i
     """
     blocks = blocks_of(widths, factors)
     if colors not in (1, 3):
-        raise InputError(f"{name}: {colors} colours; 1 (luma) or 3 (RGB)")
+        raise InputError(f"{name}: {colors} colours; choose 1 (luma) or 3 (RGB)")
     if not least_blocks <= blocks <= MOST_BLOCKS or len(widths) != 2 * blocks + 3 + len(factors):
         raise InputError(
             f"{name}: {len(widths)} widths do not fit; give 3 + 2 a block + {len(factors)} for the upsampler, "

@@ -37,13 +37,13 @@ class SRResNetConfig:
 
     def __post_init__(self) -> None:
         if self.scale not in UPSAMPLERS:
-            raise InputError(f"SRResNet: scale {self.scale} is not served; known: {', '.join(map(str, UPSAMPLERS))}")
+            raise InputError(f"SRResNet: scale {self.scale} is not served; choose among {', '.join(map(str, UPSAMPLERS))}")
         if self.norm not in NORMS:
             known = ", ".join(f"{number} ({name})" for number, name in NORMS.items())
-            raise InputError(f"SRResNet: norm {self.norm} is not known; known: {known}")
+            raise InputError(f"SRResNet: norm {self.norm} is not known; choose among {known}")
         for name, value in (("end_act", self.end_act), ("tanh", self.tanh)):
             if value not in (0, 1):
-                raise InputError(f"SRResNet: {name} {value}; 1 (with) or 0 (without)")
+                raise InputError(f"SRResNet: {name} {value}; choose 1 (with) or 0 (without)")
         check_widths("SRResNet", self.widths, self.factors, self.colors)
 
     @property

@@ -27,7 +27,7 @@ class VDSRConfig:
 
     def __post_init__(self) -> None:
         if self.colors not in (1, 3):
-            raise InputError(f"VDSR: {self.colors} colours; 1 (luma) or 3 (RGB)")
+            raise InputError(f"VDSR: {self.colors} colours; choose 1 (luma) or 3 (RGB)")
         if len(self.widths) < 2 or min(self.widths) < 1 or self.widths[-1] != self.colors:
             raise InputError(f"VDSR: widths {self.widths} do not fit; give at least 2, all positive, the last {self.colors}")
         if max(self.widths) > MOST_WIDTH:

@@ -90,7 +90,7 @@ def test_multiplications_are_counted_at_the_size_where_they_are_done() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"scale": 5}, "scale 5 is not served; known: 2, 3, 4"),
+        ({"scale": 5}, "scale 5 is not served; choose among 2, 3, 4"),
         ({"colors": 2}, "2 colours"),
         ({"res_scale": 0.0}, "residual scaling 0.0"),
         ({"widths": (8, 8, 8, 8, 32)}, "widths"),

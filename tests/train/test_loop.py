@@ -11,7 +11,7 @@ from torch import nn
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.measure import bicubic, mean, score
-from sr_deploy.train import checkpoint
+from sr_deploy.train import checkpoint, loop
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.loop import Run, train
@@ -186,9 +186,61 @@ def test_a_loss_that_is_no_number_stops_with_the_step(data: PatchSource, tmp_pat
             with torch.no_grad():
                 next(model.parameters()).fill_(float("nan"))
 
-    with pytest.raises(MachineError, match=r"a\.safetensors: the loss became nan at step 2; .*start again with a lower --lr"):
+    expected = (
+        r"a\.safetensors: the loss became nan at step 2; nothing was saved before; start again with a lower --lr or --clip$"
+    )
+    with pytest.raises(MachineError, match=expected):
         train(run_of(data, SGD, tmp_path / "a.safetensors", poison), model)
     assert (tmp_path / "a.safetensors").read_bytes() == b"the last checkpoint"
+
+
+@pytest.mark.parametrize("recipe", [SGD, ADAM, dataclasses.replace(SGD, clip_mode="none")], ids=["value", "norm", "none"])
+def test_a_gradient_that_is_no_number_stops_before_it_is_saved(data: PatchSource, tmp_path: Path, recipe: Recipe) -> None:
+    model = network()
+
+    def poison(status: Status) -> None:
+        if status.step == 3:  # the loss stays finite: without a look at the gradients only the next step would tell
+            next(model.parameters()).register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+
+    run = run_of(data, dataclasses.replace(recipe, steps=4), tmp_path / "a.safetensors", poison)
+    run.save_minutes = 1e-9  # after every step
+    expected = (
+        r"the gradients became infinite or no number at step 3; a\.safetensors is kept as of step 3; .* with --init-from it"
+    )
+    with pytest.raises(MachineError, match=expected):
+        train(run, model)
+    stored, card = checkpoint.load(run.output)
+    assert card.recipe["train.done_steps"] == "3"
+    assert all(bool(p.isfinite().all()) for p in stored.parameters())
+
+
+def test_what_is_no_number_is_not_saved_by_ctrl_c(data: PatchSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+
+    def poison_and_stop(status: Status) -> None:
+        if status.step == 2:
+            next(model.parameters()).register_hook(lambda gradient: gradient * float("nan"))  # type: ignore[no-untyped-call]
+        if status.step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop._Loop, "watched", property(lambda self: False))  # as between two looks on CUDA
+    run = run_of(data, SGD, tmp_path / "a.safetensors", poison_and_stop)
+    with pytest.raises(MachineError, match="at step 2; nothing was saved before"):
+        train(run, model)
+    assert not run.output.exists()
+
+
+def test_micro_batches_train_as_one_batch_does(data: PatchSource, tmp_path: Path) -> None:
+    whole = run_of(data, SGD, tmp_path / "whole.safetensors")
+    parts = run_of(data, dataclasses.replace(SGD, batch_size=1, accumulate=4), tmp_path / "parts.safetensors")
+    for run in (whole, parts):
+        train(run, network())
+    a, b = (checkpoint.tensors(run.output) for run in (whole, parts))
+    # float32 sums in another order: a few units of the last place (6e-8) of weights below 1
+    assert all(torch.allclose(a[name], b[name], rtol=0.0, atol=1e-6) for name in a)
+    longer = run_of(data, dataclasses.replace(SGD, steps=7, batch_size=2, accumulate=2), parts.output)
+    train(longer, network(), resume=True)  # the same 4 patches a step
+    assert checkpoint.read_card(longer.output).recipe["train.done_steps"] == "7"
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_its_card_says_what_builds_it_again(network: MSRResNet) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"scale": 8}, "scale 8 is not served; known: 2, 3, 4"),
+        ({"scale": 8}, "scale 8 is not served; choose among 2, 3, 4"),
         ({"colors": 4}, "4 colours"),
         ({"widths": (8, 8)}, "2 widths do not fit"),
         ({"widths": (8, 8, 8, 32, 32, 8, 8, 1)}, "8 widths do not fit"),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -332,6 +335,9 @@ def test_status_is_described_in_one_line() -> None:
         (("--shrink", "nan"), r"down-scaling factors \(nan,\) do not fit"),
         (("--detail", "nan"), "--detail nan is not a number from 0 to 8"),
         (("--detail", "-1"), "--detail -1.0 is not a number from 0 to 8"),
+        (("--ema", "1"), r"--ema 1\.0 is not between 0 and 1; 0\.999 is usual"),
+        (("--accumulate", "5000"), "--accumulate 5000 is not in 1 to 4096"),
+        (("--precision", "fp16"), "--precision fp16: trains on CUDA only, this device is the CPU; use bf16 or fp32"),
     ],
 )
 def test_a_number_out_of_range_is_one_line(
@@ -341,6 +347,41 @@ def test_a_number_out_of_range_is_one_line(
     assert main(arguments(photos, output, *more)) == 2
     assert re.search(message, line(capsys))
     assert not output.exists()
+
+
+def test_options_of_a_larger_training_reach_the_card(photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    assert main(arguments(photos, output, "--ema", "0.9", "--accumulate", "2", "--precision", "bf16")) == 0
+    recipe = checkpoint.read_card(output).recipe
+    names = ("ema", "accumulate", "precision", "processes", "batch_size")
+    assert [recipe[f"train.{name}"] for name in names] == ["0.9", "2", "bf16", "1", "2"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_compiled_network_trains_to_a_plain_checkpoint(photos: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    assert main(arguments(photos, outputs[0])) == 0
+    program = (
+        "import sys; from sr_deploy.train.command import main; sys.exit(main(sys.argv[1:]))"  # torch warns, pytest would stop
+    )
+    command = [sys.executable, "-c", program, *arguments(photos, outputs[1], "--compile", "--threads", "1")]
+    subprocess.run(command, check=True, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")})
+    eager, compiled = (checkpoint.tensors(output) for output in outputs)
+    assert eager.keys() == compiled.keys()
+    # Adam's first steps are lr * g / |g|: where a gradient is rounding noise, its sign is too, so two steps of 1e-3 may differ
+    assert all(torch.allclose(eager[name], compiled[name], rtol=0.0, atol=4.1e-3) for name in eager)
+
+
+@pytest.mark.slow
+def test_no_compiler_is_one_line(photos: Path, tmp_path: Path) -> None:
+    program = "import sys; from sr_deploy.train.command import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, *arguments(photos, tmp_path / "a.safetensors", "--compile")]
+    nothing = {"PATH": str(tmp_path), "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **nothing}, check=False)
+    assert done.returncode == 3
+    assert re.fullmatch(r"sr-train: --compile: torch\.compile does not work here \(.+\); install a C\+\+ .*\n", done.stderr)
+    assert not (tmp_path / "a.safetensors").exists()
 
 
 @pytest.mark.parametrize("option", ["--warmup", "--workers", "--seed"])

@@ -119,7 +119,7 @@ def test_instance_normalisation_is_not_folded() -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"scale": 3}, "scale 3 is not served; known: 2, 4, 8"),
+        ({"scale": 3}, "scale 3 is not served; choose among 2, 4, 8"),
         ({"colors": 4}, "4 colours"),
         ({"norm": 3}, "norm 3 is not known"),
         ({"end_act": 2}, "end_act 2"),
