@@ -87,7 +87,7 @@ def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard,
     config = finetune_data(arguments, card)
     run = Run(
         recipe=recipe,
-        data=PatchSource(config, workers=max(arguments.workers, 1)),
+        data=PatchSource(config, workers=max(arguments.workers, 1), cache=arguments.cache),
         card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
         output=arguments.output,
         report=reporter(),

@@ -103,6 +103,12 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="default: %(default)s")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
     p.add_argument("--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches (default: 1)")
+    p.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep decoded pictures in this folder, not in memory; later runs read them there",
+    )
     p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute (default: all cores)")
     p.add_argument(
         "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: %(default)s)"

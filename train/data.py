@@ -18,7 +18,10 @@ from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
 from sr_deploy.pictures import read_luma
+from sr_deploy.train.cache import Cache
 from sr_deploy.train.data_config import DataConfig
+from sr_deploy.train.hr_lr import listed
+from sr_deploy.train.memory import warn_of_memory
 from sr_deploy.train.picture_patches import PicturePatches
 from sr_deploy.train.store import Memory
 
@@ -38,16 +41,21 @@ class Batch(NamedTuple):
 class PatchSource:
     """Batches of (degraded, original) patches from folders of pictures."""
 
-    def __init__(self, config: DataConfig, *, workers: int = 1) -> None:
-        """Decode and degrade every picture once.
+    def __init__(self, config: DataConfig, *, workers: int = 1, cache: Path | None = None) -> None:
+        """Decode and degrade every picture once, into memory or into the folder ``cache``; the batches are the same.
 
         A picture that does not decode or is smaller than a patch is named in a warning and left out.
 
         Raises:
-            InputError: no usable picture is left.
+            InputError: no usable picture is left, or a low-resolution picture is missing or of another size.
+            MachineError: the cache cannot be read or written.
         """
         self.config = config
-        self.samples = PicturePatches(config, Memory(), workers=workers)
+        store = Memory() if cache is None else Cache(cache)
+        pictures = listed(config)
+        if cache is None:
+            warn_of_memory(pictures, config)
+        self.samples = PicturePatches(config, pictures, store, workers=workers)
         self.patches = self.samples.patches  # in one epoch
         self.digest = self.samples.digest  # of the originals
 

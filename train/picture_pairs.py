@@ -73,7 +73,7 @@ class Picture:
         found = positions(size, side)
         if detail == 0.0:
             return found
-        weights = self.store.recall(("weights", *facts, side, detail), partial(made.running_weights, side, detail))
+        weights = self.store.keep(("weights", *facts, side, detail), partial(made.running_weights, side, detail))
         return Positions(found.rows, found.columns, weights)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from sr_deploy.console import progress
 from sr_deploy.errors import InputError
 from sr_deploy.train.data_config import DataConfig
-from sr_deploy.train.hr_lr import Listed, listed
+from sr_deploy.train.hr_lr import Listed
 from sr_deploy.train.pairs import FRACTION, cut, draw
 from sr_deploy.train.picture_pairs import Found, Picture
 from sr_deploy.train.store import Store
@@ -22,16 +23,16 @@ from sr_deploy.train.store import Store
 class PicturePatches:
     """Degraded and original patches, drawn at random from pictures."""
 
-    def __init__(self, config: DataConfig, store: Store, *, workers: int) -> None:
+    def __init__(self, config: DataConfig, pictures: Sequence[Listed], store: Store, *, workers: int) -> None:
         """Decode and degrade every picture once; what is made goes into ``store``.
 
         A picture that does not decode or is smaller than a patch is named in a warning and left out.
 
         Raises:
-            InputError: no usable picture is left, or a low-resolution picture is missing or of another size.
+            InputError: no usable picture is left.
+            MachineError: the store cannot be read or written.
         """
         self.config, self.store = config, store
-        pictures = listed(config)
         found: list[Found] = []
         with progress("reading pictures", len(pictures)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
             for of_one in pool.map(self._pairs_of, pictures):

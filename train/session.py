@@ -46,7 +46,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card = card.with_changes(parent_digest=checkpoint.read_card(output).parent_digest)
     run = Run(
         recipe=recipe,
-        data=PatchSource(config, workers=max(arguments.workers, 1)),
+        data=PatchSource(config, workers=max(arguments.workers, 1), cache=arguments.cache),
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
