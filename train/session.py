@@ -17,6 +17,7 @@ from sr_deploy.train.data import PatchSource, load_validation
 from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
 from sr_deploy.train.loop import Run, Status, train
 from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.prepare import prepare_command
 from sr_deploy.train.warm_start import warm_start_
 
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
@@ -27,6 +28,10 @@ CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
 def train_command(arguments: argparse.Namespace) -> int:
     """Train as the command line asks and return the exit code."""
+    if arguments.prepare is not None:
+        served = build(arguments.arch, config=network_config(arguments))
+        scales = tuple(sorted(set(arguments.scale)))
+        return prepare_command(arguments, card_of(served, scales=scales, default_scale=scales[0]))
     output: Path = arguments.output
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)

@@ -19,6 +19,13 @@ import sr_deploy.train.cache
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.train.cache import Cache, most_maps, read_header
 from sr_deploy.train.data import DataConfig, PatchSource
+from sr_deploy.train.picture_patches import PicturePatches
+
+
+def pictures_of(source: PatchSource) -> PicturePatches:
+    assert isinstance(source.samples, PicturePatches)
+    return source.samples
+
 
 SETTINGS = [
     {"scales": (2, 3), "patch": 16, "shrink": (1.0, 0.7)},
@@ -131,7 +138,7 @@ def test_what_is_kept_changes_only_with_its_version(tmp_path: Path) -> None:
     Image.fromarray(np.stack([x * 5, y * 7, (x * y) % 256], -1).astype(np.uint8)).save(tmp_path / "a.png")
     data = PatchSource(DataConfig((tmp_path,), (2, 3), 12, (1.0, 0.7), colors=3))
     digest = hashlib.sha256()
-    for pairs in data.samples.by_scale.values():
+    for pairs in pictures_of(data).by_scale.values():
         for pair in pairs:
             digest.update(np.asarray(pair.original[:, :, :]).tobytes() + np.asarray(pair.degraded[:, :, :]).tobytes())
     assert (sr_deploy.train.cache.CONTENT, digest.hexdigest()[:16]) == (1, "8ec60bb22a00cdbb")
@@ -174,7 +181,7 @@ def test_a_file_that_vanishes_is_named(photos: Path, tmp_path: Path) -> None:
     data = PatchSource(config(photos), cache=tmp_path / "cache")
     for path in files(tmp_path / "cache"):
         path.unlink()
-    data.samples.store._mapped.cache_clear()  # type: ignore[attr-defined]
+    pictures_of(data).store._mapped.cache_clear()  # type: ignore[attr-defined]
     with pytest.raises(MachineError, match=r"changed while it was in use .*; run again, the cache mends itself"):
         data.batch(size=2, seed=0, step=0)
 

@@ -8,6 +8,12 @@ import pytest
 from sr_deploy.train import memory
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.hr_lr import listed
+from sr_deploy.train.picture_patches import PicturePatches
+
+
+def pictures_of(source: PatchSource) -> PicturePatches:
+    assert isinstance(source.samples, PicturePatches)
+    return source.samples
 
 
 @pytest.mark.parametrize(
@@ -21,7 +27,7 @@ from sr_deploy.train.hr_lr import listed
 def test_the_estimate_is_what_is_kept(photos: Path, config: DataConfig) -> None:
     config = DataConfig((photos,), *list(vars(config).values())[1:])
     kept = {}
-    for pairs in PatchSource(config).samples.by_scale.values():
+    for pairs in pictures_of(PatchSource(config)).by_scale.values():
         for pair in pairs:
             for part in (pair.degraded, pair.original, pair.positions.cumulative):
                 if isinstance(part, np.ndarray):
