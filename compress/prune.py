@@ -24,7 +24,8 @@ from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.content import RANDOM_VGG, Content, Kind, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
-from sr_deploy.train.data_options import colors_of, data_facts, one_scale
+from sr_deploy.train.data_options import colors_of, data_facts, default_patch, hdf5_config, one_scale
+from sr_deploy.train.hdf5 import is_hdf5
 from sr_deploy.train.loop import Run, train
 from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
@@ -95,7 +96,7 @@ def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard,
     config, (recipe, content) = finetune_data(arguments, card), tuning
     run = Run(
         recipe=recipe,
-        data=PatchSource(config, workers=max(arguments.workers, 1)),
+        data=PatchSource(config, workers=max(arguments.workers, 1), cache=arguments.cache),
         card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
         output=arguments.output,
         report=reporter(),
@@ -121,6 +122,8 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
     for scale in arguments.scale or ():
         if scale not in card.scales:
             raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
+    if any(map(is_hdf5, arguments.data)):
+        return hdf5_config(arguments, card, arguments.scale or card.scales)
     told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail")}
     dense = [int(v) for v in (told["scales"] or "").split()] or card.scales
     scales = arguments.scale or dense
@@ -141,11 +144,11 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
 
 def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
     """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
-    several = one_scale(card.upscale, scales)
     if told is None:
-        return 41 if card.upscale == "before" else 48 * (1 if several else scales[0])
+        return default_patch(card, scales)
     # With one scale a batch it was the side of the low-resolution patch.
-    return int(told) * (scales[0] if one_scale(card.upscale, dense) and not several else 1)
+    low = one_scale(card.upscale, dense) and not one_scale(card.upscale, scales)
+    return int(told) * (scales[0] if low else 1)
 
 
 def inherited(card: ModelCard, name: str) -> str | None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from sr_deploy.errors import InputError, MachineError
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".pt", ".pth"})  # of this project, and of well-known repositories
 PRECIOUS = PICTURE_SUFFIXES | CHECKPOINT_SUFFIXES | {".onnx", ".plan", ".toml", ".py"}  # no report is called so
+_ASKING = threading.Lock()
 WRONG_NAME = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT, errno.ELOOP})
 
 
@@ -144,6 +146,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
+    with _ASKING:  # it can only be asked by setting it: two threads at once would set each other's
+        current = os.umask(0o022)
+        os.umask(current)
     return current

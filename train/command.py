@@ -18,16 +18,18 @@ ADAM = {
 DEFAULTS: dict[str, dict[str, object]] = {
     "edsr": {**ADAM, "loss": "l1", "scale": [2]},
     "mdsr": {**ADAM, "loss": "l1"},
-    "srresnet": {**ADAM, "scale": [4], "patch": 96},
-    "srgan": {**ADAM, "scale": [4], "patch": 96, "loss": "0.006*VGG54+0.001*GAN", "schedule": "drop"},
+    "srresnet": {**ADAM, "scale": [4]},
+    "srgan": {**ADAM, "scale": [4], "loss": "0.006*VGG54+0.001*GAN", "schedule": "drop"},
 }
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-train``."""
     p = Parser(PROG, "Train a super-resolution network on folders of pictures.")
-    p.add_argument("data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures")
-    p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
+    p.add_argument(
+        "data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures, or HDF5 file of patches (.h5)"
+    )
+    p.add_argument("-o", "--output", type=Path, metavar="FILE", help="checkpoint to write (.safetensors)")
     p.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
     p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
     p.add_argument("--preset", metavar="P", help="baseline or large, of edsr and mdsr (default: baseline)")
@@ -46,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
         "--patch",
         type=positive_int,
         metavar="N",
-        help="patch side in pixels of the original (vdsr: 41, edsr: 48 x scale); where one network enlarges by several "
-        "factors, in pixels of the low-resolution picture, the same for every factor (48)",
+        help="patch side in pixels of the original (vdsr: 41, edsr: 48 x scale, srresnet: 96); where one network "
+        "enlarges by several factors, in pixels of the low-resolution picture, the same for every factor (48)",
     )
     p.add_argument(
         "--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (vdsr: 1 0.7, the others: 1)"
@@ -70,6 +72,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="E",
         help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
     )
+    p.add_argument(
+        "--prepare",
+        type=Path,
+        metavar="FILE",
+        help="write the patches of all pictures, on a grid, to this HDF5 file (.h5), and train nothing",
+    )
+    p.add_argument("--stride", type=positive_int, metavar="N", help="pixels between patches of --prepare (default: the patch)")
     add_recipe_arguments(p)
     p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
     p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
@@ -130,6 +139,12 @@ def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches in each process (default: 1)"
     )
+    p.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="keep decoded pictures in this folder, not in memory; later runs read them there",
+    )
     p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute in each process (default: all cores)")
     p.add_argument(
         "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: %(default)s)"
@@ -145,11 +160,12 @@ def main(argv: list[str] | None = None) -> int:
     named, _ = first.parse_known_args(argv)
     p.set_defaults(**DEFAULTS.get(named.arch, {}))
     arguments = p.parse_args(argv)
-    if arguments.shrink is None:
-        arguments.shrink = [1.0, 0.7] if arguments.arch == "vdsr" and arguments.lr_dir is None else [1.0]
-    if arguments.patch is None:
-        several = len(set(arguments.scale)) > 1
-        arguments.patch = 41 if arguments.arch == "vdsr" else 48 * (1 if several else arguments.scale[0])
+    if arguments.prepare is None and arguments.output is None:
+        p.error("the following arguments are required: -o/--output")
+    if arguments.prepare is not None and arguments.output is not None:
+        p.error(f"--prepare {arguments.prepare} writes patches and trains nothing; leave -o {arguments.output} out")
+    if arguments.prepare is None and arguments.stride is not None:
+        p.error(f"--stride {arguments.stride} belongs to --prepare FILE.h5")
 
     def command() -> int:
         with missing_package("train"):

@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from sr_deploy.train.cache import Cache
 from sr_deploy.train.data_config import DataConfig
+from sr_deploy.train.hdf5 import is_hdf5
+from sr_deploy.train.hdf5_patches import HDF5Patches
+from sr_deploy.train.hr_lr import listed
+from sr_deploy.train.memory import warn_of_memory
 from sr_deploy.train.picture_patches import PicturePatches
 from sr_deploy.train.store import Memory
 
 __all__ = ["Batch", "DataConfig", "PatchSource"]
+
+Patches = NDArray[np.float32]
+"""Float32 (n, c, side, side) in [0, 1]."""
 
 
 class Batch(NamedTuple):
@@ -28,19 +38,36 @@ class Batch(NamedTuple):
     scale: int | None  # of all patches of the batch; None: scales are mixed, or there is one only
 
 
-class PatchSource:
-    """Batches of (degraded, original) patches from folders of pictures."""
+class Samples(Protocol):
+    """Where patches are drawn from: pictures, or HDF5 files."""
 
-    def __init__(self, config: DataConfig, *, workers: int = 1) -> None:
-        """Decode and degrade every picture once.
+    patches: int  # in one epoch
+    digest: str  # of what is drawn from
+
+    def take(self, size: int, scale: int | None, rng: np.random.Generator) -> tuple[Patches, Patches]: ...
+
+
+class PatchSource:
+    """Batches of (degraded, original) patches from folders of pictures, or from HDF5 files of patches."""
+
+    def __init__(self, config: DataConfig, *, workers: int = 1, cache: Path | None = None) -> None:
+        """Open HDF5 files, or decode and degrade every picture once.
+
+        Pictures are kept in memory or in the folder ``cache``; the batches are the same.
 
         A picture that does not decode or is smaller than a patch is named in a warning and left out.
 
         Raises:
-            InputError: no usable picture is left.
+            InputError: no usable picture is left, a low-resolution picture is missing or of another size, or an HDF5 file
+                does not fit the network.
+            MachineError: the cache cannot be read or written, or h5py is not installed.
         """
         self.config = config
-        self.samples = PicturePatches(config, Memory(), workers=workers)
+        self.samples: Samples
+        if any(map(is_hdf5, config.folders)):
+            self.samples = HDF5Patches(config)
+        else:
+            self.samples = picture_patches(config, workers=workers, cache=cache)
         self.patches = self.samples.patches  # in one epoch
         self.digest = self.samples.digest  # of the originals
 
@@ -64,3 +91,12 @@ class PatchSource:
                     queue.append(pool.submit(self.batch, size=size, seed=seed, step=first_step))
                     first_step += 1
                 yield queue.pop(0).result()
+
+
+def picture_patches(config: DataConfig, *, workers: int, cache: Path | None) -> PicturePatches:
+    """Return the patches of pictures, kept in memory, or in the folder ``cache``."""
+    store = Memory() if cache is None else Cache(cache)
+    pictures = listed(config)
+    if cache is None:
+        warn_of_memory(pictures, config)
+    return PicturePatches(config, pictures, store, workers=workers)

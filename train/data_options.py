@@ -11,6 +11,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.data_config import DataConfig
+from sr_deploy.train.hdf5 import PatchFile, is_hdf5
 from sr_deploy.train.hr_lr import validation_part
 
 
@@ -20,11 +21,14 @@ def data_config(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
     Raises:
         InputError: options that do not fit each other or the network.
     """
+    if any(map(is_hdf5, arguments.data)):
+        return hdf5_config(arguments, card, arguments.scale)
+    shrink = arguments.shrink or ([1.0, 0.7] if card.upscale == "before" and arguments.lr_dir is None else [1.0])
     return DataConfig(
         folders=tuple(arguments.data),
         scales=tuple(arguments.scale),
-        patch=arguments.patch,
-        shrink=tuple(arguments.shrink),
+        patch=arguments.patch or default_patch(card, arguments.scale),
+        shrink=tuple(shrink),
         detail=arguments.detail,
         upscale=card.upscale,
         colors=colors_of(card),
@@ -32,6 +36,38 @@ def data_config(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
         lr=arguments.lr_dir,
         span=spans(arguments.range)[0] if arguments.range else None,
     )
+
+
+def hdf5_config(arguments: argparse.Namespace, card: ModelCard, scales: Sequence[int]) -> DataConfig:
+    """Return the settings for HDF5 files: they say themselves what patches they hold.
+
+    Raises:
+        InputError: a folder among the files, an option that is for pictures, or a file that cannot be read.
+    """
+    paths: Sequence[Path] = arguments.data
+    folders = [path for path in paths if not is_hdf5(path)]
+    if folders:
+        raise InputError(f"{folders[0]}: not an HDF5 file as {next(filter(is_hdf5, paths))} is; name the one kind or the other")
+    for option in ("lr_dir", "range", "shrink", "detail", "cache", "prepare"):
+        value = getattr(arguments, option, None)
+        if value:
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise InputError(f"--{option.replace('_', '-')} {shown}: for pictures, {paths[0]} holds patches; leave it out")
+    several = one_scale(card.upscale, scales)
+    if len(set(scales)) < len(scales) and not several:
+        raise InputError(f"--scale {' '.join(map(str, scales))}: patches of {paths[0]} are drawn evenly; name each scale once")
+    layout = PatchFile(paths[0]).layout
+    patch = arguments.patch or (layout.given if several else layout.side)
+    return DataConfig(tuple(paths), tuple(scales), patch, (1.0,), 0.0, card.upscale, colors_of(card), several)
+
+
+def default_patch(card: ModelCard, scales: Sequence[int]) -> int:
+    """Return the patch side of the network's paper (see ``DataConfig.side``); 96 for SRGAN's generator (section 3.2)."""
+    if card.arch == "srresnet":
+        return 96
+    if card.upscale == "before":
+        return 41
+    return 48 * (1 if one_scale(card.upscale, scales) else scales[0])
 
 
 def spans(text: str) -> tuple[tuple[int, int], tuple[int, int] | None]:
@@ -75,10 +111,15 @@ def one_scale(upscale: Upscale, scales: Sequence[int]) -> bool:
 
 def data_facts(config: DataConfig) -> dict[str, str]:
     """Return what the card says of the data: settings and the folders' names, no paths."""
-    return {
+    facts = {
         "data.folders": " ".join(folder.name for folder in config.folders),
         "data.scales": " ".join(map(str, config.scales)),
         "data.patch": str(config.patch),
+    }
+    if is_hdf5(config.folders[0]):
+        return facts
+    return {
+        **facts,
         "data.shrink": " ".join(f"{factor:g}" for factor in config.shrink),
         "data.detail": f"{config.detail:g}",
         **({"data.lr": config.lr.name} if config.lr else {}),

@@ -37,20 +37,24 @@ class Positions:
 
     rows: int
     columns: int
-    cumulative: NDArray[np.float64] | None = None  # (rows * columns,) running sum of the weights; None: all are 1
+    cumulative: Raster | None = None  # float64 (1, rows, columns) running sum of the weights; None: all are 1
 
-    @property
+    @cached_property
     def total(self) -> float:
         """The sum of the weights."""
-        return float(self.rows * self.columns if self.cumulative is None else self.cumulative[-1])
+        return float(self.rows * self.columns if self.cumulative is None else self._running()[-1])
 
     def draw(self, rng: np.random.Generator) -> tuple[int, int]:
         """Return row and column of a position, drawn by weight."""
         if self.cumulative is None:  # what draw() finds in 1, 2, 3, ... without keeping it
             number = min(int(rng.random() * self.total), self.rows * self.columns - 1)
         else:
-            number = draw(self.cumulative, rng)
+            number = draw(self._running(), rng)
         return divmod(number, self.columns)
+
+    def _running(self) -> NDArray[np.float64]:
+        assert self.cumulative is not None
+        return np.asarray(self.cumulative[:, :, :], np.float64).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,11 @@ class Degradation:
     def running_weights(self, side: int, detail: float) -> NDArray[np.float64]:
         """Return the running sum over :func:`positions` of (mean squared error of bicubic in the patch) ** ``detail``.
 
-        The error is the mean over channels.
+        The error is the mean over channels. Float64 (1, rows, columns).
         """
         error = np.mean((self.enlarged - self.hr).astype(np.float64) ** 2, axis=0)
-        return np.asarray(np.cumsum(box_means(error, side)[::GRID, ::GRID] ** detail), np.float64)
+        weights = box_means(error, side)[::GRID, ::GRID] ** detail
+        return np.asarray(np.cumsum(weights), np.float64).reshape(1, *weights.shape)
 
 
 def positions(size: tuple[int, int], side: int) -> Positions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,6 +19,15 @@ from sr_deploy.train.store import Facts, Store
 
 Found = tuple[int, Pair, Facts]
 """A scale, the pair of a picture at it, and what decides the pair's content."""
+
+
+def usable_pairs(picture: Listed, config: DataConfig, store: Store) -> list[Found]:
+    """Return the pairs of a picture; one that does not decode or holds no patch is named in a warning and has none."""
+    try:
+        return Picture(picture, config, store).pairs()
+    except InputError as err:
+        print(f"warning: left out: {err}", file=sys.stderr)
+        return []
 
 
 class Picture:
@@ -73,7 +83,7 @@ class Picture:
         found = positions(size, side)
         if detail == 0.0:
             return found
-        weights = self.store.recall(("weights", *facts, side, detail), partial(made.running_weights, side, detail))
+        weights = self.store.keep(("weights", *facts, side, detail), partial(made.running_weights, side, detail))
         return Positions(found.rows, found.columns, weights)
 
 

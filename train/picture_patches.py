@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +14,28 @@ from numpy.typing import NDArray
 from sr_deploy.console import progress
 from sr_deploy.errors import InputError
 from sr_deploy.train.data_config import DataConfig
-from sr_deploy.train.hr_lr import Listed, listed
+from sr_deploy.train.hr_lr import Listed
 from sr_deploy.train.pairs import FRACTION, cut, draw
-from sr_deploy.train.picture_pairs import Found, Picture
+from sr_deploy.train.picture_pairs import Found, usable_pairs
 from sr_deploy.train.store import Store
 
 
 class PicturePatches:
     """Degraded and original patches, drawn at random from pictures."""
 
-    def __init__(self, config: DataConfig, store: Store, *, workers: int) -> None:
+    def __init__(self, config: DataConfig, pictures: Sequence[Listed], store: Store, *, workers: int) -> None:
         """Decode and degrade every picture once; what is made goes into ``store``.
 
         A picture that does not decode or is smaller than a patch is named in a warning and left out.
 
         Raises:
-            InputError: no usable picture is left, or a low-resolution picture is missing or of another size.
+            InputError: no usable picture is left.
+            MachineError: the store cannot be read or written.
         """
         self.config, self.store = config, store
-        pictures = listed(config)
         found: list[Found] = []
         with progress("reading pictures", len(pictures)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
-            for of_one in pool.map(self._pairs_of, pictures):
+            for of_one in pool.map(partial(usable_pairs, config=config, store=store), pictures):
                 found += of_one
                 advance()
         self.by_scale = {scale: [pair for s, pair, _ in found if s == scale] for scale in dict.fromkeys(config.scales)}
@@ -73,10 +74,3 @@ class PicturePatches:
                 if self.config.lr is not None:  # else it follows from the original
                     everything.update(np.asarray(pair.degraded[:, :, :]).tobytes())
         return np.frombuffer(everything.digest(), np.uint8)
-
-    def _pairs_of(self, picture: Listed) -> list[Found]:
-        try:
-            return Picture(picture, self.config, self.store).pairs()
-        except InputError as err:
-            print(f"warning: left out: {err}", file=sys.stderr)
-            return []

@@ -24,6 +24,7 @@ from sr_deploy.train.edsr import UPSAMPLERS
 from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import ADVERSARIAL, weight_of
 from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.prepare import prepare_command
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
 from sr_deploy.train.status import Status, label
@@ -41,6 +42,10 @@ CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
 def train_command(arguments: argparse.Namespace) -> int:
     """Train as the command line asks and return the exit code."""
+    if arguments.prepare is not None:
+        served = build(arguments.arch, config=network_config(arguments))
+        scales = tuple(sorted(set(arguments.scale)))
+        return prepare_command(arguments, card_of(served, scales=scales, default_scale=scales[0]))
     output: Path = arguments.output
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)
@@ -64,7 +69,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     elif arguments.resume and output.exists():
         card = card.with_changes(parent_digest=checkpoint.read_card(output).parent_digest)
-    data = PatchSource(config, workers=max(arguments.workers, 1))
+    data = PatchSource(config, workers=max(arguments.workers, 1), cache=arguments.cache)
     if settle and not arguments.resume:
         settle_norms_(network, (data.batch(size=16, seed=recipe.seed, step=step)[0] for step in range(SETTLE_BATCHES)))
     run = Run(

@@ -28,7 +28,7 @@ class Store(Protocol):
         """
 
     def keep(self, facts: Facts, make: Callable[[], NDArray[np.generic]]) -> Raster:
-        """Return the (c, h, w) array of ``facts``; ``make`` makes it where it is not kept already."""
+        """Return the three-dimensional array of ``facts``; ``make`` makes it where it is not kept already."""
 
     def recall(self, facts: Facts, make: Callable[[], NDArray[Kind]]) -> NDArray[Kind]:
         """Return the small array of ``facts``, in memory; ``make`` makes it where it is not kept already."""

@@ -15,7 +15,13 @@ from sr_deploy.errors import InputError
 from sr_deploy.pictures import read_luma
 from sr_deploy.train.data import Batch, DataConfig, PatchSource
 from sr_deploy.train.pairs import FRACTION, Raster
+from sr_deploy.train.picture_patches import PicturePatches
 from sr_deploy.train.validation import load_validation
+
+
+def pictures_of(source: PatchSource) -> PicturePatches:
+    assert isinstance(source.samples, PicturePatches)
+    return source.samples
 
 
 def source(
@@ -141,9 +147,9 @@ def test_batch_has_one_channel_in_zero_to_one(photos: Path) -> None:
 
 def test_every_scale_is_drawn(photos: Path) -> None:
     data = source(photos, scales=(2, 4))
-    pairs = {scale: data.samples.by_scale[scale][0] for scale in (2, 4)}
-    data.samples.by_scale = {scale: [pair] for scale, pair in pairs.items()}
-    data.samples.cumulative = {scale: np.ones(1) for scale in (2, 4)}
+    pairs = {scale: pictures_of(data).by_scale[scale][0] for scale in (2, 4)}
+    pictures_of(data).by_scale = {scale: [pair] for scale, pair in pairs.items()}
+    pictures_of(data).cumulative = {scale: np.ones(1) for scale in (2, 4)}
     degraded, original, _ = data.batch(size=40, seed=0, step=0)
     drawn = []
     for a, b in zip(as_integers(degraded, 255 * FRACTION), as_integers(original, 255), strict=True):
@@ -157,14 +163,14 @@ def test_every_scale_is_drawn(photos: Path) -> None:
 
 def test_a_scale_named_twice_is_drawn_twice_as_often(photos: Path) -> None:
     once, twice = source(photos, scales=(2, 4)), source(photos, scales=(2, 4, 4))
-    assert {scale: len(pairs) for scale, pairs in twice.samples.by_scale.items()} == {2: 3, 4: 3}
+    assert {scale: len(pairs) for scale, pairs in pictures_of(twice).by_scale.items()} == {2: 3, 4: 3}
     assert twice.patches == once.patches
     assert twice.config.scales.count(4) == 2
 
 
 def test_shrunken_copies_are_used_too(photos: Path) -> None:
     config = DataConfig((photos,), (2,), 16, (1.0, 0.5), 0.0)
-    assert sorted({pair.size for pair in PatchSource(config).samples.by_scale[2]}) == [(32, 32), (64, 64)]
+    assert sorted({pair.size for pair in pictures_of(PatchSource(config)).by_scale[2]}) == [(32, 32), (64, 64)]
 
 
 def test_an_epoch_covers_the_pixels_once(photos: Path) -> None:
@@ -174,7 +180,7 @@ def test_an_epoch_covers_the_pixels_once(photos: Path) -> None:
 def test_pictures_that_cannot_be_used_are_named_and_left_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(np.zeros((15, 40), np.uint8)).save(photos / "small.png")
     (photos / "broken.jpg").write_bytes(b"no picture")
-    assert len(source(photos).samples.by_scale[2]) == 3
+    assert len(pictures_of(source(photos)).by_scale[2]) == 3
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert any(line.startswith(f"warning: left out: {photos}/broken.jpg: cannot be decoded") for line in lines)
@@ -264,7 +270,7 @@ def test_a_grey_picture_is_its_full_range_rgb_copy(tmp_path: Path) -> None:
     pixels[0, :2] = 0, 255
     Image.fromarray(pixels).save(tmp_path / "a.png")
     data = rgb(tmp_path)
-    kept = np.asarray(data.samples.by_scale[2][0].original[:, :, :])
+    kept = np.asarray(pictures_of(data).by_scale[2][0].original[:, :, :])
     assert np.array_equal(kept, np.stack([pixels] * 3))
     _, original, _ = data.batch(size=4, seed=0, step=0)
     assert torch.equal(original[:, 0], original[:, 1]) and torch.equal(original[:, 0], original[:, 2])
@@ -294,7 +300,7 @@ def test_every_patch_of_a_batch_has_its_scale(photos: Path) -> None:
     assert scale is not None and original.shape == (8, 1, 16, 16)
     for a, b in zip(as_integers(degraded, 255 * FRACTION), as_integers(original, 255), strict=True):
         fitting = set()
-        for pair in data.samples.by_scale[scale]:
+        for pair in pictures_of(data).by_scale[scale]:
             place = place_of(b, whole(pair.original))
             if place is not None:
                 top, left, turns, mirror = place
@@ -315,7 +321,7 @@ def test_an_epoch_counts_patches_at_the_side_of_each_scale(photos: Path) -> None
 def test_a_picture_too_small_for_the_largest_scale_serves_the_others(tmp_path: Path, crops: list[NDArray[np.uint8]]) -> None:
     Image.fromarray(crops[0]).save(tmp_path / "a.png")
     Image.fromarray(crops[1][:20, :20]).save(tmp_path / "b.png")
-    found = many_scales(tmp_path).samples.by_scale
+    found = pictures_of(many_scales(tmp_path)).by_scale
     assert {scale: len(pairs) for scale, pairs in found.items()} == {2: 2, 3: 1, 4: 1}
     with pytest.raises(InputError, match="no picture of at least 68x68 pixels; name other folders"):
         many_scales(tmp_path, patch=17)

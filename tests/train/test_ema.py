@@ -11,11 +11,12 @@ from torch import nn
 from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource, load_validation
+from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.ema import Average
-from sr_deploy.train.loop import Run, train, validate
+from sr_deploy.train.loop import Run, train
 from sr_deploy.train.networks import build, card_of
 from sr_deploy.train.status import Report, Status
+from sr_deploy.train.validation import load_validation, validate
 
 EMA = Recipe(steps=6, batch_size=4, clip=1e-3, ema=0.9)
 

@@ -13,6 +13,12 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.hr_lr import common_size, listed
 from sr_deploy.train.pairs import FRACTION
+from sr_deploy.train.picture_patches import PicturePatches
+
+
+def pictures_of(source: PatchSource) -> PicturePatches:
+    assert isinstance(source.samples, PicturePatches)
+    return source.samples
 
 
 def shrunk(crop: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
@@ -96,7 +102,7 @@ def test_a_missing_low_resolution_picture_is_named(div2k: Path) -> None:
 def test_what_the_network_reads_is_the_picture_in_the_file(div2k: Path, crops: list[NDArray[np.uint8]], upscale: Upscale) -> None:
     pixels = 255 - shrunk(crops[0][:60, :60], 2)  # no bicubic of the original
     Image.fromarray(pixels).save(div2k / "LR" / "X2" / "0001x2.png")
-    pair = PatchSource(config(div2k, 2, span=(1, 1), upscale=upscale)).samples.by_scale[2][0]
+    pair = pictures_of(PatchSource(config(div2k, 2, span=(1, 1), upscale=upscale))).by_scale[2][0]
     planes = [pixels[..., channel].astype(np.float32) for channel in range(3)]
     expected = planes if upscale == "inside" else [imresize(plane, 2.0) for plane in planes]
     assert np.array_equal(np.asarray(pair.degraded[:, :, :]), np.rint(np.stack(expected) * FRACTION))
@@ -105,7 +111,7 @@ def test_what_the_network_reads_is_the_picture_in_the_file(div2k: Path, crops: l
 
 def test_luma_of_a_low_resolution_picture_stays_unrounded(div2k: Path) -> None:
     data = PatchSource(DataConfig((div2k / "HR",), (2,), 12, (1.0,), upscale="inside", lr=div2k / "LR"))
-    kept = np.asarray(data.samples.by_scale[2][0].degraded[:, :, :])
+    kept = np.asarray(pictures_of(data).by_scale[2][0].degraded[:, :, :])
     assert kept.shape == (1, 30, 30)
     assert np.any(kept % FRACTION)
 
@@ -158,7 +164,7 @@ def test_a_low_resolution_picture_of_another_scale_stops_before_decoding(div2k: 
 
 def test_a_low_resolution_picture_that_does_not_decode_is_left_out(div2k: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (div2k / "LR" / "X2" / "0002x2.png").write_bytes(b"no picture")
-    assert len(PatchSource(config(div2k, 2)).samples.by_scale[2]) == 2
+    assert len(pictures_of(PatchSource(config(div2k, 2))).by_scale[2]) == 2
     assert "left out: " in (shown := capsys.readouterr().err) and "0002x2.png: cannot be decoded" in shown
 
 

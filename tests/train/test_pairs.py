@@ -26,7 +26,7 @@ def test_degraded_planes_keep_a_64th_of_a_level(crops: list[NDArray[np.uint8]], 
 
 
 def test_the_detail_of_a_colour_picture_is_the_mean_over_channels(crops: list[NDArray[np.uint8]]) -> None:
-    found = np.diff(degradation(crops[0], 2).running_weights(16, 1.0), prepend=0.0)
+    found = np.diff(degradation(crops[0], 2).running_weights(16, 1.0).reshape(-1), prepend=0.0)
     errors = []
     for channel in range(3):
         enlarged, hr = bicubic_pair(crops[0][..., channel].astype(np.float32), 2)
@@ -43,7 +43,7 @@ def test_positions_lie_on_a_grid_and_weigh_the_same() -> None:
 
 def test_a_position_is_drawn_alike_with_and_without_equal_weights() -> None:
     even = positions((100, 80), 16)
-    weighed = Positions(even.rows, even.columns, np.cumsum(np.ones(even.rows * even.columns)))
+    weighed = Positions(even.rows, even.columns, np.cumsum(np.ones(even.rows * even.columns)).reshape(1, even.rows, even.columns))
     a, b = np.random.default_rng(0), np.random.default_rng(0)
     assert [even.draw(a) for _ in range(2000)] == [weighed.draw(b) for _ in range(2000)]
 

@@ -239,9 +239,7 @@ def test_another_mean_shift_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_scale_that_is_not_served_is_said(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"a\.pt: looks like EDSR-PyTorch, but EDSR: scale 8 is not served; choose among 2, 3, 4"
-    ):
+    with pytest.raises(InputError, match=r"a\.pt: looks like EDSR-PyTorch, but EDSR: scale 8 is not served; choose among 2, 3"):
         checkpoint.load(saved(Pytorch(8).state_dict(), tmp_path / "a.pt"))
 
 

@@ -313,6 +313,17 @@ def test_pairs_are_trained_on_as_they_are(photos: Path, tmp_path: Path) -> None:
     assert checkpoint.read_card(output).recipe["data.lr"] == "photos_LR"
 
 
+def test_a_cache_changes_nothing(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    assert main(arguments(photos, outputs[0])) == 0
+    assert main(arguments(photos, outputs[1], "--cache", str(tmp_path / "cache"))) == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    assert main(arguments(photos, outputs[1], "--cache", str(tmp_path / "cache"), "--resume", steps=3)) == 0
+    capsys.readouterr()
+    assert main(arguments(photos, outputs[1], "--cache", str(photos / "0.png"), "--overwrite")) == 2
+    assert "0.png: a file, a folder is needed; choose another name" in line(capsys)
+
+
 def test_status_is_described_in_one_line() -> None:
     status = Status(step=30, fraction=0.25, losses={"loss": 1.23456}, lr=0.1, images_per_s=12.34, seconds_left=90.0)
     assert describe(status) == " 25.0 % step 30 loss 1.235 lr 1.00e-01 12.3 images/s, 1.5 min left"
