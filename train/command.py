@@ -25,18 +25,33 @@ DEFAULTS: dict[str, dict[str, object]] = {
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-train``."""
-    p = Parser(PROG, "Train a super-resolution network on folders of pictures.")
+    p = Parser(
+        PROG,
+        "Train a super-resolution network on folders of pictures; sr-train --arch edsr --help shows the defaults of its paper.",
+    )
     p.add_argument(
         "data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures, or HDF5 file of patches (.h5)"
     )
     p.add_argument("-o", "--output", type=Path, metavar="FILE", help="checkpoint to write (.safetensors)")
-    p.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
-    p.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
-    p.add_argument("--preset", metavar="P", help="baseline or large, of edsr and mdsr (default: baseline)")
-    p.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
-    p.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr and mdsr (default: 1)")
-    p.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
-    p.add_argument(
+    p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
+    p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
+    p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
+    p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
+    add_network_arguments(p.add_argument_group("network"))
+    add_data_arguments(p.add_argument_group("data"))
+    add_recipe_arguments(p)
+    return p
+
+
+def add_network_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add what decides which network is trained."""
+    g.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
+    g.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
+    g.add_argument("--preset", metavar="P", help="baseline or large, of edsr and mdsr (default: baseline)")
+    g.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
+    g.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr and mdsr (default: 1)")
+    g.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
+    g.add_argument(
         "--scale",
         type=int,
         nargs="+",
@@ -44,112 +59,127 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="factors to serve, vdsr and mdsr several (2 3 4), the others one; one named twice is drawn twice as often",
     )
-    p.add_argument(
+
+
+def add_data_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add what decides what is cut from which pictures."""
+    g.add_argument(
         "--patch",
         type=positive_int,
         metavar="N",
         help="patch side in pixels of the original (vdsr: 41, edsr: 48 x scale, srresnet: 96); where one network "
         "enlarges by several factors, in pixels of the low-resolution picture, the same for every factor (48)",
     )
-    p.add_argument(
+    g.add_argument(
         "--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (vdsr: 1 0.7, the others: 1)"
     )
-    p.add_argument(
+    g.add_argument(
         "--lr-dir",
         type=Path,
         metavar="DIR",
         help="low-resolution pictures, named as DIV2K's (0001x2.png or X2/0001x2.png) or as the originals (default: bicubic)",
     )
-    p.add_argument(
+    g.add_argument(
         "--range",
         metavar="R",
         help="positions of the pictures to use: 1-800; 1-800/801-810 validates on the second, without --val",
     )
-    p.add_argument(
+    g.add_argument(
         "--detail",
         type=float,
         default=0.0,
         metavar="E",
         help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
     )
-    p.add_argument(
+    g.add_argument(
         "--prepare",
         type=Path,
         metavar="FILE",
         help="write the patches of all pictures, on a grid, to this HDF5 file (.h5), and train nothing",
     )
-    p.add_argument("--stride", type=positive_int, metavar="N", help="pixels between patches of --prepare (default: the patch)")
-    add_recipe_arguments(p)
-    p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
-    p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
-    p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
-    p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
-    return p
+    g.add_argument("--stride", type=positive_int, metavar="N", help="pixels between patches of --prepare (default: the patch)")
 
 
 def add_recipe_arguments(p: argparse.ArgumentParser) -> None:
-    """Add what decides how a network is trained; the defaults are VDSR's."""
-    p.add_argument("--steps", type=positive_int, metavar="N", help="optimizer steps")
-    p.add_argument("--epochs", type=positive_float, metavar="N", help="epochs (default: 80, unless --steps or --minutes)")
-    p.add_argument("--minutes", type=positive_float, metavar="N", help="wall time")
-    p.add_argument(
+    """Add what decides how a network is trained and where; the defaults are VDSR's."""
+    add_length_arguments(p.add_argument_group("length and learning rate"))
+    add_loss_arguments(p.add_argument_group("loss"))
+    add_machine_arguments(p.add_argument_group("machine"))
+
+
+def add_length_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add how long is trained, and with what optimizer."""
+    g.add_argument("--steps", type=positive_int, metavar="N", help="optimizer steps")
+    g.add_argument("--epochs", type=positive_float, metavar="N", help="epochs (default: 80, unless --steps or --minutes)")
+    g.add_argument("--minutes", type=positive_float, metavar="N", help="wall time")
+    g.add_argument(
         "--batch-size", type=positive_int, default=64, metavar="N", help="patches at once in each process (default: %(default)s)"
     )
-    p.add_argument(
+    g.add_argument(
         "--accumulate", type=positive_int, default=1, metavar="N", help="batches a step, their gradients averaged (default: 1)"
     )
-    p.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: %(default)s")
-    p.add_argument("--lr", type=positive_float, default=0.1, help="learning rate (default: %(default)s)")
-    p.add_argument(
-        "--lr-step", type=positive_float, default=20.0, metavar="N", help="epochs between divisions by 10 (default: %(default)s)"
+    g.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd", help="default: %(default)s")
+    g.add_argument("--lr", type=positive_float, default=0.1, metavar="LR", help="learning rate (default: %(default)s)")
+    g.add_argument(
+        "--schedule",
+        choices=("step", "halve", "drop", "cosine"),
+        default="step",
+        help="of the learning rate: a tenth every --lr-step epochs, half every --lr-half steps, a tenth in the second half, "
+        "or a cosine to 0 (default: %(default)s)",
     )
-    p.add_argument(
-        "--lr-half", type=positive_int, default=200_000, metavar="N", help="steps between halvings (default: %(default)s)"
-    )
-    p.add_argument("--schedule", choices=("step", "halve", "drop", "cosine"), default="step", help="default: %(default)s")
-    p.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: %(default)s)")
-    p.add_argument("--momentum", "--beta1", type=float, default=0.9, help="momentum; beta1 of Adam (default: %(default)s)")
-    p.add_argument("--weight-decay", type=float, default=1e-4, help="default: %(default)s")
-    p.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: %(default)s")
-    p.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
-    p.add_argument(
+    g.add_argument("--lr-step", type=positive_float, default=20.0, metavar="N", help="default: %(default)s")
+    g.add_argument("--lr-half", type=positive_int, default=200_000, metavar="N", help="default: %(default)s")
+    g.add_argument("--warmup", type=natural_int, default=0, metavar="N", help="steps of linear warm-up (default: %(default)s)")
+    g.add_argument("--momentum", "--beta1", type=float, default=0.9, metavar="B", help="beta1 of Adam (default: %(default)s)")
+    g.add_argument("--weight-decay", type=float, default=1e-4, metavar="W", help="default: %(default)s")
+    g.add_argument("--clip-mode", choices=("value", "norm", "none"), default="value", help="default: %(default)s")
+    g.add_argument("--clip", type=positive_float, metavar="T", help="value: to +-T/lr (3e-4); norm: to T (0.4)")
+    g.add_argument("--ema", type=float, metavar="D", help="keep a moving average of the weights with this decay, as 0.999")
+    g.add_argument("--seed", type=natural_int, default=0, metavar="N", help="default: %(default)s")
+
+
+def add_loss_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add what is minimised."""
+    g.add_argument(
         "--loss",
         default="mse",
         metavar="L",
         help="mse: as VDSR, summed; l1: as EDSR; or terms of L1, MSE, VGG22, VGG54, GAN: 1*MSE+0.001*GAN",
     )
-    p.add_argument("--gan-loss", choices=("bce", "lsgan"), default="bce", help="of a GAN term in --loss (default: bce)")
-    p.add_argument("--content", choices=("vgg", "random-vgg", "pixel"), help="what VGG terms in --loss are (default: vgg)")
-    p.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19-dcbb9e9d.pth (default: downloaded once)")
-    p.add_argument("--vgg-distance", choices=("mse", "l1"), default="mse", help="between VGG's feature maps (default: mse)")
-    p.add_argument("--seed", type=natural_int, default=0, help="default: %(default)s")
-    p.add_argument("--ema", type=float, metavar="D", help="keep a moving average of the weights with this decay, as 0.999")
-    p.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="fp16 on CUDA only (default: %(default)s)"
-    )
-    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
-    p.add_argument(
+    g.add_argument("--gan-loss", choices=("bce", "lsgan"), default="bce", help="of a GAN term in --loss (default: bce)")
+    g.add_argument("--content", choices=("vgg", "random-vgg", "pixel"), help="what VGG terms in --loss are (default: vgg)")
+    g.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19-dcbb9e9d.pth (default: downloaded once)")
+    g.add_argument("--vgg-distance", choices=("mse", "l1"), default="mse", help="between VGG's feature maps (default: mse)")
+
+
+def add_machine_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add where and how it is computed, and what is kept."""
+    g.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: %(default)s")
+    g.add_argument(
         "--devices",
         type=thread_count,
         default=1,
         metavar="N",
         help="GPUs, or processes on the CPU; each takes --batch-size patches (default: 1)",
     )
-    p.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
-    p.add_argument(
+    g.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="fp16 on CUDA only (default: %(default)s)"
+    )
+    g.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    g.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute in each process (default: all cores)")
+    g.add_argument(
         "--workers", type=worker_count, default=1, metavar="N", help="threads preparing batches in each process (default: 1)"
     )
-    p.add_argument(
+    g.add_argument(
         "--cache",
         type=Path,
         metavar="DIR",
         help="keep decoded pictures in this folder, not in memory; later runs read them there",
     )
-    p.add_argument("--threads", type=thread_count, metavar="N", help="threads that compute in each process (default: all cores)")
-    p.add_argument(
+    g.add_argument(
         "--save-minutes", type=positive_float, default=5.0, metavar="N", help="minutes between checkpoints (default: %(default)s)"
     )
-    p.add_argument("--log-dir", type=Path, metavar="DIR", help="TensorBoard log")
+    g.add_argument("--log-dir", type=Path, metavar="DIR", help="TensorBoard log")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,27 +15,20 @@ from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.adversarial import Adversarial
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.content import Content, Kind, choose_content
+from sr_deploy.train.content import Content, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
 from sr_deploy.train.devices import check_devices
 from sr_deploy.train.discriminator import check_patch
-from sr_deploy.train.edsr import UPSAMPLERS
 from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import ADVERSARIAL, weight_of
-from sr_deploy.train.networks import build, card_of
 from sr_deploy.train.prepare import prepare_command
-from sr_deploy.train.srresnet import SRResNet
-from sr_deploy.train.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
+from sr_deploy.train.srresnet_from_edsr import settle_norms_
+from sr_deploy.train.start import begin_with_, fresh_network, served_card
 from sr_deploy.train.status import Status, label
 from sr_deploy.train.stepper import MakeStepper, PixelStepper
 from sr_deploy.train.validation import load_validation
-from sr_deploy.train.warm_start import warm_start_
 
-PRESETS: dict[str, dict[str, dict[str, float]]] = {
-    "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
-    "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
-}
 SETTLE_BATCHES = 8  # of 16 patches, for the statistics of batch norms that a warm start made
 CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
@@ -43,27 +36,17 @@ CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 def train_command(arguments: argparse.Namespace) -> int:
     """Train as the command line asks and return the exit code."""
     if arguments.prepare is not None:
-        served = build(arguments.arch, config=network_config(arguments))
-        scales = tuple(sorted(set(arguments.scale)))
-        return prepare_command(arguments, card_of(served, scales=scales, default_scale=scales[0]))
+        return prepare_command(arguments, served_card(fresh_network(arguments), arguments.scale))
     output: Path = arguments.output
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)
     check_log_dir(arguments.log_dir)
-    kind: Kind = arguments.content or "vgg"
-    arguments.loss, content = choose_content(arguments.loss, kind, arguments.vgg, arguments.vgg_distance)
+    arguments.loss, content = choose_content(arguments.loss, arguments.content or "vgg", arguments.vgg, arguments.vgg_distance)
     recipe = recipe_from(arguments, content, default_epochs=80.0)
     torch.manual_seed(recipe.seed)
-    network = build("srresnet" if arguments.arch == "srgan" else arguments.arch, config=network_config(arguments))
-    settle = False
-    if arguments.init_from is not None:
-        state = checkpoint.tensors(arguments.init_from)
-        if isinstance(network, SRResNet) and is_edsr(state):
-            settle, state = network.config.norm == 1, srresnet_state(state, network)
-        for note in warm_start_(network, state, source=str(arguments.init_from)):
-            print(note, file=sys.stderr)
-    scales = tuple(arguments.scale)
-    card = card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
+    network = fresh_network(arguments)
+    settle = arguments.init_from is not None and begin_with_(network, arguments.init_from)
+    card = served_card(network, arguments.scale)
     config, validation = data_config(arguments, card), validation_pictures(arguments)
     if arguments.init_from is not None:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
@@ -78,7 +61,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card=card.with_changes(recipe=data_facts(config)),
         output=output,
         report=reporter(),
-        validation=load_validation(validation, scales, arguments.color) if validation else (),
+        validation=load_validation(validation, card.scales, card.color) if validation else (),
         stepper=stepper_for(recipe, config, content),
         device=arguments.device,
         devices=arguments.devices,
@@ -199,47 +182,3 @@ def describe(status: Status) -> str:
     if status.psnr_db is not None:
         return done + " PSNR " + " ".join(f"x{s} {v:.3f}" for s, v in status.psnr_db.items()) + " dB"
     return done + f" {status.images_per_s:.1f} images/s, {status.seconds_left / 60.0:.1f} min left"
-
-
-def network_config(arguments: argparse.Namespace) -> dict[str, float]:
-    """Return what the command line says about the network.
-
-    Raises:
-        InputError: several scales for a network that serves one, or an option that it does not have.
-    """
-    chosen = {"features": arguments.width, "blocks": arguments.blocks, "res_scale": arguments.res_scale}
-    if arguments.preset is not None:
-        if arguments.arch not in PRESETS or arguments.preset not in PRESETS[arguments.arch]:
-            known = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in PRESETS.items())
-            raise InputError(f"--preset {arguments.preset}: not known for {arguments.arch} ({known})")
-        preset = PRESETS[arguments.arch][arguments.preset]
-        chosen = {name: preset.get(name) if value is None else value for name, value in chosen.items()}
-    if arguments.arch == "vdsr":
-        for option, value in (("--blocks", arguments.blocks), ("--res-scale", arguments.res_scale)):
-            if value is not None:
-                raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
-    elif arguments.arch in ("srresnet", "srgan") and arguments.res_scale is not None:
-        raise InputError(f"--res-scale {arguments.res_scale:g}: SRResNet does not scale its residuals; leave it out")
-    if arguments.arch == "mdsr":
-        chosen |= mdsr_scales(arguments.scale)
-    elif arguments.arch != "vdsr":
-        if len(set(arguments.scale)) != 1:
-            raise InputError(
-                f"--scale {' '.join(map(str, arguments.scale))}: {arguments.arch} serves one scale; train one for each, "
-                "or choose --arch mdsr"
-            )
-        chosen["scale"] = arguments.scale[0]
-    chosen["colors"] = 3 if arguments.color == "rgb" else 1
-    return {name: value for name, value in chosen.items() if value is not None}
-
-
-def mdsr_scales(scales: Sequence[int]) -> dict[str, int]:
-    """Return what MDSR's config says of the scales it serves.
-
-    Raises:
-        InputError: it has no upsampler for one of them.
-    """
-    for scale in scales:
-        if scale not in UPSAMPLERS:
-            raise InputError(f"--scale {scale}: mdsr serves {', '.join(map(str, UPSAMPLERS))}; choose among them")
-    return {f"x{scale}": int(scale in scales) for scale in UPSAMPLERS}

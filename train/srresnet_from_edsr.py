@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.train.edsr import DIV2K_MEAN
 from sr_deploy.train.srresnet import SRResNet
 
 State = Mapping[str, Tensor]
@@ -21,12 +22,13 @@ State = Mapping[str, Tensor]
 def is_edsr(state: State) -> bool:
     """Return whether a state is that of an EDSR (its head is 3x3 and nothing follows it)."""
     head = state.get("head.weight")
-    return head is not None and head.shape[-1] == 3 and "body_end.weight" in state and "head_act.weight" not in state
+    return head is not None and head.shape[-1] == 3 and {"up.0.weight", "body_end.weight"} <= set(state)
 
 
 def srresnet_state(state: State, network: SRResNet) -> dict[str, Tensor]:
     """Return the state of ``network``'s form that computes what the EDSR of ``state`` does.
 
+    An RGB EDSR's mean shift goes into the biases of head and tail: exact, but for what sees the picture's border.
     Norms are written with mean 0 and variance 1; see ``settle_norms_`` before training.
     """
     normed = network.config.norm == 1
@@ -34,6 +36,10 @@ def srresnet_state(state: State, network: SRResNet) -> dict[str, Tensor]:
     for name in ("head", "tail"):
         result[f"{name}.weight"] = nn.functional.pad(state[f"{name}.weight"], (3, 3, 3, 3))
         result[f"{name}.bias"] = state[f"{name}.bias"]
+    if len(result["tail.bias"]) == 3:
+        mean = torch.tensor(DIV2K_MEAN)
+        result["head.bias"] = result["head.bias"] - state["head.weight"].sum((2, 3)) @ mean
+        result["tail.bias"] = result["tail.bias"] + mean
     result["head_act.weight"] = torch.ones(1)
     result |= {f"up_act.{n}.weight": torch.ones(1) for n in range(len(network.config.factors))}
     blocks = sorted({int(name.split(".")[1]) for name in state if name.startswith("body.")})

@@ -35,6 +35,17 @@ def test_it_computes_what_the_edsr_computes(scale: int, norm: int) -> None:
         assert torch.allclose(edsr(x), folded(srresnet)(x), atol=1e-5)
 
 
+def test_a_mean_shift_goes_into_biases_exact_away_from_the_border() -> None:
+    torch.manual_seed(0)
+    edsr = EDSR(EDSRConfig(edsr_widths(blocks=1, features=8, scale=2, colors=3), 2, colors=3)).eval()
+    srresnet = SRResNet(SRResNetConfig(srresnet_widths(blocks=1, features=8, scale=2, colors=3), 2, colors=3)).eval()
+    warm_start_(srresnet, srresnet_state(edsr.state_dict(), srresnet), source="edsr")
+    x, reach = torch.rand(1, 3, 24, 24), 2 * edsr.halo()
+    with torch.no_grad():
+        difference = (edsr(x) - srresnet(x)).abs()
+    assert float(difference[..., reach:-reach, reach:-reach].max()) < 1e-5 and float(difference.max()) > 1e-3
+
+
 def test_settled_norms_keep_the_function_and_know_the_data() -> None:
     edsr, srresnet = pair()
     batches = [torch.rand(4, 1, 12, 12) for _ in range(3)]

@@ -1,0 +1,89 @@
+"""What a run starts with: the network that the command line names, new or begun with the weights of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import InputError
+from sr_deploy.train import checkpoint
+from sr_deploy.train.edsr import UPSAMPLERS
+from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.srresnet import SRResNet
+from sr_deploy.train.srresnet_from_edsr import is_edsr, srresnet_state
+from sr_deploy.train.warm_start import warm_start_
+
+PRESETS: dict[str, dict[str, dict[str, float]]] = {
+    "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
+    "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
+}
+
+
+def fresh_network(arguments: argparse.Namespace) -> nn.Module:
+    """Return the network that the command line names, untrained; SRGAN's is its generator."""
+    return build("srresnet" if arguments.arch == "srgan" else arguments.arch, config=network_config(arguments))
+
+
+def served_card(network: nn.Module, scales: Sequence[int]) -> ModelCard:
+    """Return the card of a network that is trained for ``scales``."""
+    return card_of(network, scales=tuple(sorted(set(scales))), default_scale=min(scales))
+
+
+def begin_with_(network: nn.Module, source: Path) -> bool:
+    """Start ``network`` from a checkpoint, name what does not fit, and return whether its norms must be settled on data first."""
+    state = checkpoint.tensors(source)
+    from_edsr = isinstance(network, SRResNet) and is_edsr(state)
+    if isinstance(network, SRResNet) and from_edsr:
+        state = srresnet_state(state, network)
+    for note in warm_start_(network, state, source=str(source)):
+        print(note, file=sys.stderr)
+    return from_edsr
+
+
+def network_config(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return what the command line says about the network.
+
+    Raises:
+        InputError: several scales for a network that serves one, or an option that it does not have.
+    """
+    chosen = {"features": arguments.width, "blocks": arguments.blocks, "res_scale": arguments.res_scale}
+    if arguments.preset is not None:
+        if arguments.arch not in PRESETS or arguments.preset not in PRESETS[arguments.arch]:
+            known = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in PRESETS.items())
+            raise InputError(f"--preset {arguments.preset}: not known for {arguments.arch} ({known})")
+        preset = PRESETS[arguments.arch][arguments.preset]
+        chosen = {name: preset.get(name) if value is None else value for name, value in chosen.items()}
+    if arguments.arch == "vdsr":
+        for option, value in (("--blocks", arguments.blocks), ("--res-scale", arguments.res_scale)):
+            if value is not None:
+                raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
+    elif arguments.arch in ("srresnet", "srgan") and arguments.res_scale is not None:
+        raise InputError(f"--res-scale {arguments.res_scale:g}: SRResNet does not scale its residuals; leave it out")
+    if arguments.arch == "mdsr":
+        chosen |= mdsr_scales(arguments.scale)
+    elif arguments.arch != "vdsr":
+        if len(set(arguments.scale)) != 1:
+            raise InputError(
+                f"--scale {' '.join(map(str, arguments.scale))}: {arguments.arch} serves one scale; train one for each, "
+                "or choose --arch mdsr"
+            )
+        chosen["scale"] = arguments.scale[0]
+    chosen["colors"] = 3 if arguments.color == "rgb" else 1
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def mdsr_scales(scales: Sequence[int]) -> dict[str, int]:
+    """Return what MDSR's config says of the scales it serves.
+
+    Raises:
+        InputError: it has no upsampler for one of them.
+    """
+    for scale in scales:
+        if scale not in UPSAMPLERS:
+            raise InputError(f"--scale {scale}: mdsr serves {', '.join(map(str, UPSAMPLERS))}; choose among them")
+    return {f"x{scale}": int(scale in scales) for scale in UPSAMPLERS}
