@@ -254,3 +254,20 @@ def test_a_network_of_another_mean_shift_of_colours_is_refused(tmp_path: Path) -
     theirs.conv_first, theirs.conv_last = conv(1, 8), conv(8, 1)
     with pytest.raises(InputError, match="looks like BasicSR EDSR, but reads 1 channels; its mean shift is of RGB"):
         checkpoint.load(saved({"params": theirs.state_dict()}, tmp_path / "a.pth"))
+
+
+def test_an_rgb_file_goes_through_the_commands_as_it_is(tmp_path: Path, photos: Path) -> None:
+    from sr_deploy.export.command import main as export
+    from sr_deploy.gate.eval_command import main as evaluate
+    from sr_deploy.runtime.command import main as infer
+    from sr_deploy.runtime.onnx_file import read_card
+
+    torch.manual_seed(0)
+    path = saved(Pytorch(2).state_dict(), tmp_path / "edsr_baseline_x2.pt")
+    assert evaluate([str(path), "--data", str(photos), "--threads", "1"]) == 0
+    shape = ["--shape", "1", "3", "40", "40", "--calib", str(photos), "--threads", "1"]
+    assert export([str(path), "-o", str(tmp_path), "--precision", "fp32", "int8", *shape]) == 0
+    engine = tmp_path / "edsr_baseline_x2_int8.onnx"
+    assert read_card(engine).color == "rgb" and read_card(engine).scales == (2,)
+    assert infer(["--engine", str(engine), str(photos / "0.png"), "-o", str(tmp_path / "out.png"), "--threads", "1"]) == 0
+    assert (tmp_path / "out.png").exists()
