@@ -73,8 +73,8 @@ def chosen(device: str) -> str:
     return device
 
 
-def make_fabric(device: str, precision: Precision, place: Place) -> Fabric:
-    """Return Fabric on this process's device, ready to set up networks.
+def make_fabric(device: str, precision: Precision, place: Place, *, branched: bool = False) -> Fabric:
+    """Return Fabric on this process's device, ready to set up networks; ``branched``: a step may leave some of their weights out.
 
     Raises:
         InputError: the device does not know the precision, or there are fewer devices than processes.
@@ -84,7 +84,7 @@ def make_fabric(device: str, precision: Precision, place: Place) -> Fabric:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it tells what --precision says
     if place.count == 1:
         return Fabric(accelerator=device, devices=1, precision=FABRIC_NAMES[precision])
-    strategy = DDPStrategy(cluster_environment=Neighbours(place), gradient_as_bucket_view=True)
+    strategy = DDPStrategy(cluster_environment=Neighbours(place), gradient_as_bucket_view=True, find_unused_parameters=branched)
     fabric = Fabric(accelerator=device, devices=place.count, strategy=strategy, precision=FABRIC_NAMES[precision])
     with _same_threads():
         fabric.launch()

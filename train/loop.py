@@ -23,6 +23,7 @@ from sr_deploy.train.data import Batch, PatchSource
 from sr_deploy.train.devices import check_compiler, make_fabric
 from sr_deploy.train.ema import Average
 from sr_deploy.train.interrupt import Interrupt
+from sr_deploy.train.networks import at_each_scale
 from sr_deploy.train.processes import Team, together
 from sr_deploy.train.schedule import fraction_done, learning_rate
 from sr_deploy.train.state import Progress, Trained, load_state_, save_state
@@ -94,7 +95,8 @@ def _silent(_: Status) -> None:
 class _Loop:
     def __init__(self, run: Run, network: nn.Module, team: Team, *, resume: bool) -> None:
         self.run, self.recipe, self.network, self.team = run, run.recipe, network, team
-        self.fabric = make_fabric(run.device, run.recipe.precision, team.place)
+        branched = len(at_each_scale(network)) > 1
+        self.fabric = make_fabric(run.device, run.recipe.precision, team.place, branched=branched)
         if run.compile:
             check_compiler(self.fabric.device)
         torch.manual_seed(run.recipe.seed)

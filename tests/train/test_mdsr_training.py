@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,25 @@ def test_the_card_names_only_scales_that_have_a_branch() -> None:
     network = build("mdsr", config={"blocks": 1, "features": 8, "x2": 0})
     card = card_of(network, scales=(2, 3, 4), default_scale=2)
     assert (card.scales, card.default_scale, card.config) == ((3, 4), 3, config_of(network))
+
+
+@pytest.mark.slow
+def test_two_processes_train_branches_that_a_step_leaves_out(photos: Path, tmp_path: Path) -> None:
+    for count, size in ((1, "4"), (2, "2")):
+        options = ["--arch", "mdsr", "--scale", "2", "4", "--patch", "6", "--blocks", "1", "--width", "4", "--steps", "6"]
+        options += [
+            "--device",
+            "cpu",
+            "--devices",
+            str(count),
+            "--batch-size",
+            size,
+            "-o",
+            str(tmp_path / f"{count}.safetensors"),
+        ]
+        command = [sys.executable, "-m", "sr_deploy.train.command", str(photos), *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = (checkpoint.tensors(tmp_path / f"{count}.safetensors") for count in (1, 2))
+    # The same sums of float32, added up in another order: a few units of the last place (6e-8) of weights below 1.
+    assert all(torch.allclose(one[name], two[name], rtol=0.0, atol=1e-6) for name in one)

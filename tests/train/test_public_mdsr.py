@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
+from sr_deploy.gate.eval_command import main as evaluate
 from sr_deploy.train import checkpoint
 from sr_deploy.train.mdsr import MDSR
 from sr_deploy.train.networks import at_scale, convolutions, weight_count
@@ -136,3 +137,16 @@ def test_a_damaged_file_is_named(change: Callable[[State], State], words: str, t
     torch.save(change(Theirs().state_dict()), tmp_path / "m.pt")
     with pytest.raises(InputError, match=r"m\.pt: looks like EDSR-PyTorch's MDSR, but .*" + words):
         checkpoint.load(tmp_path / "m.pt")
+
+
+def test_it_is_evaluated_exported_and_gated_as_it_is(photos: Path, tmp_path: Path) -> None:
+    export = pytest.importorskip("sr_deploy.export.command").main
+    gate = pytest.importorskip("sr_deploy.gate.command").main
+    torch.manual_seed(0)
+    path = saved(Theirs(blocks=1), tmp_path / "mdsr.pt")
+    assert evaluate([str(path), "--data", str(photos), "--threads", "1", "--scale", "2", "3", "4"]) == 0
+    options = ["--shape", "1", "3", "40", "40", "--calib", str(photos), "--threads", "1", "--precision", "fp32", "--scale", "3"]
+    assert export([str(path), "-o", str(tmp_path), *options]) == 0
+    (tmp_path / "gates.toml").write_text("[fp32]\nmin_agreement_db = 90\nmax_weight_error_steps = 0\n")
+    checks = ["--reference", str(path), "--data", str(photos), "--budget", str(tmp_path / "gates.toml"), "--threads", "1"]
+    assert gate([str(tmp_path / "mdsr_x3_fp32.onnx"), *checks]) == 0
