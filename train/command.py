@@ -24,6 +24,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-train``."""
     p = Parser(PROG, "Train a super-resolution network on folders of pictures.")
+    p.usage = f"{PROG} DIR [DIR ...] -o FILE [options]\n       {PROG} DIR [DIR ...] --prepare FILE [options]"
     p.add_argument(
         "data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures, or HDF5 file of patches (.h5)"
     )
@@ -42,43 +43,44 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="factors to serve, vdsr several, the others one; one named twice is drawn twice as often (vdsr: 2 3 4)",
     )
-    p.add_argument(
+    data = p.add_argument_group("data")
+    data.add_argument(
         "--patch",
         type=positive_int,
         metavar="N",
         help="patch side in pixels of the original (vdsr: 41, edsr: 48 x scale, srresnet: 96); where one network "
         "enlarges by several factors, in pixels of the low-resolution picture, the same for every factor (48)",
     )
-    p.add_argument(
+    data.add_argument(
         "--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (vdsr: 1 0.7, the others: 1)"
     )
-    p.add_argument(
+    data.add_argument(
         "--lr-dir",
         type=Path,
         metavar="DIR",
         help="low-resolution pictures, named as DIV2K's (0001x2.png or X2/0001x2.png) or as the originals (default: bicubic)",
     )
-    p.add_argument(
+    data.add_argument(
         "--range",
         metavar="R",
         help="positions of the pictures to use: 1-800; 1-800/801-810 validates on the second, without --val",
     )
-    p.add_argument(
+    data.add_argument(
         "--detail",
         type=float,
         default=0.0,
         metavar="E",
         help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
     )
-    p.add_argument(
+    data.add_argument(
         "--prepare",
         type=Path,
         metavar="FILE",
         help="write the patches of all pictures, on a grid, to this HDF5 file (.h5), and train nothing",
     )
-    p.add_argument("--stride", type=positive_int, metavar="N", help="pixels between patches of --prepare (default: the patch)")
+    data.add_argument("--stride", type=positive_int, metavar="N", help="pixels between patches of --prepare (default: the patch)")
     add_recipe_arguments(p)
-    p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
+    data.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
     p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
     p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
     p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
