@@ -48,11 +48,15 @@ def open_picture(path: Path) -> Image.Image:
 def picture_size(path: Path) -> tuple[int, int]:
     """Return height and width of what :func:`open_picture` gives, from the file's header alone.
 
+    An orientation that a PNG holds behind its pixels is not seen.
+
     Raises:
         InputError: missing, not a picture, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
     with _opened(path) as image:
         width, height = image.size
+        if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all of it to look further
+            return height, width
         return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in TURNED else (height, width)
 
 

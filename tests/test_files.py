@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,22 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file.png").write_bytes(b"")
     with pytest.raises(InputError, match=rf"{name}: not a folder; name one that holds pictures"):
         list_pictures(tmp_path / name)
+
+
+def test_threads_that_write_at_once_keep_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = os.umask
+
+    def slowly(mask: int) -> int:
+        before = asked(mask)
+        time.sleep(0.002)  # for another thread to come between
+        return before
+
+    before = asked(0o077)
+    try:
+        monkeypatch.setattr(os, "umask", slowly)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: write_text(tmp_path / str(number), ""), range(40)))
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+        assert asked(0o077) == 0o077
+    finally:
+        asked(before)

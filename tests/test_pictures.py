@@ -197,6 +197,15 @@ def test_the_size_in_the_header_is_that_of_the_decoded_picture(tmp_path: Path, o
     assert picture_size(tmp_path / "a.jpg") == read_rgb(tmp_path / "a.jpg").shape[:2]
 
 
+def test_the_size_of_a_png_is_known_without_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.tile(gradient(), (20, 20, 1))).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    assert picture_size(path) == (400, 600)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        open_picture(path)
+
+
 def test_a_file_without_a_header_has_no_size(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="cannot be decoded"):

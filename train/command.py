@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         PROG,
         "Train a super-resolution network on folders of pictures; sr-train --arch edsr --help shows the defaults of its paper.",
     )
+    p.usage = f"{PROG} DIR [DIR ...] -o FILE [options]\n       {PROG} DIR [DIR ...] --prepare FILE [options]"
     p.add_argument(
         "data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures, or HDF5 file of patches (.h5)"
     )

@@ -107,12 +107,26 @@ class PatchFile:
         data, label = shapes
         if not data[0] or data[:2] != label[:2] or label[2] % max(data[2], 1):
             raise InputError(f"{self.path}: data {data} and label {label} do not fit each other, or are empty; prepare it again")
-        told = self._file.attrs
-        scales = tuple(int(scale) for scale in np.atleast_1d(told.get("scales", ())))
+        scales = self._told("scales")
+        for name, found in (("colors", data[1]), ("patch", label[2])):
+            if self._told(name) not in ((), (found,)):
+                raise InputError(
+                    f"{self.path}: its attributes say {name} {self._told(name)}, its patches {found}; prepare it again"
+                )
         if not scales and label[2] > data[2]:
             scales = (label[2] // data[2],)
-        upscale = str(told["upscale"]) if "upscale" in told else None
+        upscale = str(self._file.attrs["upscale"]) if "upscale" in self._file.attrs else None
         return Layout(data[0], data[1], data[2], label[2], scales, upscale)
+
+    def _told(self, name: str) -> tuple[int, ...]:
+        """Return the whole numbers of an attribute, () where the file does not have it."""
+        value = self._file.attrs.get(name, ())
+        try:
+            return tuple(int(number) for number in np.atleast_1d(value))
+        except (TypeError, ValueError) as err:
+            raise InputError(
+                f"{self.path}: its attribute {name} is {value!r}, whole numbers are needed; prepare it again"
+            ) from err
 
     def _check_values(self) -> None:
         numbers = np.unique(np.linspace(0, self.layout.count - 1, PEEK).astype(np.int64))

@@ -7,12 +7,13 @@ The names are those of DIV2K (Agustsson and Timofte, CVPRW 2017): ``0001.png`` i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
-from sr_deploy.pictures import picture_size
+from sr_deploy.pictures import picture_size, read_rgb
 from sr_deploy.train.data_config import DataConfig
 
 CUT = 12  # sets are often cut to a multiple of 12 before they are shrunk, so that x2, x3 and x4 fit
@@ -87,11 +88,14 @@ def _with_lr(folder: Path, hr: Path, names: Mapping[str, Path], config: DataConf
 
 
 def _check_size(hr: Path, lr: Path, scale: int) -> None:
+    with suppress(InputError):
+        common_size(picture_size(hr), picture_size(lr), scale, files=(hr, lr))
+        return
     try:
-        sizes = picture_size(hr), picture_size(lr)
+        sizes = [read_rgb(path).shape[:2] for path in (hr, lr)]  # the header of a picture lying on its side may not tell
     except InputError:
         return  # it is named and left out when it is decoded
-    common_size(*sizes, scale, files=(hr, lr))
+    common_size((sizes[0][0], sizes[0][1]), (sizes[1][0], sizes[1][1]), scale, files=(hr, lr))
 
 
 def common_size(hr: Size, lr: Size, scale: int, *, files: tuple[Path, Path]) -> Size:

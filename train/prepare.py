@@ -22,7 +22,7 @@ from sr_deploy.files import replacing
 from sr_deploy.pictures import picture_size
 from sr_deploy.train.cache import Cache
 from sr_deploy.train.data_config import DataConfig
-from sr_deploy.train.data_options import data_config
+from sr_deploy.train.data_options import data_config, spans
 from sr_deploy.train.hdf5 import is_hdf5, library
 from sr_deploy.train.hr_lr import Listed, listed
 from sr_deploy.train.pairs import FRACTION, Pair, Raster
@@ -85,6 +85,8 @@ def prepare_command(arguments: argparse.Namespace, card: ModelCard) -> int:
     check_name(output, overwrite=arguments.overwrite)
     library()
     config = data_config(arguments, card)
+    if arguments.range and spans(arguments.range)[1]:
+        raise InputError(f"--range {arguments.range}: --prepare {output} validates nothing; give one part, as 1-800")
     if is_hdf5(config.folders[0]):
         raise InputError(f"--prepare {output}: {config.folders[0]} holds patches already; name folders of pictures")
     grid = Grid(config, arguments.stride or config.patch)

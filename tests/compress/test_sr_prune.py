@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from sr_deploy.card import ModelCard
 from sr_deploy.compress.command import main
 from sr_deploy.compress.masks import nni_installed
+from sr_deploy.compress.prune import inherited_patch
+from sr_deploy.degrade import Upscale
 from sr_deploy.train import checkpoint
+from sr_deploy.train.command import main as train
 from sr_deploy.train.networks import build, card_of, weight_count
 
 needs_nni = pytest.mark.skipif(not nni_installed(), reason="NNI is not installed")
@@ -119,6 +123,41 @@ def test_fine_tuning_serves_the_dense_networks_scales(dense: Path, photos: Path)
     code, output = prune(dense, "--data", photos, "--finetune-steps", "1", "--patch", "16", "--scale", "2")
     assert code == 0
     assert checkpoint.read_card(output).scales == (2, 3)
+
+
+def test_fine_tuning_reads_a_file_of_patches_and_a_cache(dense: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("h5py")
+    patches, cache = dense.with_name("train.h5"), dense.with_name("cache")
+    assert train([str(photos), "--prepare", str(patches), "--scale", "2", "3", "--patch", "16", "--shrink", "1"]) == 0
+    code, output = prune(dense, "--data", patches, "--finetune-steps", "1")
+    assert code == 0
+    assert checkpoint.read_card(output).recipe["data.folders"] == "train.h5"
+    capsys.readouterr()
+    assert prune(dense, "--data", patches, "--finetune-steps", "1", "--scale", "2", "--overwrite")[0] == 2
+    assert "holds patches of scale 2 3, the network is trained for 2" in capsys.readouterr().err
+    options = ("--data", photos, "--finetune-steps", "1", "--patch", "16", "--overwrite")
+    plain = prune(dense, *options)[1].read_bytes()
+    assert prune(dense, *options, "--cache", cache)[1].read_bytes() == plain
+    assert any(cache.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("upscale", "scales", "dense", "told", "patch"),
+    [
+        ("before", (2, 3), (2, 3), None, 41),
+        ("before", (2,), (2, 3), "33", 33),
+        ("inside", (3,), (3,), None, 144),
+        ("inside", (3,), (3,), "96", 96),
+        ("inside", (2, 3), (2, 3), None, 48),
+        ("inside", (2, 3), (2, 3), "40", 40),
+        ("inside", (3,), (2, 3), "40", 120),  # 40 was the side of the low-resolution patch
+    ],
+)
+def test_the_patch_of_the_dense_network_is_kept(
+    upscale: Upscale, scales: tuple[int, ...], dense: tuple[int, ...], told: str | None, patch: int
+) -> None:
+    card = ModelCard(arch="", widths=(1,), scales=dense, default_scale=dense[0], upscale=upscale)
+    assert inherited_patch(card, scales, dense, told) == patch
 
 
 def test_fine_tuning_keeps_the_dense_networks_loss(dense: Path, photos: Path) -> None:

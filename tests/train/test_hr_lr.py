@@ -162,6 +162,17 @@ def test_a_low_resolution_picture_of_another_scale_stops_before_decoding(div2k: 
         PatchSource(config(div2k, 2))
 
 
+def test_a_picture_lying_on_its_side_fits(div2k: Path, crops: list[NDArray[np.uint8]]) -> None:
+    flat = Image.fromarray(crops[0][:40, :60])
+    exif = flat.getexif()
+    exif[0x0112] = 6
+    for path, picture in ((div2k / "HR" / "0001.png", flat), (div2k / "LR" / "X2" / "0001x2.png", flat.resize((30, 20)))):
+        picture.save(path, exif=exif)
+    Image.fromarray(np.rot90(np.asarray(flat.resize((30, 20))), -1)).save(div2k / "LR" / "X2" / "0001x2.png")
+    pair = pictures_of(PatchSource(config(div2k, 2, span=(1, 1)))).by_scale[2][0]
+    assert pair.size == (60, 40)
+
+
 def test_a_low_resolution_picture_that_does_not_decode_is_left_out(div2k: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (div2k / "LR" / "X2" / "0002x2.png").write_bytes(b"no picture")
     assert len(pictures_of(PatchSource(config(div2k, 2))).by_scale[2]) == 2

@@ -112,6 +112,10 @@ def test_a_range_and_given_pictures_can_be_prepared(photos: Path, tmp_path: Path
     [
         (["--prepare", "a.txt"], "--prepare a.txt: a file of patches ends in .h5 or .hdf5, this one in .txt"),
         (["--prepare", "a.h5", "--patch", "65"], "no picture of at least 65x65 pixels; name other folders"),
+        (
+            ["--prepare", "a.h5", "--range", "1-2/3-3"],
+            "--range 1-2/3-3: --prepare a.h5 validates nothing; give one part, as 1-800",
+        ),
         (["--prepare", "a.h5", *EDSR, "--stride", "5"], "--stride 5 is no multiple of the scale 2; choose one"),
     ],
 )
