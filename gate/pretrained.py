@@ -14,7 +14,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from sr_deploy.console import one_line, progress
@@ -41,9 +41,8 @@ def cached_file(address: str) -> Path:
         try:
             download(address, path)
         except (OSError, HTTPException) as err:
-            reason = one_line(str(err)) or type(err).__name__
             raise MachineError(
-                f"{path.name} cannot be downloaded ({reason}); fetch {address} and put it into {path.parent}"
+                f"{path.name} cannot be downloaded ({reason_of(err)}); fetch {address} and put it into {path.parent}"
             ) from err
     return path
 
@@ -119,6 +118,10 @@ def received(response: HTTPResponse, address: str) -> Iterator[bytes]:
         while block := response.read(BLOCK):
             yield block
     except (OSError, HTTPException) as err:
-        raise MachineError(
-            f"the download of {address} broke off ({one_line(str(err)) or type(err).__name__}); try again"
-        ) from err
+        raise MachineError(f"the download of {address} broke off ({reason_of(err)}); try again") from err
+
+
+def reason_of(error: OSError | HTTPException) -> str:
+    """Return in one line why a request failed."""
+    inner = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+    return one_line(str(inner)) or type(error).__name__

@@ -1,4 +1,4 @@
-"""LPIPS and FID in ``sr-eval``: torchmetrics on networks of the test, and what is said where something is missing."""
+"""LPIPS and FID in ``sr-eval``: what is compared, and torchmetrics' own classes on networks of the test."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from sr_deploy.gate import perceptual
 from sr_deploy.gate.eval_command import main
 from sr_deploy.gate.evaluate import measure_folder
 from sr_deploy.gate.models import Model, open_model
-from sr_deploy.gate.perceptual import BACKBONES, FID_ADDRESS, Fid, Pixels, rgb_pair
+from sr_deploy.gate.perceptual import Fid, Pixels, rgb_pair
 from sr_deploy.measure import enlarged_pair, levels
 from sr_deploy.pictures import read_luma, read_rgb, read_rgb_planes
+from tests.runtime import tiny_onnx as tiny
 
 if TYPE_CHECKING:
     import torch
@@ -106,6 +107,22 @@ def test_rgb_of_a_network_is_rounded_and_clipped(data: Path) -> None:
     assert np.array_equal(np.unique(made.reshape(-1, 3), axis=0), [[127, 0, 255]])
 
 
+def test_an_rgb_network_is_compared_in_rgb(data: Path) -> None:
+    card = tiny.card_of(tiny.zero_weights((2, 1)), (1, 3, 48, 48)).with_changes(color="rgb")
+    recorder, paths = Recorder(), sorted(data.iterdir())
+    measure_folder(Model("unchanged", card, lambda planes: planes), paths, 3, "whole", {"lpips": recorder})
+    for path, pair in zip(paths, recorder.pairs, strict=True):
+        assert all(np.array_equal(made, expected) for made, expected in zip(pair, bicubic_rgb(path, 3), strict=True))
+
+
+def test_the_fixed_protocol_is_compared_at_the_size_of_the_picture(data: Path, identity: Path) -> None:
+    recorder, paths = Recorder(), sorted(data.iterdir())
+    measure_folder(open_model(str(identity), threads=1), paths, 4, "fixed", {"lpips": recorder})
+    for path, (sr, hr) in zip(paths, recorder.pairs, strict=True):
+        assert np.array_equal(hr, read_rgb(path)[4:92, 4:92])
+        assert 0.0 < np.abs(sr.astype(int) - bicubic_rgb(path, 4)[0]).mean() < 3.0  # 96 to 256 and back costs little
+
+
 def test_the_network_runs_once_for_all_metrics(data: Path) -> None:
     calls = []
 
@@ -118,80 +135,6 @@ def test_the_network_runs_once_for_all_metrics(data: Path) -> None:
     plain = measure_folder(bicubic, paths, 2, "whole", {})
     assert measure_folder(bicubic, paths, 2, "whole", {"lpips": Recorder(), "fid": Recorder()}) == plain
     assert len(calls) == 2 * len(paths)
-
-
-# What is missing
-
-
-@pytest.mark.parametrize(
-    ("metric", "package", "weights"),
-    [
-        ("lpips", "torchvision", BACKBONES["alex"].address),
-        ("lpips", "torchmetrics", BACKBONES["alex"].address),
-        ("lpips", "torch", BACKBONES["alex"].address),
-        ("fid", "torch_fidelity", FID_ADDRESS),
-        ("fid", "torch", FID_ADDRESS),
-    ],
-)
-def test_a_missing_package_leaves_its_metric_out(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    identity: Path,
-    data: Path,
-    metric: str,
-    package: str,
-    weights: str,
-) -> None:
-    if package != "torch":
-        pytest.importorskip("torch")
-        monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
-    monkeypatch.setitem(sys.modules, package, None)
-    assert main([str(identity), "--data", str(data), "--threads", "1", "--metrics", metric, "psnr"]) == 0
-    found = capsys.readouterr()
-    assert found.err.splitlines() == [
-        f"sr-eval: warning: {metric.upper()} is left out: package {package} is not installed; "
-        f"pip install 'sr-deploy[metrics]' (its weights are {weights})"
-    ]
-    heading, _, row = found.out.splitlines()
-    assert heading.split()[5:] == [metric.upper(), "PSNR", "dB"]
-    assert row.split()[5] == "-" and float(row.split()[6]) > 20.0
-
-
-def test_figures_that_were_not_measured_are_null(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, data: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    found, lines = evaluated(capsys, "bicubic", "--data", data, "--metrics", "psnr", "lpips", "fid")
-    assert (found[0]["lpips"], found[0]["lpips_net"], found[0]["fid"]) == (None, None, None)
-    assert number(found[0]["psnr_db"]) > 20.0 and number(found[0]["ssim"]) > 0.5
-    assert [line.split()[2] for line in lines] == ["LPIPS", "FID"]
-
-
-def test_a_broken_torchvision_leaves_its_metric_out(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path
-) -> None:
-    pytest.importorskip("torch")
-    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist\\nsecond line')\n")
-    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    found, lines = evaluated(capsys, "bicubic", "--data", data, "--metrics", "psnr", "lpips")
-    assert found[0]["lpips"] is None
-    assert lines == [
-        "sr-eval: warning: LPIPS is left out: package torchvision cannot be imported (operator torchvision::nms does not exist); "
-        "install packages that fit each other: pip install -U 'sr-deploy[metrics]'"
-    ]
-
-
-def test_an_unknown_metric_is_refused(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["bicubic", "--data", str(data), "--metrics", "psnr", "niqe"])
-    assert ended.value.code == 2
-    assert "invalid choice: 'niqe'" in capsys.readouterr().err
-
-
-def test_columns_are_those_asked_for_in_their_order(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    assert main(["bicubic", "--data", str(data), "--metrics", "ssim", "psnr", "ssim"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split()[5:] == ["SSIM", "PSNR", "dB"]
 
 
 # LPIPS

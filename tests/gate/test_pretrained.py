@@ -92,7 +92,8 @@ def test_a_refused_connection_says_what_to_fetch_and_where_to_put_it(cache: Path
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/{NAME}"
         with pytest.raises(
-            MachineError, match=rf"{NAME} cannot be downloaded \(.*refused.*; fetch {address} and put it into {cache}$"
+            MachineError,
+            match=rf"{NAME} cannot be downloaded \(\[Errno \d+\] Connection refused\); fetch {address} and put it into {cache}$",
         ):
             cached_file(address)
 
