@@ -1,4 +1,4 @@
-"""``sr-eval``: PSNR and SSIM of models on folders of pictures."""
+"""``sr-eval``: PSNR, SSIM, LPIPS and FID of models on folders of pictures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
 
 PROG = "sr-eval"
+METRICS = ("psnr", "ssim", "lpips", "fid")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-eval``."""
-    p = Parser(PROG, "Measure PSNR and SSIM of luma on folders of high-resolution pictures.")
+    p = Parser(PROG, "Measure PSNR and SSIM of luma, LPIPS and FID of RGB, on folders of high-resolution pictures.")
     p.add_argument(
         "models",
         nargs="+",
@@ -24,6 +25,21 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's; 2 for bicubic)")
     p.add_argument(
         "--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)"
+    )
+    p.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=METRICS,
+        default=["psnr", "ssim"],
+        metavar="NAME",
+        help="columns, of psnr ssim lpips fid (default: psnr ssim); lpips and fid need sr-deploy[metrics] and public weights "
+        "that are downloaded once; one that lacks them is left out, with a line that says what to do",
+    )
+    p.add_argument(
+        "--lpips-net",
+        choices=("alex", "vgg", "squeeze"),
+        default="alex",
+        help="network of LPIPS (default: alex, as its authors compare)",
     )
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")

@@ -75,7 +75,7 @@ def open_model(
 
 
 def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:
-    """Return the network and card of a checkpoint; torch is imported here and nowhere else in the gate.
+    """Return the network and card of a checkpoint; here the gate imports torch (and for LPIPS and FID).
 
     Raises:
         InputError: missing, or not a checkpoint.

@@ -101,13 +101,28 @@ def bicubic(lr: Planes, scale: int) -> Planes:
 
 def score(enlarge: Enlarge, hr: Planes, scale: int) -> Score:
     """Return the quality of ``enlarge`` on one picture; ``hr`` is luma, float32 (h, w), or RGB, (3, h, w), in grey levels."""
+    sr, hr = enlarged_pair(enlarge, hr, scale)
+    return compare(levels(sr), hr, scale)
+
+
+def enlarged_pair(enlarge: Enlarge, hr: Planes, scale: int) -> tuple[Planes, Planes]:
+    """Return ``(sr, hr)``: what ``enlarge`` makes of a degraded picture, and the original cropped to a multiple of ``scale``.
+
+    ``hr`` is in grey levels; ``sr`` is of its rank, nominally in [0, 1], neither rounded nor clipped.
+    """
     hr = crop_to_multiple(hr, scale)
     lr = imresize(hr, 1.0 / scale) / np.float32(255.0)
-    return compare(levels(enlarge(lr, scale)), hr, scale)
+    return enlarge(lr, scale), hr
 
 
 def score_fixed(restore: Restore, hr: Plane, scale: int) -> Score:
-    """Return the quality under the fixed-256 protocol of published deployment figures.
+    """Return the quality under the fixed-256 protocol of published deployment figures; see :func:`fixed_pair`."""
+    sr, hr = fixed_pair(restore, hr, scale)
+    return compare(levels(sr), hr, scale)
+
+
+def fixed_pair(restore: Restore, hr: Plane, scale: int) -> tuple[Plane, Plane]:
+    """Return ``(sr, hr)`` as :func:`enlarged_pair` does, by the fixed-256 protocol.
 
     The bicubic-enlarged luma is resized to 256x256 (``cv2.resize``, bilinear), goes through the network, is resized
     back to the picture's size and compared there. It measures a network that keeps the size, not an enlargement.
@@ -116,7 +131,7 @@ def score_fixed(restore: Restore, hr: Plane, scale: int) -> Score:
     square = cv2.resize(enlarged / np.float32(255.0), (FIXED_SIDE, FIXED_SIDE), interpolation=cv2.INTER_LINEAR)
     restored = restore(np.asarray(square, np.float32))
     back = cv2.resize(restored, (hr.shape[1], hr.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return compare(levels(np.asarray(back, np.float32)), hr, scale)
+    return np.asarray(back, np.float32), hr
 
 
 def compare(sr: Planes, hr: Planes, scale: int) -> Score:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.files import digest_bytes, read_bytes
+from sr_deploy.public_files import cached_file
 
 WEIGHTS_NAME = "vgg19-dcbb9e9d.pth"
 ADDRESS = f"https://download.pytorch.org/models/{WEIGHTS_NAME}"
@@ -127,15 +127,7 @@ def downloaded_vgg() -> Path:
     Raises:
         MachineError: it cannot be had.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_NAME
-    if path.exists():
-        return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(ADDRESS, str(path), hash_prefix="dcbb9e9d", progress=False)
-    except (OSError, urllib.error.URLError, RuntimeError, ValueError) as err:
-        raise MachineError(
-            f"{ADDRESS}: VGG19's weights cannot be had ({' '.join(str(err).split())[:120]}); "
-            "give the file with --vgg FILE, or choose --content pixel or random-vgg"
-        ) from err
-    return path
+        return cached_file(ADDRESS, Path(torch.hub.get_dir()))
+    except MachineError as err:
+        raise MachineError(f"VGG19: {err}; or give the file with --vgg FILE, or choose --content pixel or random-vgg") from err

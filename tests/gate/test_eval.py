@@ -45,7 +45,7 @@ def test_json_has_one_entry_for_each_model_folder_and_scale(
     capsys: pytest.CaptureFixture[str], identity: Path, data: Path, flat_picture: Path
 ) -> None:
     found = results(capsys, "bicubic", identity, "--data", data, flat_picture, "--scale", "2", "3")
-    keys = ["model", "data", "scale", "protocol", "images", "psnr_db", "ssim"]
+    keys = ["model", "data", "scale", "protocol", "images", "psnr_db", "ssim", "lpips", "lpips_net", "fid"]
     assert all(list(entry) == keys for entry in found)
     assert [(e["model"], e["data"], e["scale"], e["images"]) for e in found] == [
         (model, str(folder), scale, images)

@@ -1,0 +1,233 @@
+"""LPIPS and FID of pictures in RGB, by torchmetrics; torch is imported only when one of them is opened.
+
+LPIPS (Zhang et al., CVPR 2018) is a weighted distance between what a classification network sees in two pictures; FID (Heusel et
+al., NIPS 2017) is the Frechet distance between two normal distributions, those of Inception's features over the results and over
+the originals. Lower is better. Both look at 8-bit RGB, ``scale`` pixels shaved from each border as for PSNR.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sr_deploy.console import one_line
+from sr_deploy.degrade import Planes, bicubic_pair
+from sr_deploy.errors import MachineError, SrDeployError
+from sr_deploy.luma import rgb_from_ycbcr, ycbcr_from_rgb
+from sr_deploy.measure import levels
+from sr_deploy.public_files import cached_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+Pixels = NDArray[np.uint8]
+"""A picture in full-range RGB: uint8 (h, w, 3)."""
+
+Net = Literal["alex", "vgg", "squeeze"]
+"""The network of LPIPS; its authors compare by AlexNet."""
+
+FEATURES = 2048  # of FID: Inception's last pooling layer
+FID_LEAST = 2  # pictures that have a covariance
+FID_RECOMMENDED = 10_000
+RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+FID_ADDRESS = f"{RELEASE}/weights-inception-2015-12-05-6726825d.pth"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What LPIPS takes from torchvision; the linear layers on top of it come with torchmetrics."""
+
+    weights: str  # the class in torchvision.models that knows the address of the file
+    address: str  # the same, for those who have no torchvision yet
+    least: int  # side of the smallest picture that its pooling layers leave something of
+
+
+BACKBONES: dict[Net, Backbone] = {
+    "alex": Backbone("AlexNet_Weights", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", 31),
+    "vgg": Backbone("VGG16_Weights", "https://download.pytorch.org/models/vgg16-397923af.pth", 16),
+    "squeeze": Backbone("SqueezeNet1_1_Weights", "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth", 17),
+}
+
+
+class Perceptual(Protocol):
+    """A figure over pictures that come one by one."""
+
+    def add(self, sr: Pixels, hr: Pixels) -> None:
+        """Take a result and its original, of one size.
+
+        Raises:
+            ValueError: they are too small.
+        """
+
+    def take(self) -> float:
+        """Return the figure over the pictures that came since it was last taken."""
+
+
+class Lpips:
+    """Mean LPIPS over pictures."""
+
+    def __init__(self, metric: LearnedPerceptualImagePatchSimilarity, *, least: int) -> None:
+        """Measure by ``metric``, which takes RGB in [0, 1] (``normalize=True``) of at least ``least`` x ``least`` pixels."""
+        self.metric, self.least = metric, least
+
+    def add(self, sr: Pixels, hr: Pixels) -> None:
+        """Take a result and its original; see :class:`Perceptual`."""
+        if min(hr.shape[:2]) < self.least:
+            raise ValueError(f"LPIPS needs at least {self.least}x{self.least} pixels, {hr.shape[0]}x{hr.shape[1]} are left")
+        self.metric.update(tensor_of(sr) / 255.0, tensor_of(hr) / 255.0)
+
+    def take(self) -> float:
+        """Return the mean and begin anew."""
+        figure = float(self.metric.compute())
+        self.metric.reset()
+        return figure
+
+
+class Fid:
+    """FID between all results and all originals."""
+
+    def __init__(self, metric: FrechetInceptionDistance) -> None:
+        self.metric = metric
+
+    def add(self, sr: Pixels, hr: Pixels) -> None:
+        """Take a result and its original; see :class:`Perceptual`."""
+        self.metric.update(tensor_of(hr), real=True)
+        self.metric.update(tensor_of(sr), real=False)
+
+    def take(self) -> float:
+        """Return the distance of at least ``FID_LEAST`` pictures and begin anew."""
+        figure = float(self.metric.compute())
+        self.metric.reset()
+        return 0.0 if figure < 0.0 else figure  # a root of a matrix that rounding made negative
+
+
+def tensor_of(pixels: Pixels) -> Tensor:
+    """Return a picture as a batch of one: uint8 (1, 3, h, w)."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))[None]
+
+
+def open_metrics(names: Sequence[str], *, net: Net = "alex", threads: int | None = None) -> dict[str, Perceptual]:
+    """Return those of ``lpips`` and ``fid`` in ``names`` that can be measured here.
+
+    For each of the others a line on standard error says what it lacks; a weights file is downloaded if that takes no waiting.
+    """
+    found: dict[str, Perceptual] = {}
+    for name in names:
+        try:
+            if name == "lpips":
+                found[name] = open_lpips(net)
+            elif name == "fid":
+                found[name] = open_fid()
+        except MachineError as err:
+            print(f"sr-eval: warning: {name.upper()} is left out: {one_line(str(err))}", file=sys.stderr)
+    if found and threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    return found
+
+
+def open_lpips(net: Net) -> Lpips:
+    """Return LPIPS by one of its networks.
+
+    Raises:
+        MachineError: a package or the weights are missing, or do not load.
+    """
+    backbone = BACKBONES[net]
+    require(("torch", "torchvision", "torchmetrics", "torchmetrics.image.lpip"), weights=backbone.address)
+    with explained(f"its network {net} does not load"):
+        import torch
+        import torchvision
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        cached_file(getattr(torchvision.models, backbone.weights).DEFAULT.url, Path(torch.hub.get_dir()))
+        return Lpips(LearnedPerceptualImagePatchSimilarity(net, normalize=True), least=backbone.least)
+
+
+def open_fid() -> Fid:
+    """Return FID as its authors defined it: Inception sees pictures resized without antialiasing.
+
+    Raises:
+        MachineError: a package or the weights are missing, or do not load.
+    """
+    require(("torch", "torchvision", "torch_fidelity", "torchmetrics", "torchmetrics.image.fid"), weights=FID_ADDRESS)
+    with explained("its Inception network does not load"):
+        import torch
+        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        path = cached_file(URL_INCEPTION_V3, Path(torch.hub.get_dir()))
+        return Fid(FrechetInceptionDistance(FEATURES, feature_extractor_weights_path=str(path), antialias=False))
+
+
+def require(packages: Sequence[str], *, weights: str) -> None:
+    """Import what a metric needs.
+
+    Raises:
+        MachineError: a package is missing or broken.
+    """
+    for package in packages:
+        try:
+            with explained(f"package {package} cannot be imported"):
+                importlib.import_module(package)
+        except ModuleNotFoundError as err:
+            raise MachineError(
+                f"package {err.name} is not installed; pip install 'sr-deploy[metrics]' (its weights are {weights})"
+            ) from err
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn whatever a foreign package raises inside the block into one line, and keep it from warning.
+
+    Raises:
+        ModuleNotFoundError: as it comes.
+        MachineError: anything else.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (SrDeployError, ModuleNotFoundError):
+        raise
+    except Exception as err:  # a torchvision for another torch raises RuntimeError, a missing library OSError, a format its own
+        reason = next(iter(str(err).splitlines()), "") or type(err).__name__
+        raise MachineError(
+            f"{what} ({reason}); install packages that fit each other: pip install -U 'sr-deploy[metrics]'"
+        ) from err
+
+
+def rgb_pair(sr: Planes, original: Pixels, scale: int, *, grey: bool) -> tuple[Pixels, Pixels]:
+    """Return ``(sr, hr)`` as they are compared: 8-bit RGB, ``scale`` pixels shaved from each border.
+
+    What a network made of luma gets Cb and Cr of the degraded picture, enlarged by bicubic, as ``sr-infer`` does. A grey picture
+    is measured as it is, not brought to studio range, so that what was made of it is red, green and blue already.
+
+    Args:
+        sr: what was made of the degraded picture, nominally in [0, 1], not rounded: float32 (h, w) luma or (3, h, w) RGB.
+        original: the whole picture, not cropped to a multiple of ``scale`` yet.
+        scale: the factor.
+        grey: whether ``sr`` is of a grey picture.
+    """
+    h, w = sr.shape[-2:]
+    hr = original[:h, :w]
+    if sr.ndim == 3 or grey:
+        made = np.moveaxis(np.broadcast_to(levels(sr), (3, h, w)), 0, -1).astype(np.uint8)
+    else:
+        chroma, _ = bicubic_pair(ycbcr_from_rgb(hr)[1:], scale)
+        made = rgb_from_ycbcr(np.concatenate([sr[None] * np.float32(255.0), chroma]))
+    inside = slice(scale, h - scale), slice(scale, w - scale)
+    return made[inside], hr[inside]
