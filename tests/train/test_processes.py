@@ -168,7 +168,8 @@ def test_all_processes_end_with_one_message(
     program = f"import signal; signal.signal({signal.SIGINT:d}, signal.default_int_handler)\n"
     program += "import sys; from sr_deploy.train.command import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, str(photos), "-o", str(output), *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    surroundings = {**os.environ, "TMPDIR": str(tmp_path)}  # a run that is killed leaves the file where its processes met
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=surroundings) as process:
         wait_for(state.exists, 120.0)
         (second,) = children(process.pid)
         if who == "all":
