@@ -1,15 +1,14 @@
 """Memory and speed of the training data with and without ``--cache``, on pictures of noise and gradients that it makes.
 
-Each source is made and drawn from in a process of its own. Memory is what the process took beyond its imports: *own* memory
-(anonymous pages), which the machine cannot take back, and *mapped* files, which it drops when others need the room.
+Each source is made and drawn from in a process of its own; for speed, both are in one process and take turns. Memory is what
+the process took beyond its imports: *own* memory (anonymous pages), which the machine cannot take back, and *mapped* files,
+which it drops when others need the room.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,10 +21,11 @@ from PIL import Image
 
 from sr_deploy.console import table
 from sr_deploy.files import write_text
+from sr_deploy.runtime.bench import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 2040, 1356  # of most of DIV2K
-BATCH, WARM_UP, ROUNDS, BATCHES = 16, 100, 15, 20
+BATCH, ROUNDS, BATCHES = 16, 31, 10
 SETTINGS: dict[str, dict[str, object]] = {
     "EDSR x2, RGB, patch 96": {"scales": (2,), "patch": 96, "shrink": (1.0,), "upscale": "inside", "colors": 3},
     "VDSR x2 x3 x4, luma, patch 41": {"scales": (2, 3, 4), "patch": 41, "shrink": (1.0, 0.7)},
@@ -37,31 +37,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=32, metavar="N", help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="threads that decode (default: %(default)s)")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        setting, folder, cache = arguments.child
-        print(json.dumps(measure(setting, Path(folder), Path(cache) if cache else None, arguments.workers)))
+        task, setting, folder, cache = arguments.child
+        if task == "speed":
+            print(json.dumps(speed(setting, Path(folder), Path(cache), arguments.workers)))
+        else:
+            print(json.dumps(measure(setting, Path(folder), Path(cache) if cache else None, arguments.workers)))
         return
-    results = []
+    results, speeds = [], []
     with tempfile.TemporaryDirectory() as name:
         pictures = Path(name) / "pictures"
         make_pictures(pictures, arguments.pictures)
         for number, setting in enumerate(SETTINGS):
-            for source, cache in (("memory", ""), ("--cache, first", f"{name}/{number}"), ("--cache, later", f"{name}/{number}")):
-                command = [
-                    sys.executable,
-                    __file__,
-                    "--workers",
-                    str(arguments.workers),
-                    "--child",
-                    setting,
-                    str(pictures),
-                    cache,
-                ]
-                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-                results.append({"setting": setting, "source": source, **json.loads(done.stdout)})
-    report(results, arguments.pictures)
+            cache = f"{name}/{number}"
+            for source, place in (("memory", ""), ("--cache, first", cache), ("--cache, later", cache)):
+                found = in_child(["memory", setting, str(pictures), place], arguments.workers)
+                results.append({"setting": setting, "source": source, **found})
+            speeds.append({"setting": setting, **in_child(["speed", setting, str(pictures), cache], arguments.workers)})
+    report(results, speeds, arguments.pictures)
+
+
+def in_child(task: list[str], workers: int) -> dict[str, float]:
+    """Return what a process of its own measures."""
+    command = [sys.executable, __file__, "--workers", str(workers), "--child", *task]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def make_pictures(folder: Path, number: int) -> None:
@@ -77,7 +80,7 @@ def make_pictures(folder: Path, number: int) -> None:
 
 
 def measure(setting: str, folder: Path, cache: Path | None, workers: int) -> dict[str, float]:
-    """Return peaks in MB beyond the imports, seconds until the first batch, and patches a second, the median of rounds."""
+    """Return peaks in MB beyond the imports, and seconds until the source is ready."""
     from sr_deploy.train.data import DataConfig, PatchSource
 
     before = status_mb()
@@ -93,19 +96,33 @@ def measure(setting: str, folder: Path, cache: Path | None, workers: int) -> dic
     began = time.perf_counter()
     source = PatchSource(DataConfig((folder,), **SETTINGS[setting]), workers=workers, cache=cache)  # type: ignore[arg-type]
     ready = time.perf_counter() - began
-    for step in range(WARM_UP):
+    for step in range(BATCHES * ROUNDS):
         source.batch(size=BATCH, seed=0, step=step)
-    times = []
-    for round_number in range(ROUNDS):
-        began = time.perf_counter()
-        for step in range(BATCHES):
-            source.batch(size=BATCH, seed=1 + round_number, step=step)
-        times.append(time.perf_counter() - began)
-    rate = BATCH * BATCHES / float(np.median(times))
     stop.set()
     watcher.join()
     own, mapped = (peaks[key] - before[key] for key in ("RssAnon", "RssFile"))
-    return {"own_mb": own, "mapped_mb": mapped, "ready_s": ready, "patches_per_s": rate}
+    return {"own_mb": own, "mapped_mb": mapped, "ready_s": ready}
+
+
+def speed(setting: str, folder: Path, cache: Path, workers: int) -> dict[str, float]:
+    """Return patches a second of both sources, which take turns, the medians of rounds, and the median of their ratios."""
+    from sr_deploy.train.data import DataConfig, PatchSource
+
+    config = DataConfig((folder,), **SETTINGS[setting])  # type: ignore[arg-type]
+    sources = [PatchSource(config, workers=workers), PatchSource(config, workers=workers, cache=cache)]
+    rates: list[list[float]] = [[], []]
+    for round_number in range(ROUNDS):
+        for source, found in zip(sources, rates, strict=True):
+            began = time.perf_counter()
+            for step in range(BATCHES):
+                source.batch(size=BATCH, seed=round_number, step=step)
+            found.append(BATCH * BATCHES / (time.perf_counter() - began))
+    memory, cached = (np.array(found[1:]) for found in rates)  # the first round warms up
+    return {
+        "memory_patches_per_s": float(np.median(memory)),
+        "cache_patches_per_s": float(np.median(cached)),
+        "ratio": float(np.median(cached / memory)),
+    }
 
 
 def status_mb() -> dict[str, float]:
@@ -114,20 +131,17 @@ def status_mb() -> dict[str, float]:
     return {key: int(lines[key].split()[0]) / 1024.0 for key in ("RssAnon", "RssFile")}
 
 
-def report(results: list[dict[str, object]], pictures: int) -> None:
-    """Print the table, speed as a ratio to the source in memory, and write ``data_memory.json``."""
-    rows = [["setting", "source", "own MB", "mapped MB", "ready in s", "patches/s, of memory's"]]
-    first: dict[object, float] = {}
+def report(results: list[dict[str, object]], speeds: list[dict[str, object]], pictures: int) -> None:
+    """Print both tables and write ``data_memory.json``."""
+    rows = [["setting", "source", "own MB", "mapped MB", "ready in s"]]
     for result in results:
-        own, mapped, ready, rate = (float(str(result[key])) for key in ("own_mb", "mapped_mb", "ready_s", "patches_per_s"))
-        share = rate / first.setdefault(result["setting"], rate)
-        rows.append(
-            [str(result["setting"]), str(result["source"]), f"{own:.0f}", f"{mapped:.0f}", f"{ready:.1f}", f"{share:.2f}"]
-        )
+        own, mapped, ready = (float(str(result[key])) for key in ("own_mb", "mapped_mb", "ready_s"))
+        rows.append([str(result["setting"]), str(result["source"]), f"{own:.0f}", f"{mapped:.0f}", f"{ready:.1f}"])
     print(f"{pictures} pictures of {WIDTH}x{HEIGHT}, batches of {BATCH} patches\n")
     print(table(rows, markdown=True, left=2))
-    facts = {"pictures": pictures, "size": [WIDTH, HEIGHT], "machine": platform.processor() or platform.machine()}
-    document = {**facts, "cores": os.cpu_count(), "python": platform.python_version(), "results": results}
+    ratios = [[str(found["setting"]), f"{float(str(found['ratio'])):.2f}"] for found in speeds]
+    print("\n" + table([["setting", "patches a second with --cache, of those in memory"], *ratios], markdown=True))
+    document = {"machine": machine(), "pictures": pictures, "size": [WIDTH, HEIGHT], "results": results, "speeds": speeds}
     write_text(ROOT / "benchmarks/data_memory.json", json.dumps(document, indent=2) + "\n")
 
 

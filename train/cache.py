@@ -39,8 +39,8 @@ class Header:
 class Kept:
     """An array in a file, mapped while it is in use."""
 
-    def __init__(self, path: Path, header: Header, mapped: Callable[[Path, Header], NDArray[np.generic]]) -> None:
-        self.path, self.header, self.mapped = path, header, mapped
+    def __init__(self, path: Path, header: Header, map_: Callable[[Kept], NDArray[np.generic]]) -> None:
+        self.path, self.header, self.map_ = path, header, map_
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ class Kept:
         Raises:
             MachineError: the file is gone.
         """
-        return np.asarray(self.mapped(self.path, self.header)[index])
+        return np.asarray(self.map_(self)[index])
 
 
 class Cache:
@@ -101,7 +101,7 @@ class Cache:
         """Return the small array of ``facts``, read into memory."""
         kept = self.keep(facts, make)
         assert isinstance(kept, Kept)
-        return np.array(mapped(kept.path, kept.header))
+        return np.array(mapped(kept))
 
 
 def check_folder(folder: Path) -> None:
@@ -125,17 +125,17 @@ def most_maps() -> int:
     return 4096 if soft == resource.RLIM_INFINITY else min(max(soft // 4, 64), 4096)
 
 
-def mapped(path: Path, header: Header) -> NDArray[np.generic]:
-    """Return the array in a file, read-only.
+def mapped(kept: Kept) -> NDArray[np.generic]:
+    """Return the array in a file, read-only; a plain array, because parts of ``np.memmap`` are slow to make.
 
     Raises:
         MachineError: the file is gone, or was cut short while it was in use.
     """
     try:
-        return np.memmap(path, header.dtype, "r", header.offset, header.shape)
+        return np.asarray(np.memmap(kept.path, kept.header.dtype, "r", kept.header.offset, kept.header.shape))
     except (OSError, ValueError) as err:
         reason = err.strerror if isinstance(err, OSError) else err
-        raise MachineError(f"{path}: changed while it was in use ({reason}); run again, the cache mends itself") from err
+        raise MachineError(f"{kept.path}: changed while it was in use ({reason}); run again, the cache mends itself") from err
 
 
 def read_header(path: Path) -> Header | None:
