@@ -83,6 +83,9 @@ def stepper_for(recipe: Recipe, data: DataConfig, content: Content) -> MakeStepp
     """
     if weight_of(recipe.loss, ADVERSARIAL) == 0.0:
         return partial(PixelStepper, content=content)
+    if data.one_scale:
+        scales = " ".join(map(str, data.scales))
+        raise InputError(f"--scale {scales}: the discriminator of --loss {recipe.loss!r} judges one size; name one scale")
     check_patch(data.patch)
     return Adversarial(3 if data.colors == 3 else 1, data.patch, content)
 
