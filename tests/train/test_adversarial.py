@@ -162,7 +162,7 @@ def test_without_vggs_weights_training_stops_and_says_so(
 
 
 def test_patches_of_several_sizes_are_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--arch", "mdsr", "--loss", LOSS, "--steps", "1", "--scale", "2", "3"]
+    options = ["--arch", "mdsr", "--loss", LOSS, "--steps", "1", "--scale", "2", "3", "--patch", "16"]
     assert train(photos, tmp_path / "o.safetensors", *options) == 2
     assert "--scale 2 3: the discriminator of --loss '1*MSE+0.01*GAN' judges one size" in capsys.readouterr().err
 
