@@ -23,6 +23,8 @@ PACKAGES = {
     "train": ("torch", "lightning", "safetensors", "tensorboard"),
     "compress": ("nni",),
     "export": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    "hdf5": ("h5py",),
+    "metrics": ("torchmetrics", "torchvision", "torch_fidelity"),
 }
 
 
@@ -107,7 +109,8 @@ def gpu() -> Finding:
 def packages(extra: str) -> Finding:
     """Return whether an extra's packages can be found."""
     missing = [name for name in PACKAGES[extra] if importlib.util.find_spec(name) is None]
-    what = {"train": "training", "compress": "pruning", "export": "export"}[extra]
+    names = {"train": "training", "compress": "pruning", "hdf5": "HDF5 training files", "metrics": "LPIPS and FID"}
+    what = names.get(extra, extra)
     if not missing:
         return Finding(what, ", ".join(PACKAGES[extra]))
     note = "; the same masks come without it" if extra == "compress" else ""
@@ -138,6 +141,8 @@ PROBES: dict[str, Callable[[], Finding]] = {
     "train": lambda: packages("train"),
     "compress": lambda: packages("compress"),
     "export": lambda: packages("export"),
+    "hdf5": lambda: packages("hdf5"),
+    "metrics": lambda: packages("metrics"),
     "cache": cache,
 }
 
