@@ -180,7 +180,7 @@ def reporter(every_s: float = 30.0) -> Callable[[Status], None]:
 
 def describe(status: Status) -> str:
     """Return one line about where training stands."""
-    losses = " ".join(f"{label(name)} {value:.3f}" for name, value in status.losses.items())
+    losses = " ".join(f"{label(name)} {value:.4g}" for name, value in status.losses.items())
     done = f"{100.0 * status.fraction:5.1f} % step {status.step} {losses} lr {status.lr:.2e}"
     if status.psnr_db is not None:
         return done + " PSNR " + " ".join(f"x{s} {v:.3f}" for s, v in status.psnr_db.items()) + " dB"
