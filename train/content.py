@@ -64,6 +64,9 @@ def choose_content(text: str, kind: Kind, path: Path | None, distance: Distance)
 
 
 def without_features(terms: Terms) -> Terms:
-    """Return the terms without those of VGG19; the squared error stands in where no pixel term is left."""
+    """Return the terms without those of VGG19; the squared error stands in where no pixel term is left.
+
+    SRGAN's paper compares pictures in [-1, 1] (section 3.2), where squared errors are four times those of [0, 1].
+    """
     rest = {name: weight for name, weight in terms if name not in FEATURE_TERMS}
-    return tuple((rest if "L1" in rest or "MSE" in rest else {"MSE": 1.0, **rest}).items())
+    return tuple((rest if "L1" in rest or "MSE" in rest else {"MSE": 4.0, **rest}).items())

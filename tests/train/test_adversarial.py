@@ -109,7 +109,7 @@ def test_fp16_and_compiling_are_refused() -> None:
 
 
 def test_pixel_content_takes_the_place_of_features() -> None:
-    assert choose_content("0.006*VGG54+0.001*GAN", "pixel", None, "mse")[0] == "1*MSE+0.001*GAN"
+    assert choose_content("0.006*VGG54+0.001*GAN", "pixel", None, "mse")[0] == "4*MSE+0.001*GAN"
     assert choose_content("2*L1+0.006*VGG54+0.001*GAN", "pixel", None, "mse")[0] == "2*L1+0.001*GAN"
     text, content = choose_content("1*VGG22+0.001*GAN", "random-vgg", None, "l1")
     assert text == "1*VGG22+0.001*GAN" and content.name == "VGG19 with random weights, l1"
@@ -147,7 +147,7 @@ def test_a_run_that_stops_in_between_ends_as_if_it_had_not(photos: Path, tmp_pat
     assert train(photos, tmp_path / "parts.safetensors", *options, "--steps", "4", "--resume") == 0
     whole, parts = (checkpoint.tensors(tmp_path / f"{name}.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
-    assert checkpoint.read_card(tmp_path / "parts.safetensors").recipe["train.loss"] == "1*MSE+0.001*GAN"
+    assert checkpoint.read_card(tmp_path / "parts.safetensors").recipe["train.loss"] == "4*MSE+0.001*GAN"
 
 
 def test_without_vggs_weights_training_stops_and_says_so(
