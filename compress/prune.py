@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,16 +23,20 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import check_reports, read_bytes, write_text
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.content import RANDOM_VGG, Content, Kind, choose_content
+from sr_deploy.train.content import RANDOM_VGG, Kind, Wish, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import colors_of, data_facts, default_patch, hdf5_config, one_scale
 from sr_deploy.train.hdf5 import is_hdf5
 from sr_deploy.train.loop import Run, train
+from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
+from sr_deploy.train.stepper import MakeStepper
 from sr_deploy.train.validation import load_validation, validate
+from sr_deploy.train.vgg import Distance
 
 MOST_SIDE = 16384
+PROBE_SIDE = 160  # pixels of what masked and smaller network are compared on
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     check_length(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
     network = folded(network)
-    tuning = finetune_recipe(arguments, card) if arguments.finetune_steps else None
+    tuning = tuning_of(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
     pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
     shape = _shape(arguments.shape, card)
@@ -78,29 +83,54 @@ def prune_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def finetune_recipe(arguments: argparse.Namespace, card: ModelCard) -> tuple[Recipe, Content]:
-    """Return how the pruned network is trained: with the dense network's loss, unless told otherwise.
+@dataclass(frozen=True)
+class Tuning:
+    """How the pruned network is trained, checked before anything is pruned."""
+
+    recipe: Recipe
+    data: DataConfig
+    stepper: MakeStepper
+
+
+def tuning_of(arguments: argparse.Namespace, card: ModelCard) -> Tuning:
+    """Return how the pruned network is trained: with the dense network's loss and data, unless told otherwise.
 
     A loss with a GAN term begins with a new discriminator.
+
+    Raises:
+        InputError: what is told and what is inherited do not fit.
+        MachineError: VGG19's weights are needed and cannot be had.
     """
     arguments.steps = arguments.finetune_steps
+    loss = arguments.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
+    arguments.loss, content = choose_content(loss, inherited_wish(arguments, card, loss))
+    if arguments.gan_loss is None and weight_of(arguments.loss, ADVERSARIAL):
+        arguments.gan_loss = inherited(card, "train.gan_loss")
+    recipe, data = recipe_from(arguments, content, default_epochs=1.0), finetune_data(arguments, card)
+    if inherited(card, "data.lr") is not None:
+        print("warning: it was trained on low-resolution pictures of their own; it is tuned on bicubic ones", file=sys.stderr)
+    return Tuning(recipe, data, stepper_for(recipe, data, content, compiled=arguments.compile))
+
+
+def inherited_wish(arguments: argparse.Namespace, card: ModelCard, loss: str) -> Wish:
+    """Return what content the feature terms of ``loss`` are to have: as told, else as the dense network's had."""
     told = inherited(card, "train.content") or ""
+    if not any(name in FEATURE_TERMS for name, _ in terms_of(loss)):
+        return Wish(arguments.content, arguments.vgg, arguments.vgg_distance)
     kind: Kind = arguments.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
-    loss = arguments.loss or inherited(card, "train.loss") or "mse"
-    arguments.loss, content = choose_content(loss, kind, arguments.vgg, arguments.vgg_distance)
-    return recipe_from(arguments, content, default_epochs=1.0), content
+    distance: Distance = arguments.vgg_distance or ("l1" if told.endswith(", l1") else "mse")
+    return Wish(kind, arguments.vgg, distance)
 
 
-def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: tuple[Recipe, Content]) -> nn.Module:
+def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: Tuning) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
-    config, (recipe, content) = finetune_data(arguments, card), tuning
     run = Run(
-        recipe=recipe,
-        data=PatchSource(config, workers=max(arguments.workers, 1), cache=arguments.cache),
-        card=card.with_changes(recipe={**card.recipe, **data_facts(config)}),
+        recipe=tuning.recipe,
+        data=PatchSource(tuning.data, workers=max(arguments.workers, 1), cache=arguments.cache),
+        card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data)}),
         output=arguments.output,
         report=reporter(),
-        stepper=stepper_for(recipe, config, content),
+        stepper=tuning.stepper,
         keep_state=False,
         device=arguments.device,
         devices=arguments.devices,
@@ -128,7 +158,7 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
     dense = [int(v) for v in (told["scales"] or "").split()] or card.scales
     scales = arguments.scale or dense
     patch = arguments.patch or inherited_patch(card, scales, dense, told["patch"])
-    shrink = arguments.shrink or [float(v) for v in (told["shrink"] or "1 0.7").split()]
+    shrink = arguments.shrink or [float(v) for v in (told["shrink"] or ("1 0.7" if card.upscale == "before" else "1")).split()]
     detail = float(told["detail"] or 0.0) if arguments.detail is None else arguments.detail
     return DataConfig(
         tuple(arguments.data),
@@ -146,9 +176,11 @@ def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int]
     """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
     if told is None:
         return default_patch(card, scales)
-    # With one scale a batch it was the side of the low-resolution patch.
-    low = one_scale(card.upscale, dense) and not one_scale(card.upscale, scales)
-    return int(told) * (scales[0] if low else 1)
+    # With one scale a batch it is the side of the low-resolution patch.
+    was_low, is_low = (one_scale(card.upscale, several) for several in (dense, scales))
+    if was_low == is_low:
+        return int(told)
+    return int(told) * scales[0] if was_low else max(int(told) // dense[0], 1)
 
 
 def inherited(card: ModelCard, name: str) -> str | None:
@@ -195,9 +227,10 @@ def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Planes]
 
 
 def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
-    """Return the first picture as float32 (1, c, h, w) in [0, 1], or noise of ``channels`` where there is none."""
+    """Return a part of the first picture as float32 (1, c, h, w) in [0, 1], or noise of ``channels`` where there is none."""
     if pictures:
-        return torch.from_numpy(pictures[0]).reshape(1, channels, *pictures[0].shape[-2:]) / 255.0
+        part = np.ascontiguousarray(pictures[0][..., :PROBE_SIDE, :PROBE_SIDE])
+        return torch.from_numpy(part).reshape(1, channels, *part.shape[-2:]) / 255.0
     return torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(0))
 
 

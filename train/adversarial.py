@@ -51,10 +51,19 @@ class Adversarial:
         Raises:
             InputError: the recipe cannot be followed.
         """
-        if recipe.precision == "fp16" or compiled:
-            what = "--precision fp16" if recipe.precision == "fp16" else "--compile"
-            raise InputError(f"{what}: not with a GAN term in --loss; leave it out (bf16 is served)")
+        check_adversarial(recipe, compiled=compiled)
         return Alternating(fabric, network, recipe, self)
+
+
+def check_adversarial(recipe: Recipe, *, compiled: bool) -> None:
+    """Check that a recipe with a GAN term can be followed.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if recipe.precision == "fp16" or compiled:
+        what = "--precision fp16" if recipe.precision == "fp16" else "--compile"
+        raise InputError(f"{what}: not with a GAN term in --loss; leave it out (bf16 is served)")
 
 
 class Alternating:
@@ -63,7 +72,7 @@ class Alternating:
     def __init__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, options: Adversarial) -> None:
         self.fabric, self.recipe, self.network = fabric, recipe, network
         self.weight = weight_of(recipe.loss, ADVERSARIAL)
-        self.kind: GanLoss = recipe.gan_loss
+        self.kind: GanLoss = recipe.gan_loss or "bce"
         self.discriminator = Discriminator(colors=options.colors, patch=options.patch)
         for module in (network, self.discriminator):
             module.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -106,16 +115,18 @@ class Alternating:
         self.wrapped.zero_grad()
         self.discriminator.requires_grad_(False)  # it is asked, not moved: its own gradients are not computed
         parts: list[dict[str, Tensor]] = []
-        for number, (batch, fake) in enumerate(zip(batches, fakes, strict=True), start=1):
-            with self.fabric.no_backward_sync(self.model, enabled=number < len(batches)), self.fabric.autocast():
+        for batch, fake in zip(batches, fakes, strict=True):
+            with self.fabric.autocast():
                 found = self.objective(fake, batch.original)
                 found[ADVERSARIAL] = fooling_loss(self.discriminator(fake), self.kind)
-                found["loss"] = found["loss"] + self.weight * found[ADVERSARIAL]
-                self.fabric.backward(found["loss"] / len(batches))
-            parts.append({name: value.detach() for name, value in found.items()})
+            found["loss"] = found["loss"] + self.weight * found[ADVERSARIAL]
+            parts.append(found)
+        # At once: processes share gradients in the first backward pass behind the last forward pass.
+        self.fabric.backward(torch.stack([part["loss"] for part in parts]).mean())
         self.discriminator.requires_grad_(True)
         norm = clip_(self.network, self.recipe, lr)
         self.wrapped.step()
+        parts = [{name: value.detach() for name, value in part.items()} for part in parts]
         return Outcome({**means_of(parts), **told.losses}, norm.isfinite() & told.finite)
 
     def numbers(self) -> dict[str, float]:

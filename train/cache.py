@@ -56,6 +56,20 @@ class Kept:
         return np.asarray(self.map_(self)[index])
 
 
+class Maps:
+    """The last files that were mapped; sent to another process, it begins with none."""
+
+    def __init__(self) -> None:
+        self._mapped = lru_cache(maxsize=most_maps())(mapped)
+
+    def __call__(self, kept: Kept) -> NDArray[np.generic]:
+        """Return the array of ``kept``, mapped; see :func:`mapped`."""
+        return self._mapped(kept)
+
+    def __reduce__(self) -> tuple[type[Maps], tuple[()]]:
+        return Maps, ()
+
+
 class Cache:
     """Keeps arrays in the files of a folder."""
 
@@ -67,7 +81,7 @@ class Cache:
         """
         self.folder = folder
         check_folder(folder)
-        self._mapped = lru_cache(maxsize=most_maps())(mapped)
+        self._mapped = Maps()
 
     def identify(self, path: Path) -> str:
         """Return the digest of the file's bytes, so that a renamed or copied picture is the same.

@@ -147,10 +147,10 @@ def add_loss_arguments(g: argparse._ArgumentGroup) -> None:
         metavar="L",
         help="mse: as VDSR, summed; l1: as EDSR; or terms of L1, MSE, VGG22, VGG54, GAN: 1*MSE+0.001*GAN",
     )
-    g.add_argument("--gan-loss", choices=("bce", "lsgan"), default="bce", help="of a GAN term in --loss (default: bce)")
+    g.add_argument("--gan-loss", choices=("bce", "lsgan"), help="of a GAN term in --loss (default: bce)")
     g.add_argument("--content", choices=("vgg", "random-vgg", "pixel"), help="what VGG terms in --loss are (default: vgg)")
     g.add_argument("--vgg", type=Path, metavar="FILE", help="torchvision's vgg19-dcbb9e9d.pth (default: downloaded once)")
-    g.add_argument("--vgg-distance", choices=("mse", "l1"), default="mse", help="between VGG's feature maps (default: mse)")
+    g.add_argument("--vgg-distance", choices=("mse", "l1"), help="between VGG's feature maps (default: mse)")
 
 
 def add_machine_arguments(g: argparse._ArgumentGroup) -> None:

@@ -40,8 +40,8 @@ class Recipe:
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accumulate: int = 1  # micro-batches of batch_size patches in a step, of each process
-    gan_loss: Literal["bce", "lsgan"] = "bce"  # of a GAN term: the non-saturating form, or least squares
-    content: str = ""  # where the terms of VGG19 come from
+    gan_loss: Literal["bce", "lsgan"] | None = None  # of a GAN term: the non-saturating form (also None), or least squares
+    content: str | None = None  # where the terms of VGG19 come from
     ema: float | None = None  # decay of the moving average of the weights; none is kept without
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ class Content:
     kind: Kind
     path: Path | None = None  # of VGG19's weights
     distance: Distance = "mse"
-    name: str = ""
+    name: str | None = None
 
     def objective(self, text: str) -> Objective:
         """Return the terms of an expression; VGG19 is only built where one of them needs it."""
@@ -37,7 +37,16 @@ class Content:
         return ContentLoss(vgg_from(self.path, wanted)[0], distance=self.distance)
 
 
-def choose_content(text: str, kind: Kind, path: Path | None, distance: Distance) -> tuple[str, Content]:
+@dataclass(frozen=True)
+class Wish:
+    """What the command line says of content; ``None``: nothing."""
+
+    kind: Kind | None = None
+    path: Path | None = None
+    distance: Distance | None = None
+
+
+def choose_content(text: str, wish: Wish) -> tuple[str, Content]:
     """Return the expression to train with and where its feature terms come from, after checking that they can be had.
 
     ``pixel`` takes the feature terms out and puts the squared error in, where no pixel term stands.
@@ -48,9 +57,12 @@ def choose_content(text: str, kind: Kind, path: Path | None, distance: Distance)
     """
     terms = terms_of(text)
     wanted = [name for name, _ in terms if name in FEATURE_TERMS]
+    kind, path, distance = wish.kind or "vgg", wish.path, wish.distance or "mse"
     if not wanted:
-        if path is not None:
-            raise InputError(f"--vgg {path}: --loss {text!r} has no term that uses it; add one, as 0.006*VGG54")
+        given = {"--vgg": path, "--content": wish.kind, "--vgg-distance": wish.distance}
+        for option, value in given.items():
+            if value is not None and value != "pixel":
+                raise InputError(f"{option} {value}: --loss {text!r} has no term that uses it; add one, as 0.006*VGG54")
         return text, Content("pixel")
     if kind != "vgg" and path is not None:
         raise InputError(f"--vgg {path}: is not used with --content {kind}; leave one of them out")

@@ -81,7 +81,8 @@ def make_fabric(device: str, precision: Precision, place: Place, *, branched: bo
     """
     device = chosen(device)
     check_devices(device, precision, place.count)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # it tells what --precision says
+    for name in ("lightning.fabric", "lightning.pytorch.utilities.rank_zero"):  # they tell what --precision says
+        logging.getLogger(name).setLevel(logging.WARNING)
     if place.count == 1:
         return Fabric(accelerator=device, devices=1, precision=FABRIC_NAMES[precision])
     strategy = DDPStrategy(cluster_environment=Neighbours(place), gradient_as_bucket_view=True, find_unused_parameters=branched)

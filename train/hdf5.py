@@ -72,6 +72,10 @@ class PatchFile:
         self.layout = self._layout()
         self._check_values()
 
+    def __reduce__(self) -> tuple[type[PatchFile], tuple[Path]]:
+        """Another process opens the file itself."""
+        return PatchFile, (self.path,)
+
     def read(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the degraded and original patches of ``numbers``, new float32 (n, c, side, side).
 

@@ -80,7 +80,7 @@ def expression(terms: Terms) -> str:
     """Return the text that stands for ``terms``."""
     if terms[0][0] in NAMED:
         return terms[0][0]
-    return "+".join(f"{weight:g}*{name}" for name, weight in terms)
+    return "+".join(f"{_shortest(weight)}*{name}" for name, weight in terms)
 
 
 def weight_of(text: str, term: str) -> float:
@@ -126,6 +126,10 @@ def loss_from(text: str) -> Loss:
         return value
 
     return total
+
+
+def _shortest(weight: float) -> str:
+    return f"{weight:g}" if float(f"{weight:g}") == weight else repr(weight)
 
 
 def _weight(given: str | None, text: str) -> float:

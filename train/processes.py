@@ -160,7 +160,9 @@ def _take_device(device: str, rank: int) -> None:
 def _met(folder: Path, place: Place, device: str) -> Team:
     """Return the team once all processes are here."""
     backend = "cpu:gloo,cuda:nccl" if chosen(device) == "cuda" else "gloo"
-    dist.init_process_group(backend, init_method=f"file://{folder / 'meeting'}", rank=place.rank, world_size=place.count)
+    dist.init_process_group(
+        backend, init_method=f"file://{folder / 'meeting'}", rank=place.rank, world_size=place.count, timeout=LONGEST_PAUSE
+    )
     return Team(place, dist.new_group(backend="gloo", timeout=LONGEST_PAUSE))
 
 

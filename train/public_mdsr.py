@@ -17,17 +17,17 @@ import torch
 from torch import nn
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.edsr import DIV2K_MEAN, UPSAMPLERS
+from sr_deploy.train.edsr import UPSAMPLERS
 from sr_deploy.train.mdsr import BEFORE
 from sr_deploy.train.networks import build
-from sr_deploy.train.public_state import State
+from sr_deploy.train.public_edsr import shift_range
+from sr_deploy.train.public_state import Foreign, Found, State
 
 BLOCK = re.compile(r"body\.(\d+)\.body\.[02]\.(?:weight|bias)")
 UPSAMPLER = re.compile(r"upsample\.(\d+)\.(\d+)\.weight")
-SHIFT_TOLERANCE = 1e-3  # of the range: some files hold the mean in float16
 
 
-def edsr_pytorch_mdsr(state: State, path: Path) -> nn.Module | None:
+def edsr_pytorch_mdsr(state: State, path: Path) -> Found | None:
     """Return the MDSR of an ``EDSR-PyTorch`` state, RGB in [0, 1], or ``None`` where it is another network's.
 
     Raises:
@@ -35,10 +35,10 @@ def edsr_pytorch_mdsr(state: State, path: Path) -> nn.Module | None:
     """
     if "head.0.weight" not in state or not any(name.startswith("pre_process.") for name in state):
         return None
+    levels, where = shift_range(Foreign("EDSR-PyTorch's MDSR", state, path))
     try:
         scales = scales_of(state)
         network = build("mdsr", *shapes_of(state, scales))
-        levels = range_of(state)
         names = theirs(network, scales)
         missing, more = sorted(set(names.values()) - set(state)), sorted(set(state) - set(names.values()))
         more = [name for name in more if not name.startswith(("sub_mean.", "add_mean."))]
@@ -52,7 +52,7 @@ def edsr_pytorch_mdsr(state: State, path: Path) -> nn.Module | None:
     except (InputError, RuntimeError, KeyError, IndexError, TypeError) as err:
         reason = " ".join(str(err).split())[:200]
         raise InputError(f"{path}: looks like EDSR-PyTorch's MDSR, but {reason}; it is damaged, or of another version") from err
-    return network
+    return Found(network, {"range": where, "res_scale": "1 (the file does not hold it)"})
 
 
 def scales_of(state: State) -> dict[int, int]:
@@ -80,27 +80,6 @@ def shapes_of(state: State, scales: Mapping[int, int]) -> tuple[tuple[int, ...] 
     served = {f"x{scale}": int(scale in scales.values()) for scale in UPSAMPLERS}
     head = state["head.0.weight"]
     return None, {"blocks": blocks, "features": head.shape[0], "colors": head.shape[1], **served}
-
-
-def range_of(state: State) -> float:
-    """Return R, the largest value of the pictures it was trained on, from its mean shift.
-
-    Raises:
-        InputError: its shift is not R times DIV2K's mean, off and on again.
-    """
-    mean, identity = torch.tensor(DIV2K_MEAN), torch.eye(3)[:, :, None, None]
-    off, on = (state[f"{name}.bias"].float() for name in ("sub_mean", "add_mean"))
-    if off.shape != mean.shape or on.shape != mean.shape:
-        raise InputError(f"its mean shift has {off.numel()} colours, 3 are served")
-    levels = float((-off / mean).mean())
-    levels = float(round(levels)) if abs(levels - round(levels)) < SHIFT_TOLERANCE * abs(levels) else levels
-    limit = SHIFT_TOLERANCE * abs(levels)
-    fits = levels > 0.0 and bool(((off + levels * mean).abs() <= limit).all()) and bool(((on + off).abs() <= limit).all())
-    weights = [state[f"{name}.weight"].float() for name in ("sub_mean", "add_mean")]
-    if not fits or not all(w.shape == identity.shape and torch.allclose(w, identity, atol=SHIFT_TOLERANCE) for w in weights):
-        shown = ", ".join(f"{value:g}" for value in off.tolist())
-        raise InputError(f"its mean shift ({shown}) is no range times DIV2K's mean ({', '.join(map(str, DIV2K_MEAN))})")
-    return levels
 
 
 def theirs(network: nn.Module, scales: Mapping[int, int]) -> dict[str, str]:

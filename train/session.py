@@ -13,9 +13,9 @@ import torch
 
 from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
-from sr_deploy.train.adversarial import Adversarial
+from sr_deploy.train.adversarial import Adversarial, check_adversarial
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.content import Content, choose_content
+from sr_deploy.train.content import Content, Wish, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import data_config, data_facts, validation_pictures
 from sr_deploy.train.devices import check_devices
@@ -41,7 +41,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
     check_device(arguments)
     check_log_dir(arguments.log_dir)
-    arguments.loss, content = choose_content(arguments.loss, arguments.content or "vgg", arguments.vgg, arguments.vgg_distance)
+    arguments.loss, content = choose_content(arguments.loss, Wish(arguments.content, arguments.vgg, arguments.vgg_distance))
     recipe = recipe_from(arguments, content, default_epochs=80.0)
     torch.manual_seed(recipe.seed)
     network = fresh_network(arguments)
@@ -52,6 +52,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         card = card.with_changes(parent_digest=checkpoint.read_card(arguments.init_from).digest)
     elif arguments.resume and output.exists():
         card = card.with_changes(parent_digest=checkpoint.read_card(output).parent_digest)
+    stepper = stepper_for(recipe, config, content, compiled=arguments.compile)
     data = PatchSource(config, workers=max(arguments.workers, 1), cache=arguments.cache)
     if settle and not arguments.resume:
         settle_norms_(network, (data.batch(size=16, seed=recipe.seed, step=step)[0] for step in range(SETTLE_BATCHES)))
@@ -62,7 +63,7 @@ def train_command(arguments: argparse.Namespace) -> int:
         output=output,
         report=reporter(),
         validation=load_validation(validation, card.scales, card.color) if validation else (),
-        stepper=stepper_for(recipe, config, content),
+        stepper=stepper,
         device=arguments.device,
         devices=arguments.devices,
         compile=arguments.compile,
@@ -75,17 +76,22 @@ def train_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def stepper_for(recipe: Recipe, data: DataConfig, content: Content) -> MakeStepper:
+def stepper_for(recipe: Recipe, data: DataConfig, content: Content, *, compiled: bool) -> MakeStepper:
     """Return what builds the training step that a loss asks for.
 
     Raises:
-        InputError: the patches do not fit the discriminator.
+        InputError: the patches do not fit the discriminator, or the recipe does not fit the loss.
     """
     if weight_of(recipe.loss, ADVERSARIAL) == 0.0:
+        if recipe.gan_loss is not None:
+            raise InputError(
+                f"--gan-loss {recipe.gan_loss}: --loss {recipe.loss!r} has no GAN term; leave it out, or add 0.001*GAN"
+            )
         return partial(PixelStepper, content=content)
     if data.one_scale:
         scales = " ".join(map(str, data.scales))
         raise InputError(f"--scale {scales}: the discriminator of --loss {recipe.loss!r} judges one size; name one scale")
+    check_adversarial(recipe, compiled=compiled)
     check_patch(data.patch)
     return Adversarial(3 if data.colors == 3 else 1, data.patch, content)
 

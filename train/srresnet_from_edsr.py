@@ -25,8 +25,8 @@ def is_edsr(state: State) -> bool:
     return head is not None and head.shape[-1] == 3 and {"up.0.weight", "body_end.weight"} <= set(state)
 
 
-def srresnet_state(state: State, network: SRResNet) -> dict[str, Tensor]:
-    """Return the state of ``network``'s form that computes what the EDSR of ``state`` does.
+def srresnet_state(state: State, network: SRResNet, *, res_scale: float = 1.0) -> dict[str, Tensor]:
+    """Return the state of ``network``'s form that computes what the EDSR of ``state`` with that residual scaling does.
 
     An RGB EDSR's mean shift goes into the biases of head and tail: exact, but for what sees the picture's border.
     Norms are written with mean 0 and variance 1; see ``settle_norms_`` before training.
@@ -45,8 +45,9 @@ def srresnet_state(state: State, network: SRResNet) -> dict[str, Tensor]:
     blocks = sorted({int(name.split(".")[1]) for name in state if name.startswith("body.")})
     pairs = [(f"body.{n}.conv{k}", f"body.{n}.norm{k}") for n in blocks for k in (1, 2)]
     for conv, norm in (*pairs, ("body_end", "body_end_norm")):
-        result[f"{conv}.weight"] = state[f"{conv}.weight"]
-        bias = state[f"{conv}.bias"]
+        factor = res_scale if conv.endswith("conv2") else 1.0
+        result[f"{conv}.weight"] = state[f"{conv}.weight"] * factor
+        bias = state[f"{conv}.bias"] * factor
         if normed:
             zero, one = torch.zeros_like(bias), torch.ones_like(bias)
             eps = float(network.get_submodule("body_end_norm").eps)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.edsr import UPSAMPLERS
-from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.networks import build, card_of, config_of
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, srresnet_state
 from sr_deploy.train.warm_start import warm_start_
@@ -35,11 +35,23 @@ def served_card(network: nn.Module, scales: Sequence[int]) -> ModelCard:
 
 
 def begin_with_(network: nn.Module, source: Path) -> bool:
-    """Start ``network`` from a checkpoint, name what does not fit, and return whether its norms must be settled on data first."""
-    state = checkpoint.tensors(source)
+    """Start ``network`` from a checkpoint, name what does not fit, and return whether its norms must be settled on data first.
+
+    Raises:
+        InputError: nothing fits, or what fits would compute something else: other colours, another residual scaling.
+    """
+    state, theirs, ours = checkpoint.tensors(source), checkpoint.read_card(source), config_of(network)
+    if theirs.color != ("rgb" if ours.get("colors") == 3 else "y"):
+        raise InputError(f"--init-from {source}: takes {theirs.color}, this network does not; give --color {theirs.color}")
+    scaling = float(theirs.config.get("res_scale", 1.0))
     from_edsr = isinstance(network, SRResNet) and is_edsr(state)
     if isinstance(network, SRResNet) and from_edsr:
-        state = srresnet_state(state, network)
+        state = srresnet_state(state, network, res_scale=scaling)
+    elif "res_scale" in ours and scaling != ours["res_scale"]:
+        raise InputError(
+            f"--init-from {source}: scales its residuals by {scaling:g}, this network by {ours['res_scale']:g}; "
+            f"give --res-scale {scaling:g}"
+        )
     for note in warm_start_(network, state, source=str(source)):
         print(note, file=sys.stderr)
     return from_edsr

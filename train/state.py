@@ -48,7 +48,8 @@ def save_state(path: Path, trained: Trained, progress: Progress, identity: Mappi
         for index, values in optimizer.state_dict()["state"].items():
             tensors = {k: torch.as_tensor(v).cpu().contiguous() for k, v in values.items() if v is not None}
             state |= {f"{name}.{index}.{k}": v for k, v in tensors.items()}
-    facts = {**asdict(progress), "identity": dict(identity)}
+    # Pairs, because sorted keys would lose the order of the losses.
+    facts = {**asdict(progress), "losses": list(progress.losses.items()), "identity": dict(identity)}
     content = safetensors.torch.save(state, {"run": json.dumps({**facts, "digest": BLANK}, sort_keys=True)})
     write_bytes(path, seal(content, source=str(path)))
 
@@ -64,7 +65,7 @@ def load_state_(path: Path, trained: Trained, identity: Mapping[str, object]) ->
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         facts = json.loads(header["__metadata__"]["run"])
         stored, digest = dict(facts.pop("identity")), str(facts.pop("digest"))
-        progress = Progress(**facts)
+        progress = Progress(**{**facts, "losses": {str(name): float(value) for name, value in facts["losses"]}})
         state = safetensors.torch.load(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError) as err:
         raise InputError(f"{path}: not a training state ({err}); start without --resume") from err

@@ -37,6 +37,7 @@ def load_validation(source: Path | Sequence[Path], scales: Sequence[int], color:
 
 def validate(network: nn.Module, pictures: Sequence[Planes], scales: Sequence[int]) -> dict[int, float]:
     """Return the mean luma PSNR in dB by scale of a network on whole pictures, (h, w) or (3, h, w) in grey levels."""
+    was_training = network.training
     network.eval()
     device = next(network.parameters()).device
 
@@ -51,5 +52,5 @@ def validate(network: nn.Module, pictures: Sequence[Planes], scales: Sequence[in
         return through_channels(run, given)
 
     result = {scale: mean([score(enlarge, hr, scale) for hr in pictures]).psnr_db for scale in scales}
-    network.train()
+    network.train(was_training)
     return result

@@ -36,6 +36,18 @@ def test_agreement_and_shift_are_measured_before_rounding() -> None:
     assert found.agreement_db == pytest.approx(20 * math.log10(255 / 0.5), abs=1e-2)
 
 
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_damage_to_one_channel_of_rgb_is_seen(channel: int) -> None:
+    hr = np.stack([plane(seed) for seed in (1, 2, 3)])
+    output = hr / np.float32(255.0)
+    damaged = output.copy()
+    damaged[channel] += np.float32(2.0 / 255.0)
+    found = compare("a.png", damaged, output, hr, 2)
+    assert found.shift_levels == pytest.approx(2.0, abs=1e-3)  # of that channel, not a third of it
+    assert found.agreement_db == pytest.approx(10.0 * math.log10(255.0**2 * 3.0 / 4.0), abs=1e-2)
+    assert compare("a.png", output, output, hr, 2).shift_levels == 0.0
+
+
 def test_drop_is_the_psnr_lost() -> None:
     hr: Plane = np.rint(plane(1) * np.float32(255.0))
     good, bad = ((hr + step) / np.float32(255.0) for step in (np.float32(1.0), np.float32(2.0)))

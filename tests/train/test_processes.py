@@ -18,6 +18,7 @@ from torch import nn
 
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.train import checkpoint
+from sr_deploy.train.command import main
 from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.handover import forget, hand_over, receive
@@ -67,6 +68,21 @@ def test_two_processes_equal_one_with_the_doubled_batch(data: PatchSource, tmp_p
     stored = checkpoint.tensors(two.output)
     assert all(torch.equal(value, stored[name]) for name, value in trained.state_dict().items())
     assert checkpoint.read_card(two.output).recipe["train.processes"] == "2"
+
+
+@pytest.mark.parametrize("kind", ["cache", "hdf5"])
+def test_pictures_on_disk_reach_every_process(kind: str, photos: Path, tmp_path: Path) -> None:
+    size = ["--patch", "16", "--scale", "2", "--shrink", "1", "--threads", "1"]
+    source, options = [str(photos)], ["--cache", str(tmp_path / "cache")]
+    if kind == "hdf5":
+        pytest.importorskip("h5py")
+        assert main([*source, "--prepare", str(tmp_path / "p.h5"), *size]) == 0
+        source, options, size = [str(tmp_path / "p.h5")], [], ["--scale", "2", "--threads", "1"]
+    run = [*source, "--steps", "2", "--width", "8", *size, *options]
+    assert main([*run, "-o", str(tmp_path / "one.safetensors"), "--batch-size", "8"]) == 0
+    assert main([*run, "-o", str(tmp_path / "two.safetensors"), "--batch-size", "4", "--devices", "2"]) == 0
+    one, two = (checkpoint.tensors(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(one[name], two[name], rtol=0.0, atol=1e-6) for name in one)  # as in assert_close
 
 
 def test_a_run_goes_on_with_more_processes_of_smaller_batches(data: PatchSource, tmp_path: Path) -> None:

@@ -106,6 +106,13 @@ def test_a_file_with_fewer_scales_serves_those(tmp_path: Path) -> None:
     assert network(torch.rand(1, 3, 5, 5), 4).shape == (1, 3, 20, 20)
 
 
+def test_without_a_mean_shift_in_the_file_the_range_is_assumed_and_said(tmp_path: Path) -> None:
+    state = {name: value for name, value in Theirs().state_dict().items() if not name.startswith(("sub_mean", "add_mean"))}
+    torch.save(state, tmp_path / "mdsr.pt")
+    _, card = checkpoint.load(tmp_path / "mdsr.pt")
+    assert card.recipe["source.range"].startswith("255 (assumed") and card.recipe["source.res_scale"].startswith("1 ")
+
+
 def test_another_network_is_none_of_it() -> None:
     state = {"head.0.weight": torch.zeros(6, 3, 3, 3), "tail.0.weight": torch.zeros(3, 6, 3, 3)}  # EDSR of the same repository
     assert edsr_pytorch_mdsr(state, Path("a.pt")) is None

@@ -360,9 +360,10 @@ def test_a_number_out_of_range_is_one_line(
     assert not output.exists()
 
 
-def test_options_of_a_larger_training_reach_the_card(photos: Path, tmp_path: Path) -> None:
+def test_options_of_a_larger_training_reach_the_card(photos: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "a.safetensors"
     assert main(arguments(photos, output, "--ema", "0.9", "--accumulate", "2", "--precision", "bf16")) == 0
+    assert "Mixed Precision" not in capfd.readouterr().err  # lightning's word for what --precision says
     recipe = checkpoint.read_card(output).recipe
     names = ("ema", "accumulate", "precision", "processes", "batch_size")
     assert [recipe[f"train.{name}"] for name in names] == ["0.9", "2", "bf16", "1", "2"]

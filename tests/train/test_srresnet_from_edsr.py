@@ -35,6 +35,37 @@ def test_it_computes_what_the_edsr_computes(scale: int, norm: int) -> None:
         assert torch.allclose(edsr(x), folded(srresnet)(x), atol=1e-5)
 
 
+def test_residual_scaling_goes_into_the_convolutions_that_end_blocks() -> None:
+    torch.manual_seed(0)
+    widths = edsr_widths(blocks=2, features=8, scale=2)
+    edsr = EDSR(EDSRConfig(widths, 2, res_scale=0.1)).eval()
+    srresnet = SRResNet(SRResNetConfig(srresnet_widths(blocks=2, features=8, scale=2), 2)).eval()
+    warm_start_(srresnet, srresnet_state(edsr.state_dict(), srresnet, res_scale=0.1), source="edsr")
+    x = torch.rand(1, 1, 12, 12)
+    with torch.no_grad():
+        assert torch.allclose(edsr(x), srresnet(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (["--res-scale", "0.1"], [], "scales its residuals by 0.1, this network by 1; give --res-scale 0.1"),
+        (["--color", "rgb"], [], "takes rgb, this network does not; give --color rgb"),
+        ([], ["--color", "rgb"], "takes y, this network does not; give --color y"),
+    ],
+)
+def test_a_start_that_would_compute_something_else_is_refused(
+    first: list[str], second: list[str], words: str, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sr_deploy.train.command import main
+
+    size = ["--blocks", "1", "--width", "8", "--patch", "32", "--scale", "2", "--arch", "edsr", "--threads", "1"]
+    common = [str(photos), "--steps", "1", "--batch-size", "2", *size]
+    assert main([*common, *first, "-o", str(tmp_path / "a.safetensors")]) == 0
+    assert main([*common, *second, "-o", str(tmp_path / "b.safetensors"), "--init-from", str(tmp_path / "a.safetensors")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "b.safetensors").exists()
+
+
 def test_a_mean_shift_goes_into_biases_exact_away_from_the_border() -> None:
     torch.manual_seed(0)
     edsr = EDSR(EDSRConfig(edsr_widths(blocks=1, features=8, scale=2, colors=3), 2, colors=3)).eval()
