@@ -68,6 +68,9 @@ $(OUT)/.$(MODEL)-export-arguments: FORCE
 	@mkdir -p $(OUT)
 	@echo '$(SCALE) $(CALIB_ON) $(SHAPE)' | cmp -s - $@ || echo '$(SCALE) $(CALIB_ON) $(SHAPE)' > $@
 
+$(CHECKPOINT):
+	@echo "make: MODEL=$(MODEL): there is no $@; those at hand: $(filter-out %_pruned,$(notdir $(basename $(wildcard train/pretrained/*.safetensors))))"; exit 2
+
 $(PRUNED): $(CHECKPOINT) $(OUT)/.$(MODEL)-prune-arguments | $(VENV)/.installed
 	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --data $(TUNE_ON) --finetune-steps $(STEPS) \
 	  --val $(GATE_ON) --overwrite

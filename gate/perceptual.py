@@ -122,7 +122,7 @@ def tensor_of(pixels: Pixels) -> Tensor:
 def open_metrics(names: Sequence[str], *, net: Net = "alex", threads: int | None = None) -> dict[str, Perceptual]:
     """Return those of ``lpips`` and ``fid`` in ``names`` that can be measured here.
 
-    For each of the others a line on standard error says what it lacks; a weights file is downloaded if that takes no waiting.
+    For each of the others a line on standard error says what it lacks; weights that are not in the cache are downloaded.
     """
     found: dict[str, Perceptual] = {}
     for name in names:
