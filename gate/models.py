@@ -46,7 +46,7 @@ class Model:
 def open_model(
     name: str, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False, ensemble: bool = False
 ) -> Model:
-    """Return what ``name`` stands for: ``bicubic``, a checkpoint (``.safetensors``, ``.pt``, ``.pth``; whole images), or an engine (tiles).
+    """Return what ``name`` stands for: ``bicubic``, a checkpoint of any known kind (whole images), or an engine (tiles).
 
     With ``ensemble``, networks are averaged over eight flips and turns.
 
