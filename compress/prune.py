@@ -60,6 +60,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     check_length(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
     network = folded(network)
+    check_scales(arguments.scale, card)
     tuning = tuning_of(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
     pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
@@ -144,14 +145,7 @@ def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard,
 
 
 def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
-    """Return what is cut from the pictures: as for the dense network, unless told otherwise.
-
-    Raises:
-        InputError: a scale that the network does not serve.
-    """
-    for scale in arguments.scale or ():
-        if scale not in card.scales:
-            raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
+    """Return what is cut from the pictures: as for the dense network, unless told otherwise."""
     if any(map(is_hdf5, arguments.data)):
         return hdf5_config(arguments, card, arguments.scale or card.scales)
     told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail")}
@@ -170,6 +164,17 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
         colors_of(card),
         one_scale=one_scale(card.upscale, scales),
     )
+
+
+def check_scales(scales: Sequence[int] | None, card: ModelCard) -> None:
+    """Check ``--scale``.
+
+    Raises:
+        InputError: a scale that the network does not serve.
+    """
+    for scale in scales or ():
+        if scale not in card.scales:
+            raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
 
 
 def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
@@ -212,7 +217,7 @@ def read_config(path: Path) -> ConfigList:
     """
     try:
         value = json.loads(read_bytes(path, advice="name a JSON file with --config"))
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise InputError(f'{path}: not JSON ({err}); it holds a list like [{{"sparsity": 0.5, "op_types": ["Conv2d"]}}]') from err
     if not isinstance(value, list) or not value or not all(isinstance(entry, dict) for entry in value):
         raise InputError(f'{path}: not a config_list; it holds a list like [{{"sparsity": 0.5, "op_types": ["Conv2d"]}}]')

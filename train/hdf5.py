@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.console import missing_package
 from sr_deploy.errors import InputError, MachineError
+from sr_deploy.train.data_config import MOST_PATCH
 
 SUFFIXES = frozenset({".h5", ".hdf5"})
 PEEK = 64  # patches whose values are looked at
@@ -93,12 +94,23 @@ class PatchFile:
                         out[place] = patches[numbers[place]]
         except OSError as err:
             raise MachineError(f"{self.path}: cannot be read ({err}); it is damaged, prepare it again") from err
+        for name, out in (("data", degraded), ("label", original)):
+            if not np.isfinite(out).all():
+                place = int(numbers[np.flatnonzero(~np.isfinite(out).all(axis=(1, 2, 3)))[0]])
+                raise InputError(
+                    f"{self.path}: patch {place} of {name} holds values that are no finite numbers; prepare it again"
+                )
         return degraded, original
 
     def _layout(self) -> Layout:
         shapes = []
         for name in ("data", "label"):
-            found = self._file.get(name)
+            try:
+                found = self._file.get(name)
+            except (RuntimeError, KeyError, OSError) as err:
+                raise InputError(
+                    f"{self.path}: {name} cannot be opened ({' '.join(str(err).split())}); prepare it again"
+                ) from err
             shape = tuple(getattr(found, "shape", None) or ())
             if found is None or not shape:
                 held = ", ".join(self._file) or "nothing"
@@ -109,6 +121,10 @@ class PatchFile:
                 )
             shapes.append(shape)
         data, label = shapes
+        if not 1 <= label[2] <= MOST_PATCH or not 1 <= data[2] <= MOST_PATCH:
+            raise InputError(
+                f"{self.path}: data {data} and label {label}: sides of 1 to {MOST_PATCH} pixels are read; prepare it again"
+            )
         if not data[0] or data[:2] != label[:2] or label[2] % max(data[2], 1):
             raise InputError(f"{self.path}: data {data} and label {label} do not fit each other, or are empty; prepare it again")
         scales = self._told("scales")
@@ -127,7 +143,7 @@ class PatchFile:
         value = self._file.attrs.get(name, ())
         try:
             return tuple(int(number) for number in np.atleast_1d(value))
-        except (TypeError, ValueError) as err:
+        except (TypeError, ValueError, OverflowError) as err:
             raise InputError(
                 f"{self.path}: its attribute {name} is {value!r}, whole numbers are needed; prepare it again"
             ) from err

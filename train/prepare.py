@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -142,12 +144,56 @@ def write_patches(output: Path, grid: Grid, pictures: Sequence[Listed], store: S
         InputError: no picture holds a patch.
         MachineError: the disk is full, or the folder cannot be written.
     """
+    with replacing(output) as temporary, temporary.open("w+b", buffering=0) as raw:
+        spool = Spool(raw)
+        count = fill(spool, grid, pictures, store, workers=workers)
+        if spool.error is not None:
+            reason = spool.error.strerror
+            raise MachineError(f"--prepare {output}: writing failed ({reason}); nothing was changed, make room") from spool.error
+    return count
+
+
+class Spool:
+    """A file for HDF5's library, which crashes the process when writing fails: the error is kept, and writing goes on in name."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self.raw = raw
+        self.error: OSError | None = None
+        self.readinto, self.read, self.seek, self.tell = raw.readinto, raw.read, raw.seek, raw.tell
+
+    def write(self, content: memoryview) -> int:
+        """Write all of ``content`` and return its length."""
+        rest = memoryview(content).cast("B")
+        try:
+            while rest:
+                rest = rest[self.raw.write(rest) or 0 :]
+        except OSError as err:
+            self.error = self.error or err
+            self.raw.seek(len(rest), os.SEEK_CUR)
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut or extend the file."""
+        try:
+            return self.raw.truncate(size)
+        except OSError as err:
+            self.error = self.error or err
+            return size or 0
+
+    def flush(self) -> None:
+        """Do nothing: the file has no buffer."""
+
+
+def fill(output: Spool, grid: Grid, pictures: Sequence[Listed], store: Store, *, workers: int) -> int:
+    """Write the patches of ``pictures`` into a new file and return their number; see :func:`write_patches`."""
     config = grid.config
-    with replacing(output) as temporary, library().File(temporary, "w") as file:
+    with library().File(output, "w") as file:
         sets = [empty_set(file, name, config.colors, side) for name, side in (("data", grid.given()), ("label", grid.side()))]
         for picture in pairs_in_order(pictures, config, store, workers=workers):
             for scale, pair, _ in picture:
                 for rows in rows_of_patches(pair, config.step(scale), grid):
+                    if output.error is not None:
+                        return 0
                     for patches, row in zip(sets, rows, strict=True):
                         patches.resize(len(patches) + len(row), axis=0)
                         patches[-len(row) :] = row

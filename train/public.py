@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from sr_deploy.train.public_srresnet import basicsr_msrresnet, leftthomas_srgan,
 from sr_deploy.train.public_state import Found, State
 from sr_deploy.train.public_vdsr import pytorch_vdsr
 
+MOST_WRAPPERS = 8
 WRAPPERS = ("state_dict", "model", "params_ema", "params", "net", "generator", "weights")  # what repositories put a state into
 
 FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
@@ -79,17 +81,31 @@ def plain_state(content: bytes, path: Path) -> dict[str, Tensor]:
         found = safetensors.torch.load(content) if path.suffix == ".safetensors" else unpickled(content, path)
     except safetensors.SafetensorError as err:
         raise InputError(f"{path}: not a safetensors checkpoint ({err}); make one with sr-train") from err
-    while isinstance(found, Mapping) and not any(isinstance(value, Tensor) for value in found.values()):
-        inner = next((found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)), None)
-        if inner is None:
+    for _ in range(MOST_WRAPPERS):  # a file may hold itself
+        if not isinstance(found, Mapping) or any(isinstance(value, Tensor) for value in found.values()):
             break
-        found = inner
+        found = next((found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)), None)
     state = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
     if not state:
         raise InputError(f"{path}: holds no tensors by name; save network.state_dict()")
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
+    for name, value in state.items():
+        check_plain(name, value, path)
     return state
+
+
+def check_plain(name: str, value: Tensor, path: Path) -> None:
+    """Check that a tensor holds real numbers, one beside the other.
+
+    Raises:
+        InputError: it is sparse, quantized, complex or of another kind; whole numbers may only count.
+    """
+    dense = value.layout == torch.strided and not value.is_quantized and not value.is_nested and value.device.type == "cpu"
+    counts = name.endswith("num_batches_tracked") and not value.is_complex()
+    if not dense or not (value.is_floating_point() or counts):
+        kind = f"{value.layout}, {value.dtype}, on {value.device}".replace("torch.", "")
+        raise InputError(f"{path}: {name} is {kind}; dense floating point tensors are needed, save a state of such weights")
 
 
 def unpickled(content: bytes, path: Path) -> object:
@@ -99,13 +115,15 @@ def unpickled(content: bytes, path: Path) -> object:
         InputError: it holds a module, or is no such file.
     """
     try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's words about old files are no line of ours
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
         if "weights_only" not in str(err).lower() and "unsupported global" not in str(err).lower():
             raise InputError(f"{path}: not a PyTorch checkpoint ({_first(err)}); name a .pt, .pth or .safetensors file") from err
         raise InputError(
-            f"{path}: holds a pickled module, and loading one runs code; "
-            "where you trust it and have its classes, turn it into a state: "
+            f"{path}: holds a pickled module or other objects, and loading one runs code; "
+            "where you trust its maker and have its classes, turn it into a state: "
             "m = torch.load(PATH, weights_only=False, map_location='cpu'); "
             "torch.save(getattr(m.get('model', m) if isinstance(m, dict) else m, 'state_dict')(), 'state.pth')"
         ) from err

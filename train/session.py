@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +40,8 @@ def train_command(arguments: argparse.Namespace) -> int:
         return prepare_command(arguments, served_card(fresh_network(arguments), arguments.scale))
     output: Path = arguments.output
     check_output(output, overwrite=arguments.overwrite or arguments.resume)
+    if arguments.resume and arguments.init_from is not None:
+        raise InputError(f"--init-from {arguments.init_from}: a resumed run has its weights already; leave it or --resume out")
     check_device(arguments)
     check_log_dir(arguments.log_dir)
     arguments.loss, content = choose_content(arguments.loss, Wish(arguments.content, arguments.vgg, arguments.vgg_distance))
@@ -132,6 +135,11 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a checkpoint's name ends in .safetensors, this one in {path.suffix or 'nothing'}")
+    if path.is_dir():
+        raise InputError(f"{path}: a folder; choose another name")
+    place = next((folder for folder in path.absolute().parents if folder.exists()), path)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: {place} is no folder that may be written; choose another place, or check its permissions")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; add --overwrite to replace it, or choose another name")
     state = path.with_suffix(".train.safetensors")

@@ -14,10 +14,12 @@ from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.edsr import UPSAMPLERS
 from sr_deploy.train.networks import build, card_of, config_of
+from sr_deploy.train.srresnet import UPSAMPLERS as SRRESNET_UPSAMPLERS
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, srresnet_state
 from sr_deploy.train.warm_start import warm_start_
 
+STEPS = {**UPSAMPLERS, **SRRESNET_UPSAMPLERS}  # the factor of each PixelShuffle, by scale
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
     "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
     "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
@@ -52,9 +54,21 @@ def begin_with_(network: nn.Module, source: Path) -> bool:
             f"--init-from {source}: scales its residuals by {scaling:g}, this network by {ours['res_scale']:g}; "
             f"give --res-scale {scaling:g}"
         )
+    for number in scrambled(theirs.config.get("scale"), ours.get("scale")):
+        for name in [name for name in state if name.startswith(f"up.{number}.")]:
+            print(f"{name}: of {source}, makes other sub-pixels, not used", file=sys.stderr)
+            del state[name]
     for note in warm_start_(network, state, source=str(source)):
         print(note, file=sys.stderr)
     return from_edsr
+
+
+def scrambled(theirs: float | None, ours: float | None) -> list[int]:
+    """Return the numbers of the sub-pixel convolutions that two scales do not share: r * r filters make another pattern."""
+    if theirs is None or ours is None:
+        return []
+    pairs = zip(STEPS.get(int(theirs), ()), STEPS.get(int(ours), ()), strict=False)
+    return [number for number, (a, b) in enumerate(pairs) if a != b]
 
 
 def network_config(arguments: argparse.Namespace) -> dict[str, float]:

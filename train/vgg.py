@@ -114,8 +114,11 @@ def vgg_from(path: Path, terms: Sequence[str]) -> tuple[VGG19, str]:
     vgg = VGG19(terms)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        vgg.load_state_dict({name: state[name] for name in vgg.state_dict()})
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as err:
+        weights = {name: state[name] for name in vgg.state_dict()}
+        if not all(value.is_floating_point() and bool(value.isfinite().all()) for value in weights.values()):
+            raise ValueError("a tensor holds other things than finite numbers")
+        vgg.load_state_dict(weights)
+    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, AttributeError, IndexError, pickle.UnpicklingError) as err:
         reason = " ".join(str(err).split())[:120]
         raise InputError(f"{path}: not torchvision's VGG19 ({reason}); get it from {ADDRESS}") from err
     return vgg, digest_bytes(content)

@@ -25,7 +25,7 @@ def warm_start_(network: nn.Module, state: dict[str, Tensor], *, source: str) ->
         value = state.get(name)
         if value is None:
             notes.append(f"{name}: not in {source}, starts fresh")
-        elif value.dim() != target.dim() or any(a > b for a, b in zip(value.shape, target.shape, strict=True)):
+        elif not fits(value, target):
             notes.append(f"{name}: {tuple(value.shape)} does not fit into {tuple(target.shape)}, starts fresh")
         else:
             taken += 1
@@ -37,6 +37,14 @@ def warm_start_(network: nn.Module, state: dict[str, Tensor], *, source: str) ->
         raise InputError(f"{source}: none of its {len(state)} tensors fits this network; name a checkpoint of the same --arch")
     network.load_state_dict(own)
     return notes
+
+
+def fits(value: Tensor, target: Tensor) -> bool:
+    """Return whether a tensor has the form of another or can grow to it: by channels, never by the size of a kernel."""
+    same_rank = value.dim() == target.dim()
+    return (
+        same_rank and value.shape[2:] == target.shape[2:] and all(a <= b for a, b in zip(value.shape, target.shape, strict=True))
+    )
 
 
 def grow_(target: Tensor, value: Tensor) -> None:

@@ -199,3 +199,22 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sr_deploy.train.hdf5.import_module", missing)
     with pytest.raises(MachineError, match=r"package h5py is not installed; pip install 'sr-deploy\[hdf5\]'"):
         PatchFile(tmp_path / "a.h5")
+
+
+def test_a_patch_that_holds_no_numbers_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        values = np.full((1000, 1, 4, 4), 0.5, np.float32)
+        file["label"] = values
+        values[517, 0, 2, 2] = np.nan
+        file["data"] = values
+    with pytest.raises(InputError, match=r"a\.h5: patch 517 of data holds values that are no finite numbers"):
+        PatchFile(path).read(np.array([4, 517]))
+
+
+def test_a_link_to_itself_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = h5py.SoftLink("/data")
+    with pytest.raises(InputError, match=r"a\.h5: data cannot be opened|holds no data set 'data'"):
+        PatchFile(path)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +237,28 @@ def test_grey_batches_of_the_file_are_in_zero_to_one(photos: Path, tmp_path: Pat
     _, original, _ = PatchSource(DataConfig((path,), (2, 3), 16, (1.0,))).batch(size=50, seed=0, step=0)
     assert float(original.min()) >= 16 / 255 - 1e-6 and float(original.max()) <= 235 / 255 + 1e-6
     assert original.dtype == torch.float32
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
+def test_a_disk_that_fills_is_one_line_and_leaves_nothing(photos: Path, tmp_path: Path) -> None:
+    command = [
+        str(photos),
+        "--prepare",
+        str(tmp_path / "p.h5"),
+        "--arch",
+        "edsr",
+        "--scale",
+        "2",
+        "--patch",
+        "32",
+        "--stride",
+        "4",
+    ]
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000)); "
+        f"from sr_deploy.train.command import main; sys.exit(main({command!r}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert found.returncode == 3  # a signal here would be HDF5's library, which falls over what it could not write
+    assert found.stderr.count("\n") == 1 and "p.h5: writing failed (File too large); nothing was changed" in found.stderr
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []

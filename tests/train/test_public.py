@@ -66,7 +66,7 @@ def test_pytorch_vdsr_is_loaded_as_it_is(theirs: Net, tmp_path: Path, suffix: st
 
 def test_a_pickled_module_is_refused_with_the_way_out(theirs: Net, tmp_path: Path) -> None:
     torch.save({"epoch": 50, "model": theirs}, tmp_path / "whole.pth")
-    with pytest.raises(InputError, match="holds a pickled module, and loading one runs code") as caught:
+    with pytest.raises(InputError, match="holds a pickled module or other objects, and loading one runs code") as caught:
         checkpoint.load(tmp_path / "whole.pth")
     text = str(caught.value)
     assert "\n" not in text
@@ -129,3 +129,29 @@ def test_it_is_evaluated_and_exported(theirs: Net, photos: Path, tmp_path: Path,
     (tmp_path / "gates.toml").write_text("[fp32]\nmax_drop_db = 0.001\nmax_weight_error_steps = 0\n")
     common = ["--reference", str(tmp_path / "model.pth"), "--data", str(photos), "--budget", str(tmp_path / "gates.toml")]
     assert gate([str(tmp_path / "out" / "model_fp32.onnx"), *common, "--threads", "1"]) == 0
+
+
+def test_a_file_that_holds_itself_is_told(tmp_path: Path) -> None:
+    endless: dict[str, object] = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "a.pth")
+    with pytest.raises(InputError, match="holds no tensors by name"):
+        checkpoint.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(8, 8, 3, 3, dtype=torch.int8),
+        torch.zeros(8, 8, 3, 3, dtype=torch.complex64),
+        torch.zeros(8, 8).to_sparse(),
+        torch.empty(8, 8, 3, 3, device="meta"),
+    ],
+    ids=["int8", "complex", "sparse", "meta"],
+)
+def test_a_tensor_of_another_kind_is_named(value: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({"input.weight": torch.zeros(8, 1, 3, 3), "residual_layer.0.conv.weight": value}, tmp_path / "a.pth")
+    with pytest.raises(
+        InputError, match=r"a\.pth: residual_layer\.0\.conv\.weight is .*; dense floating point tensors are needed"
+    ):
+        checkpoint.load(tmp_path / "a.pth")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from sr_deploy.errors import InputError
+from sr_deploy.train.command import main
 from sr_deploy.train.networks import build, convolutions
 from sr_deploy.train.warm_start import warm_start_
 
@@ -94,3 +97,38 @@ def test_nothing_that_fits_is_refused() -> None:
         InputError, match=r"^a\.safetensors: none of its 2 tensors fits this network; name a checkpoint of the same"
     ):
         warm_start_(network(4, 1), {"x": torch.zeros(1), "y": torch.zeros(2)}, source="a.safetensors")
+
+
+def test_a_kernel_does_not_grow() -> None:
+    network = nn.Conv2d(2, 4, 9)
+    before = network.weight.clone()
+    notes = warm_start_(network, {"weight": torch.ones(4, 2, 3, 3), "bias": torch.ones(4)}, source="a")
+    assert torch.equal(network.weight, before) and "weight: (4, 2, 3, 3) does not fit into (4, 2, 9, 9), starts fresh" in notes
+
+
+def test_sub_pixels_of_another_scale_are_not_taken(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = [
+        "--arch",
+        "edsr",
+        "--blocks",
+        "1",
+        "--width",
+        "8",
+        "--patch",
+        "24",
+        "--steps",
+        "1",
+        "--batch-size",
+        "2",
+        "--threads",
+        "1",
+    ]
+    assert main([str(photos), "-o", str(tmp_path / "x2.safetensors"), "--scale", "2", *size]) == 0
+    start = ["--init-from", str(tmp_path / "x2.safetensors")]
+    assert main([str(photos), "-o", str(tmp_path / "x3.safetensors"), "--scale", "3", *size, *start]) == 0
+    notes = capsys.readouterr().err
+    assert "up.0.weight: of " in notes and "makes other sub-pixels, not used" in notes and "grown" not in notes
+    assert main([str(photos), "-o", str(tmp_path / "x4.safetensors"), "--scale", "4", *size, *start]) == 0
+    assert "not used" not in capsys.readouterr().err  # the first doubling of x4 is that of x2
+    assert main([str(photos), "-o", str(tmp_path / "x3.safetensors"), "--scale", "3", *size, *start, "--resume"]) == 2
+    assert "a resumed run has its weights already" in capsys.readouterr().err
