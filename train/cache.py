@@ -66,6 +66,10 @@ class Maps:
         """Return the array of ``kept``, mapped; see :func:`mapped`."""
         return self._mapped(kept)
 
+    def cache_clear(self) -> None:
+        """Let go of all files."""
+        self._mapped.cache_clear()
+
     def __reduce__(self) -> tuple[type[Maps], tuple[()]]:
         return Maps, ()
 

@@ -251,7 +251,7 @@ def test_srresnet_with_instance_normalisation_is_evaluated_and_not_exported(
 
 
 def test_the_module_that_pytorch_srresnet_saves_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds a pickled module, and loading one runs code"):
+    with pytest.raises(InputError, match="holds a pickled module or other objects, and loading one runs code"):
         checkpoint.load(saved({"epoch": 1, "model": Twty("in")}, tmp_path / "a.pth"))
 
 
