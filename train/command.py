@@ -195,6 +195,9 @@ def main(argv: list[str] | None = None) -> int:
         p.error("the following arguments are required: -o/--output")
     if arguments.prepare is not None and arguments.output is not None:
         p.error(f"--prepare {arguments.prepare} writes patches and trains nothing; leave -o {arguments.output} out")
+    for option, given in (("--init-from", arguments.init_from), ("--val", arguments.val), ("--resume", arguments.resume or None)):
+        if arguments.prepare is not None and given is not None:
+            p.error(f"--prepare {arguments.prepare} writes patches and trains nothing; leave {option} out")
     if arguments.prepare is None and arguments.stride is not None:
         p.error(f"--stride {arguments.stride} belongs to --prepare FILE.h5")
 

@@ -262,3 +262,10 @@ def test_a_disk_that_fills_is_one_line_and_leaves_nothing(photos: Path, tmp_path
     assert found.returncode == 3  # a signal here would be HDF5's library, which falls over what it could not write
     assert found.stderr.count("\n") == 1 and "p.h5: writing failed (File too large); nothing was changed" in found.stderr
     assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize("option", [("--resume",), ("--init-from", "a.safetensors"), ("--val", "b")])
+def test_what_belongs_to_training_is_refused(option: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([str(tmp_path), "--prepare", str(tmp_path / "p.h5"), *option])
+    assert caught.value.code == 2 and f"trains nothing; leave {option[0]} out" in capsys.readouterr().err
