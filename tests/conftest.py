@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def _one_thread() -> None:
     """Sums split over threads differ in their last bit; a test that imports torch later computes so little that none start."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_arrives() -> None:
+    """A shell starts a job in the background with Ctrl-C ignored, which tests of interrupts would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
