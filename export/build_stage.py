@@ -120,7 +120,7 @@ def verified(content: bytes, graph: Path, card: ModelCard, plan: Path, build: Bu
     """
     assert card.input_shape is not None
     tiles = CalibrationSet(
-        folder("calibrate"), scale=card.default_scale, shape=(1, *card.input_shape[1:]), limit=4, upscale=card.upscale
+        folder("calibrate"), scales=(card.default_scale,), shape=(1, *card.input_shape[1:]), limit=4, upscale=card.upscale
     )
     some: Tiles = np.concatenate(list(tiles))
     with closing(OnnxEngine(graph, provider="cpu")) as reference:
@@ -158,7 +158,7 @@ def native_tiles(arguments: argparse.Namespace, graph: Path, card: ModelCard, tr
         raise InputError(f"--batch {' '.join(map(str, arguments.batch))}: --calibrator native builds for one tile at once")
     assert card.input_shape is not None
     source = arguments.calib or folder("calibrate")
-    return CalibrationSet(source, scale=card.default_scale, shape=(1, *card.input_shape[1:]), limit=48, upscale=card.upscale)
+    return CalibrationSet(source, scales=(card.default_scale,), shape=(1, *card.input_shape[1:]), limit=48, upscale=card.upscale)
 
 
 def timing_cache_file(place: Path, trt: Any, cuda: Cuda) -> Path:

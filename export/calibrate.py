@@ -37,7 +37,8 @@ class Calibration:
     graph: str  # digest of the fp32 graph
     data: str  # digest of the pictures, the scale and the tiles
     method: str
-    scale: int
+    scales: tuple[int, ...]  # that the pictures were degraded at
+    maxima: dict[str, float]  # the largest magnitude of every value of the graph
     thresholds: dict[str, float]  # convolution -> largest represented magnitude of its input; NAME.output -> of its output
 
     @property
@@ -65,7 +66,9 @@ def read_calibration(path: Path) -> Calibration:
         thresholds = {str(k): float(v) for k, v in values["thresholds"].items()}
         if not all(np.isfinite(v) and v > 0.0 for v in thresholds.values()):
             raise ValueError("a threshold is not above 0")
-        found = Calibration(values["graph"], values["data"], values["method"], int(values["scale"]), thresholds)
+        maxima = {str(k): float(v) for k, v in values["maxima"].items()}
+        scales = tuple(int(scale) for scale in values["scales"])
+        found = Calibration(values["graph"], values["data"], values["method"], scales, maxima, thresholds)
         stated = str(values["digest"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
         raise InputError(f"{path}: not a thresholds file ({err}); calibrate again without --thresholds") from err
@@ -78,15 +81,15 @@ def read_calibration(path: Path) -> Calibration:
 
 
 class CalibrationSet:
-    """Tiles of photographs, degraded at one scale; at most ``limit`` of them, evenly chosen."""
+    """Tiles of photographs, degraded at each of ``scales``; at most ``limit`` of them in all, evenly chosen."""
 
-    def __init__(self, folder: Path, *, scale: int, shape: Shape, limit: int, upscale: Upscale = "before") -> None:
+    def __init__(self, folder: Path, *, scales: Sequence[int], shape: Shape, limit: int, upscale: Upscale = "before") -> None:
         """List the pictures of ``folder``.
 
         Raises:
             InputError: none of them can be used.
         """
-        self.folder, self.scale, self.shape, self.upscale = folder, scale, shape, upscale
+        self.folder, self.scales, self.shape, self.upscale = folder, tuple(scales), shape, upscale
         self.color: Color = "rgb" if shape[1] == 3 else "y"
         self.skipped: list[str] = []
         self.paths: dict[str, Path] = {}
@@ -95,14 +98,15 @@ class CalibrationSet:
                 self.paths[digest_bytes(read_bytes(path, advice="check the folder"))] = path
             except InputError as err:
                 self.skipped.append(str(err))
-        places = []
+        places: list[tuple[str, int, int, int]] = []
         # Of more pictures than tiles, some are left out before any is decoded.
         digests = evenly(sorted(self.paths), limit)
         with progress("reading", len(digests)) as advance:
             for digest in digests:
                 try:
-                    h, w = self._planes(self.paths[digest]).shape[-2:]
-                    places += [(digest, row, column) for row, column in tile_corners((h, w), shape[2:])]
+                    for scale in self.scales:
+                        h, w = self._planes(self.paths[digest], scale).shape[-2:]
+                        places += [(digest, scale, row, column) for row, column in tile_corners((h, w), shape[2:])]
                 except InputError as err:
                     self.skipped.append(str(err))
                 advance("")
@@ -110,7 +114,7 @@ class CalibrationSet:
             reasons = f" ({self.skipped[0]})" if self.skipped else ""
             raise InputError(f"{folder}: no usable picture to calibrate on{reasons}; name a folder of photographs with --calib")
         self.places = evenly(places, limit)
-        facts = json.dumps([scale, list(shape), self.places, *([] if upscale == "before" else [upscale])])
+        facts = json.dumps([self.scales, list(shape), self.places, *([] if upscale == "before" else [upscale])])
         self.digest = digest_bytes(facts.encode())
 
     def __len__(self) -> int:
@@ -122,18 +126,18 @@ class CalibrationSet:
 
     def some(self, count: int) -> Iterator[Tiles]:
         """Yield at most ``count`` of the tiles, evenly chosen."""
-        current, planes = "", np.zeros((0, 0), np.float32)
-        for digest, row, column in evenly(self.places, count):
-            if digest != current:
-                current, planes = digest, self._planes(self.paths[digest])
+        current, planes = ("", 0), np.zeros((0, 0), np.float32)
+        for digest, scale, row, column in evenly(self.places, count):
+            if (digest, scale) != current:
+                current, planes = (digest, scale), self._planes(self.paths[digest], scale)
             yield batch_at(planes, (row, column), self.shape)
 
-    def _planes(self, path: Path) -> Planes:
+    def _planes(self, path: Path, scale: int) -> Planes:
         seen = read_seen(path, self.color)
         h, w = seen.shape[-2:]
-        if min(h, w) < 2 * self.scale:
-            raise InputError(f"{path}: {w}x{h} pixels is too small for scale {self.scale}")
-        return network_pair(seen, self.scale, self.upscale)[0] / np.float32(255.0)
+        if min(h, w) < 2 * scale:
+            raise InputError(f"{path}: {w}x{h} pixels is too small for scale {scale}")
+        return network_pair(seen, scale, self.upscale)[0] / np.float32(255.0)
 
 
 def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads: int | None = None) -> dict[str, float]:
@@ -197,7 +201,27 @@ def calibrate(
     """Return the thresholds of every convolution's input, and of what ends a residual block, by ``method``."""
     found = histograms(model, tiles, maxima, threads=threads)
     thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.items()}
-    return Calibration(graph_digest, tiles.digest, method, tiles.scale, thresholds)
+    return Calibration(graph_digest, tiles.digest, method, tiles.scales, dict(maxima), thresholds)
+
+
+def stored_calibration(
+    paths: Sequence[Path], *, graph_digest: str, tiles: CalibrationSet, method: str
+) -> tuple[Calibration, Path] | None:
+    """Return the first stored calibration that belongs to this graph, these pictures and this method, and its file.
+
+    A file that is there but belongs to something else is named on standard output.
+    """
+    for path in paths:
+        if not path.exists():
+            continue
+        try:
+            stored = read_calibration(path)
+            check_same(stored, graph_digest, tiles, method, source=str(path))
+        except InputError as err:
+            print(f"not reused: {err}")
+        else:
+            return stored, path
+    return None
 
 
 def check_same(calibration: Calibration, graph_digest: str, tiles: CalibrationSet, method: str, *, source: str) -> None:

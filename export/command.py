@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, positive_int, run, thread_count
+from sr_deploy.console import Parser, missing_package, positive_float, positive_int, run, thread_count
 
 PROG = "sr-export"
 METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
         "--scale",
         type=positive_int,
         metavar="N",
-        help="factor to calibrate for, and to take out of an mdsr (default: the checkpoint's)",
+        help="factor to calibrate for, and to take out of an mdsr (default: all the checkpoint serves, together; of an mdsr, "
+        "its default)",
     )
     p.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
     p.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
@@ -52,13 +53,39 @@ def parser() -> argparse.ArgumentParser:
         "--keep", nargs="+", default=[], metavar="NAME", help="more convolutions that stay out of int8, by module path"
     )
     p.add_argument("--all-layers", action="store_true", help="quantize the first and last convolution too (costs quality)")
+    add_guard_arguments(p.add_argument_group("accuracy of int8"))
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     return p
 
 
+def add_guard_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add what is measured of int8, and what follows from it."""
+    g.add_argument(
+        "--max-drop",
+        type=positive_float,
+        metavar="DB",
+        help="give layers back to floating point until the PSNR is at most so many dB below fp32's, at every scale served; "
+        "exit 1 without an int8 graph where nothing fits",
+    )
+    g.add_argument(
+        "--sensitivity", action="store_true", help="print what each layer alone in int8 costs, and draw it (NAME_sensitivity.png)"
+    )
+    g.add_argument(
+        "--select", type=Path, metavar="DIR", help="photographs to measure on, none of --calib (default: those of the project)"
+    )
+    g.add_argument(
+        "--select-tiles", type=positive_int, default=12, metavar="N", help="most tiles a scale to measure on (default: 12)"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-export`` and return its exit code."""
-    arguments = parser().parse_args(argv)
+    p = parser()
+    arguments = p.parse_args(argv)
+    if arguments.select is not None and arguments.max_drop is None and not arguments.sensitivity:
+        p.error(f"--select {arguments.select}: nothing is measured on it; add --max-drop DB or --sensitivity")
+    if arguments.max_drop is not None and "int8" not in arguments.precision:
+        p.error(f"--max-drop {arguments.max_drop:g}: only int8 is guarded; add int8 to --precision")
 
     def command() -> int:
         with missing_package("export"):

@@ -94,9 +94,9 @@ class _Builder:
         self.pairs: dict[str, str] = {}
         for node in convolution_nodes(model):
             if node.name in thresholds:
-                self.scales[node.input[0]] = _scale(thresholds[node.name])
+                self.scales[node.input[0]] = scale_of(thresholds[node.name])
         ends = residual_outputs(model).items()
-        self.ends = {value: _scale(thresholds[f"{n}{OUTPUT_KEY}"]) for n, value in ends if f"{n}{OUTPUT_KEY}" in thresholds}
+        self.ends = {value: scale_of(thresholds[f"{n}{OUTPUT_KEY}"]) for n, value in ends if f"{n}{OUTPUT_KEY}" in thresholds}
 
     def add(self, node: NodeProto) -> None:
         if node.op_type == "Conv" and node.name not in self.keep:
@@ -163,7 +163,8 @@ class _Builder:
                 self.tensors[name] = self.weights[name]
 
 
-def _scale(threshold: float) -> float:
+def scale_of(threshold: float) -> float:
+    """Return the scale of an activation with this threshold."""
     return float(rounded_up(np.array(threshold / QMAX)))
 
 

@@ -46,6 +46,7 @@ class ModelCard:
     calibrated_scale: int | None = None
     calibration: str | None = None  # method
     thresholds_digest: str | None = None
+    guard: dict[str, object] = field(default_factory=dict)  # what the accuracy guard allowed, measured and gave back
     parent_digest: str | None = None
     recipe: dict[str, str] = field(default_factory=dict)  # how the weights were made
     versions: dict[str, str] = field(default_factory=dict)

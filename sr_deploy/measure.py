@@ -65,7 +65,11 @@ def psnr(a: Planes, b: Planes, *, shave: int = 0) -> float:
     Infinite if they are equal, minus infinity if one holds a value that is not a finite number.
     """
     difference = shaved(a, shave).astype(np.float64) - shaved(b, shave)
-    error = float(np.mean(difference * difference))
+    return psnr_from_error(float(np.mean(difference * difference)))
+
+
+def psnr_from_error(error: float) -> float:
+    """Return the PSNR in dB of a mean squared error in grey levels (peak 255), as :func:`psnr` does."""
     if not math.isfinite(error):
         return -math.inf
     return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)

@@ -44,7 +44,7 @@ def fp32(exported: Path) -> onnx.ModelProto:
 
 
 def tile_set(folder: Path, *, limit: int = 48, scale: int = 2, shape: Shape = SHAPE) -> CalibrationSet:
-    return CalibrationSet(folder, scale=scale, shape=shape, limit=limit)
+    return CalibrationSet(folder, scales=(scale,), shape=shape, limit=limit)
 
 
 def thresholds(model: onnx.ModelProto, tiles: CalibrationSet, *, method: str = "kl-weighted", threads: int = 1) -> Calibration:
@@ -75,7 +75,7 @@ def test_the_number_of_tiles_is_bounded(photos: Path, limit: int) -> None:
 
 
 def test_few_tiles_are_taken_from_every_picture(photos: Path) -> None:
-    assert len({digest for digest, _, _ in tile_set(photos, limit=2).places}) == 2
+    assert len({digest for digest, *_ in tile_set(photos, limit=2).places}) == 2
 
 
 def test_order_and_names_change_nothing(fp32: onnx.ModelProto, photos: Path, tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, monke
     decoded: list[str] = []
     plane = CalibrationSet._planes
 
-    def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
+    def counted(tiles: CalibrationSet, path: Path, scale: int) -> NDArray[np.float32]:
         decoded.append(path.name)
-        return plane(tiles, path)
+        return plane(tiles, path, scale)
 
     monkeypatch.setattr(CalibrationSet, "_planes", counted)
     assert len(tile_set(tmp_path, limit=5)) == 5
@@ -249,8 +249,11 @@ def test_a_file_reads_back_equal(fp32: onnx.ModelProto, photos: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "7", "\xff", '{"graph":"a","data":"b","method":"kl","scale":2,"thresholds":[1]}']
-    + [f'{{"graph":"a","data":"b","method":"kl","scale":2,"thresholds":{{"c":{v}}}}}' for v in ("0", "-1", "NaN", "Infinity")],
+    ["", "[]", "{}", "7", "\xff", '{"graph":"a","data":"b","method":"kl","scales":[2],"maxima":{},"thresholds":[1]}']
+    + [
+        f'{{"graph":"a","data":"b","method":"kl","scales":[2],"maxima":{{}},"thresholds":{{"c":{v}}}}}'
+        for v in ("0", "-1", "NaN", "Infinity")
+    ],
 )
 def test_a_damaged_file_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "t.json").write_text(text, encoding="latin-1")
@@ -262,7 +265,14 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(("field", "what"), [("graph", "graph"), ("data", "calibration pictures"), ("method", "method")])
 def test_thresholds_of_something_else_are_refused(photos: Path, field: str, what: str) -> None:
     tiles = tile_set(photos)
-    facts = {"graph": "sha256:a", "data": tiles.digest, "method": "kl", "scale": 2, "thresholds": {"conv1": 1.0}}
+    facts = {
+        "graph": "sha256:a",
+        "data": tiles.digest,
+        "method": "kl",
+        "scales": (2,),
+        "maxima": {},
+        "thresholds": {"conv1": 1.0},
+    }
     same = Calibration(**facts)  # type: ignore[arg-type]
     check_same(same, "sha256:a", tiles, "kl", source="t.json")
     other = Calibration(**{**facts, field: "other"})  # type: ignore[arg-type]
@@ -277,5 +287,5 @@ def test_the_digest_of_the_pictures_holds_scale_and_shape(photos: Path) -> None:
 
 def test_the_file_is_for_people(exported: Path) -> None:
     values = json.loads((exported / "tiny_int8.thresholds.json").read_text())
-    assert list(values) == ["graph", "data", "method", "scale", "thresholds", "digest"]
+    assert list(values) == ["graph", "data", "method", "scales", "maxima", "thresholds", "digest"]
     assert list(values["thresholds"]) == ["conv1", "conv2", "conv3", "conv4"]

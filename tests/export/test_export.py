@@ -21,7 +21,7 @@ import torch
 from onnx import numpy_helper
 
 from sr_deploy.errors import CheckError
-from sr_deploy.export import stage
+from sr_deploy.export import job, stage
 from sr_deploy.export.calibrate import read_calibration
 from sr_deploy.export.command import main, parser
 from sr_deploy.runtime.engine import load
@@ -79,7 +79,7 @@ def test_card_of_each_graph_is_complete(exported: Path, tiny: Path, precision: s
 
 def test_card_of_the_int8_graph_names_its_calibration(exported: Path) -> None:
     card = read_card(exported / "tiny_int8.onnx")
-    assert (card.calibration, card.calibrated_scale) == ("kl-weighted", 2)
+    assert (card.calibration, card.calibrated_scale) == ("kl-weighted", None)  # at both scales together
     assert card.thresholds_digest == read_calibration(exported / "tiny_int8.thresholds.json").digest
     assert read_card(exported / "tiny_fp32.onnx").thresholds_digest is None
 
@@ -256,16 +256,16 @@ def test_thresholds_that_break_the_graph_are_refused_and_nothing_is_written(
 
 def test_a_graph_that_leaves_the_picture_as_it_is_is_refused(tiny: Path, photos: Path, tmp_path: Path) -> None:
     options = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
-    export = stage.prepare(parser().parse_args([str(tiny), *options]))
+    export = job.prepare(parser().parse_args([str(tiny), *options]))
     dead = onnx.ModelProto()
     dead.CopyFrom(export.model)
     tensor = next(t for t in dead.graph.initializer if t.name == "conv4.weight")
     tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(tensor)), tensor.name))
-    agreement, untouched = stage.agreement_db(export, dead)
+    agreement, untouched = job.agreement_db(export, dead)
     assert agreement == pytest.approx(untouched, abs=1e-6)
-    assert stage.agreement_db(export, export.model)[0] == 200.0
+    assert job.agreement_db(export, export.model)[0] == 200.0
     with pytest.raises(CheckError, match=r"tiny_int8: agrees with fp32 by .* the limit is .*its own input reaches"):
-        stage.write(export, dead, export.card.with_changes(precision="int8"))
+        job.write(export, dead, export.card.with_changes(precision="int8"))
     assert written(tmp_path) == []
 
 
@@ -297,13 +297,13 @@ def test_edited_thresholds_are_refused(run: Run, exported: Path, tmp_path: Path,
 
 def test_a_graph_that_differs_from_pytorch_is_refused(tiny: Path, photos: Path, tmp_path: Path) -> None:
     options = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
-    export = stage.prepare(parser().parse_args([str(tiny), *options]))
+    export = job.prepare(parser().parse_args([str(tiny), *options]))
     tensor = next(t for t in export.model.graph.initializer if t.name == "conv4.weight")
     values = numpy_helper.to_array(tensor).copy()
     values.reshape(-1)[np.abs(values).argmax()] *= -1
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     with pytest.raises(CheckError, match=r"tiny: the graph differs from PyTorch by .*, the limit is 1e-04"):
-        stage.check_against_torch(export)
+        job.check_against_torch(export)
     assert written(tmp_path) == []
 
 
@@ -365,6 +365,6 @@ def test_a_calibration_cache_of_tensorrt_gives_thresholds(run: Run, exported: Pa
     (tmp_path / "cache").write_text("\n".join(lines))
     assert run("--precision", "int8", "--thresholds", str(tmp_path / "cache")) == 0
     card = read_card(tmp_path / "out" / "tiny_int8.onnx")
-    assert (card.calibration, card.calibrated_scale) == ("tensorrt", 2)
+    assert (card.calibration, card.calibrated_scale) == ("tensorrt", None)
     (tmp_path / "cache").write_text("TRT-8601-EntropyCalibration2\nother: 3c010204")
     assert run("--precision", "int8", "--thresholds", str(tmp_path / "cache")) == 2

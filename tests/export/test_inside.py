@@ -158,7 +158,7 @@ def test_pictures_are_enlarged_by_it(graphs: Path, network: Path, scale: int, tm
 def test_tensorrt_is_given_equal_graphs(graphs: Path, photos: Path, scale: int) -> None:
     model = onnx.load(graphs / f"edsr_x{scale}_int8.onnx")
     del model.metadata_props[:]
-    tile = next(iter(CalibrationSet(photos, scale=scale, shape=(1, 1, TILE, TILE), limit=1, upscale="inside")))
+    tile = next(iter(CalibrationSet(photos, scales=(scale,), shape=(1, 1, TILE, TILE), limit=1, upscale="inside")))
     behind = pairs_behind_relus(model)
     plain = ort.SessionOptions()  # node by node: fused integer kernels round in another order
     plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -84,7 +84,7 @@ def test_the_ends_of_all_blocks_are_quantized_and_the_stream_is_not(stem: Path, 
     stored = read_calibration(stem.with_name(f"{stem.name}_int8.thresholds.json"))
     assert {name for name in stored.thresholds if name.endswith(".output")} == {f"{name}.output" for name in ends}
     card = read_card(graph(stem, "int8"))
-    assert (stored.scale, card.calibrated_scale, card.calibration) == (scale, scale, "minmax")
+    assert (stored.scales, card.calibrated_scale, card.calibration) == ((scale,), scale, "minmax")
     assert {name for name, kind in card.layers.items() if kind == "fp32"} == {"head", "tail"}
     model = onnx.load(graph(stem, "int8"))
     made = {output: node for node in model.graph.node for output in node.output}

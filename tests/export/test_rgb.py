@@ -73,11 +73,11 @@ def test_a_shape_of_one_channel_is_refused(network: Path, tmp_path: Path, capsys
 
 
 def test_it_is_calibrated_on_rgb(photos: Path) -> None:
-    tiles = CalibrationSet(photos, scale=2, shape=(1, 3, 32, 32), limit=4, upscale="inside")
+    tiles = CalibrationSet(photos, scales=(2,), shape=(1, 3, 32, 32), limit=4, upscale="inside")
     found = list(tiles)
     assert {tile.shape for tile in found} == {(1, 3, 32, 32)}
     assert any(not np.array_equal(tile[0, 0], tile[0, 2]) for tile in found)  # one of the photographs has colours
-    assert tiles.digest != CalibrationSet(photos, scale=2, shape=(1, 1, 32, 32), limit=4, upscale="inside").digest
+    assert tiles.digest != CalibrationSet(photos, scales=(2,), shape=(1, 1, 32, 32), limit=4, upscale="inside").digest
 
 
 def test_the_gate_compares_all_channels(graphs: Path, network: Path, photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""The int8 part of ``sr-export``: thresholds, the accuracy guard, the graph and what its card tells of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sr_deploy.calib_data import folder
+from sr_deploy.card import Precision
+from sr_deploy.errors import CheckError, InputError
+from sr_deploy.export.calibrate import Calibration, calibrate, check_same, read_calibration
+from sr_deploy.export.decision_file import question_of, stored_decision, write_decision
+from sr_deploy.export.graph import convolution_nodes
+from sr_deploy.export.guard import Choice, Decision, Drops, Search, Step, int8_share, worst
+from sr_deploy.export.job import Export, write
+from sr_deploy.export.model import INPUT
+from sr_deploy.export.quantize import kept_by_default
+from sr_deploy.export.selection import SelectionSet, drops_db, psnr_db
+from sr_deploy.export.sensitivity import LayerLoss, record, report, sensitivity, tile_shape
+from sr_deploy.export.tensorrt_calibration import is_cache, thresholds_of
+from sr_deploy.files import digest_bytes, write_text
+
+
+def export_int8(export: Export) -> None:
+    """Calibrate, or take stored thresholds, let the guard decide where a drop is given, and write the int8 graph.
+
+    Raises:
+        CheckError: no choice of layers keeps the drop; an int8 graph of an earlier export is gone too.
+    """
+    calibration = thresholds_for(export)
+    decision = guarded(export, calibration) if export.arguments.max_drop is not None else None
+    choice = decision.choice if decision else first_choice(export)
+    layers: dict[str, Precision] = {n: "fp32" if n in choice.floating else "int8" for n in export.card.layers}
+    share = int8_share(choice, export.macs)
+    in_float = ", ".join(n for n in layers if n in choice.floating)
+    print(f"{export.stem}: {100 * share:.1f} % of the multiplications in int8, fp32: {in_float or 'none'}")
+    changes = {
+        "precision": "int8",
+        "layers": layers,
+        "calibrated_scale": calibration.scales[0] if len(calibration.scales) == 1 else None,
+        "calibration": calibration.method,
+        "thresholds_digest": calibration.digest,
+        "guard": guard_facts(decision) if decision else {},
+    }
+    write(export, choice.graph(export.model, calibration.thresholds), export.card.with_changes(**changes))
+
+
+def first_choice(export: Export) -> Choice:
+    """Return what the command line keeps out of int8; what ``--keep`` names reads float activations too."""
+    kept = frozenset() if export.arguments.all_layers else kept_by_default(export.model)
+    return Choice(kept, tuple(dict.fromkeys(export.arguments.keep)))
+
+
+def guarded(export: Export, calibration: Calibration) -> Decision:
+    """Return the guard's decision: that of an equal export, or a new one, which is written.
+
+    Raises:
+        CheckError: no choice fits.
+    """
+    arguments, start = export.arguments, first_choice(export)
+    samples = selection(export, limit=arguments.select_tiles)
+    question = question_of(
+        start,
+        graph=export.graph_digest,
+        thresholds=calibration.digest,
+        pictures=samples.digest,
+        max_drop_db=arguments.max_drop,
+    )
+    name = f"{export.stem}_int8.guard.json"
+    found = stored_decision([place / name for place in export.folders], question)
+    if found is not None:
+        print(f"{found[1]}: reused, decided for the same graph, thresholds and pictures; drop {told(found[0].drop_db)}")
+        return found[0]
+    decision = search(export, calibration, samples).run(start)
+    if not decision.fits:
+        best, share = decision.choice, f"{100 * int8_share(decision.choice, export.macs):.0f} %"
+        engine = arguments.output / f"{export.stem}_int8.onnx"
+        gone = f"; {engine} of an earlier export was removed" if removed(engine) else ""
+        raise CheckError(
+            f"{export.stem}_int8: no choice of layers keeps the drop within {arguments.max_drop:g} dB; the best was "
+            f"{worst(decision.drop_db):.3f} dB ({told(decision.drop_db)}) with {share} of the multiplications in "
+            f"int8 and {', '.join(sorted(best.given_back)) or 'nothing'} given back; no int8 graph is written: raise --max-drop, "
+            f"calibrate on more photographs with --calib, or tune with sr-prune --qat{gone}"
+        )
+    write_decision(arguments.output / name, question, decision)
+    return decision
+
+
+def selection(export: Export, *, limit: int) -> SelectionSet:
+    """Return the photographs that the guard measures on, at every scale that is calibrated for."""
+    shape = (1, *export.tiles.shape[1:])
+    samples = SelectionSet(
+        export.arguments.select or folder("select"),
+        scales=export.tiles.scales,
+        shape=shape,
+        limit=limit,
+        upscale=export.card.upscale,
+    )
+    for line in samples.skipped:
+        print(f"warning: left out: {line}")
+    both = sorted(set(samples.paths) & set(export.tiles.paths))
+    if both:
+        raise InputError(
+            f"{samples.paths[both[0]]}: is among the calibration pictures too ({export.tiles.paths[both[0]]}); "
+            "what is measured on must not be what thresholds were made from: name other photographs with --select"
+        )
+    return samples
+
+
+def search(export: Export, calibration: Calibration, samples: SelectionSet) -> Search:
+    """Return the guard's search over the choices for this export."""
+    threads = export.arguments.threads
+    reference = psnr_db(export.model, samples, threads=threads)
+
+    def measure(choice: Choice) -> Drops:
+        return drops_db(psnr_db(choice.graph(export.model, calibration.thresholds), samples, threads=threads), reference)
+
+    def drop_per_mac() -> dict[str, float]:
+        losses = losses_of(export, calibration)
+        # A float convolution that reads the picture itself has nothing to give back.
+        untouched = first_choice(export).kept & {n.name for n in convolution_nodes(export.model) if n.input[0] == INPUT}
+        return {loss.name: loss.drop_per_mac for loss in losses if loss.name not in untouched}
+
+    def tell(step: Step) -> None:
+        what = "guard" if step.layer is None else f"guard: {step.action} {step.layer}"
+        print(f"{export.stem}: {what}: drop {told(step.drop_db)}, {100 * step.int8_share:.1f} % in int8", flush=True)
+
+    return Search(measure, drop_per_mac, export.macs, export.arguments.max_drop, tell)
+
+
+def removed(path: Path) -> bool:
+    """Remove a file and return whether there was one."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def told(drops: Drops) -> str:
+    """Return drops as text."""
+    return " ".join(f"x{scale} {drop:.3f}" for scale, drop in drops.items()) + " dB"
+
+
+def guard_facts(decision: Decision) -> dict[str, object]:
+    """Return what the card tells of a decision."""
+    return {
+        "max_drop_db": decision.max_drop_db,
+        "drop_db": {str(scale): round(drop, 4) for scale, drop in decision.drop_db.items()},
+        "given_back": list(decision.choice.given_back),
+    }
+
+
+def losses_of(export: Export, calibration: Calibration) -> list[LayerLoss]:
+    """Return what each convolution alone in int8 costs, on smaller tiles than the graph's."""
+    arguments = export.arguments
+    samples = SelectionSet(
+        arguments.select or folder("select"),
+        scales=export.tiles.scales,
+        shape=tile_shape(export.tiles.shape, export.card.halo),
+        limit=arguments.select_tiles,
+        upscale=export.card.upscale,
+    )
+    return sensitivity(export.model, calibration.thresholds, samples, threads=arguments.threads)
+
+
+def report_sensitivity(export: Export) -> None:
+    """Print what each convolution costs in int8, and write it as a table (JSON) and as a bar chart (PNG)."""
+    from sr_deploy.export.charts import check_charts, sensitivity_chart
+
+    check_charts()
+    losses = losses_of(export, thresholds_for(export))
+    print(report(losses))
+    base = export.arguments.output / f"{export.stem}_sensitivity"
+    write_text(base.with_suffix(".json"), json.dumps({"layers": record(losses)}, indent=2) + "\n")
+    sensitivity_chart(losses, base.with_suffix(".png"), title=export.stem)
+    print(f"{base}.png, {base}.json: written")
+
+
+def thresholds_for(export: Export) -> Calibration:
+    """Return thresholds: from ``--thresholds``, from an earlier equal export, or newly calibrated and written."""
+    arguments, path = export.arguments, export.arguments.output / f"{export.stem}_int8.thresholds.json"
+    if arguments.thresholds is not None:
+        return given_thresholds(export, arguments.thresholds)
+    found = export.stored()
+    if found is not None:
+        print(f"{found[1]}: reused, made from the same graph and pictures")
+        return found[0]
+    made = calibrate(
+        export.model,
+        export.graph_digest,
+        export.tiles,
+        method=arguments.method,
+        maxima=export.ranges(),
+        threads=arguments.threads,
+    )
+    made.write(path)
+    print(f"{path}: {len(made.thresholds)} thresholds by {made.method} from {len(export.tiles)} tiles")
+    return made
+
+
+def given_thresholds(export: Export, path: Path) -> Calibration:
+    """Return the thresholds in the file that ``--thresholds`` names: this project's or TensorRT's cache.
+
+    Raises:
+        InputError: they were made for something else.
+    """
+    if is_cache(path):
+        thresholds = thresholds_of(path, export.model)
+        print(f"{path}: TensorRT's thresholds; which pictures they were made from is not known")
+        return Calibration(export.graph_digest, digest_bytes(path.read_bytes()), "tensorrt", export.tiles.scales, {}, thresholds)
+    stored = read_calibration(path)
+    check_same(stored, export.graph_digest, export.tiles, export.arguments.method, source=str(path))
+    return stored

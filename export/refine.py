@@ -1,0 +1,121 @@
+"""Thresholds refined by what they do to the picture: a few candidates around the histogram's choice, layer by layer.
+
+A histogram knows the values of one tensor, not what becomes of an error in them. So each convolution alone is put in int8 and
+the squared error of the *output* against the fp32 graph's is measured, on calibration tiles: with the threshold of the
+calibration method, then with larger and smaller ones (``STEPS``), as long as the error falls. The scale is an input of the
+graph that follows from the convolution (``suffix``), so that one session serves all candidates and what comes before is computed
+once. A threshold beyond the largest magnitude seen clips nothing and gains nothing: it is not tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from sr_deploy.console import progress
+from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes
+from sr_deploy.export.quantize import scale_of
+from sr_deploy.export.sensitivity import Taps, open_exact
+from sr_deploy.export.suffix import Suffix, at_shape, suffix_of
+from sr_deploy.runtime.engine import Tiles
+
+STEPS = (1.4, 1.2, 1.1)  # factors between candidates: coarse first
+MOST_FACTOR = 8.0  # away from where it began
+
+
+def refined(
+    model: onnx.ModelProto,
+    thresholds: Mapping[str, float],
+    tiles: Sequence[Tiles],
+    *,
+    maxima: Mapping[str, float],
+    threads: int | None = None,
+) -> dict[str, float]:
+    """Return better thresholds, of the same names.
+
+    Args:
+        model: the fp32 graph; it is run at the shape of ``tiles``.
+        thresholds: of every convolution's input by its name, and ``NAME.output`` of what ends a residual block.
+        tiles: float32 (1, c, h, w) in [0, 1], of calibration pictures.
+        maxima: the largest magnitude of each value of the graph.
+        threads: CPU threads; all cores by default.
+    """
+    _, c, h, w = tiles[0].shape
+    small = at_shape(model, (1, c, h, w))
+    nodes = {node.name: node for node in convolution_nodes(model) if node.name in thresholds}
+    suffixes = [suffix_of(small, name, thresholds) for name in nodes]
+    taps = Taps(small, suffixes, threads)
+    found = dict(thresholds)
+    seen = [taps.run(tile) for tile in tiles]
+    with progress("refining", len(suffixes)) as advance:
+        for suffix in suffixes:
+            node = nodes[suffix.name]
+            values = {suffix.name: node.input[0], f"{suffix.name}{OUTPUT_KEY}": node.output[0]}
+            own = {key: value for key, value in values.items() if key in thresholds}
+            largest = {key: maxima[value] for key, value in own.items()}
+            found |= refined_layer(_error_of(suffix, own, seen, threads), {key: found[key] for key in own}, largest)
+            advance(suffix.name)
+    return found
+
+
+def refined_layer(
+    error: Callable[[Mapping[str, float]], float], start: Mapping[str, float], largest: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the thresholds of one convolution that make its ``error`` least, one after the other from ``start``."""
+    best = dict(start)
+    for key in start:
+
+        def with_threshold(threshold: float, key: str = key) -> float:
+            return error({**best, key: threshold})
+
+        best[key] = descended(with_threshold, best[key], largest=largest[key])
+    return best
+
+
+def descended(error: Callable[[float], float], start: float, *, largest: float) -> float:
+    """Return the threshold of least ``error`` that is reached from ``start`` by ever smaller steps, at most ``largest``."""
+    start = min(start, largest)
+    best, least = start, error(start)
+    for step in STEPS:
+        for factor in (step, 1.0 / step):
+            moved = False
+            while True:
+                candidate = min(best * factor, largest)
+                if candidate == best or not 1.0 / MOST_FACTOR < candidate / start < MOST_FACTOR:
+                    break
+                found = error(candidate)
+                if not found < least:
+                    break
+                best, least, moved = candidate, found, True
+            if moved:
+                break
+    return best
+
+
+def _error_of(
+    suffix: Suffix,
+    values: Mapping[str, str],
+    seen: Sequence[tuple[Tiles, Mapping[str, Tiles]]],
+    threads: int | None,
+) -> Callable[[Mapping[str, float]], float]:
+    """Return a function from thresholds to the mean squared error of the output with this convolution alone in int8."""
+    model = onnx.ModelProto()
+    model.CopyFrom(suffix.model)
+    scales = {f"{value}.scale" for value in values.values()}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in scales]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.input.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []) for name in sorted(scales))
+    session = open_exact(model, threads)
+
+    def error(thresholds: Mapping[str, float]) -> float:
+        given = {f"{values[key]}.scale": np.array(scale_of(t), np.float32) for key, t in thresholds.items()}
+        total = 0.0
+        for expected, inner in seen:
+            output = session.run(None, {**{name: inner[name] for name in suffix.reads}, **given})[0]
+            total += float(np.square(output.astype(np.float64) - expected).mean())
+        return total / len(seen)
+
+    return error
