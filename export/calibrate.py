@@ -37,9 +37,21 @@ class Calibration:
     graph: str  # digest of the fp32 graph
     data: str  # digest of the pictures, the scale and the tiles
     method: str
+    refined: bool  # by what thresholds do to the output
     scales: tuple[int, ...]  # that the pictures were degraded at
     maxima: dict[str, float]  # the largest magnitude of every value of the graph
     thresholds: dict[str, float]  # convolution -> largest represented magnitude of its input; NAME.output -> of its output
+    shifts: dict[str, list[float]]  # convolution -> what its bias gains in int8, by output channel; empty: not corrected
+
+    @property
+    def refinements(self) -> tuple[str, ...]:
+        """What was done beyond the method."""
+        return tuple(name for name, done in (("refined", self.refined), ("bias corrected", bool(self.shifts))) if done)
+
+    @property
+    def how(self) -> str:
+        """How the thresholds were made, as text."""
+        return ", ".join((self.method, *self.refinements))
 
     @property
     def digest(self) -> str:
@@ -66,9 +78,14 @@ def read_calibration(path: Path) -> Calibration:
         thresholds = {str(k): float(v) for k, v in values["thresholds"].items()}
         if not all(np.isfinite(v) and v > 0.0 for v in thresholds.values()):
             raise ValueError("a threshold is not above 0")
+        shifts = {str(k): [float(v) for v in shift] for k, shift in values["shifts"].items()}
+        if not all(np.isfinite(shift).all() for shift in shifts.values()):
+            raise ValueError("a shift is no finite number")
         maxima = {str(k): float(v) for k, v in values["maxima"].items()}
         scales = tuple(int(scale) for scale in values["scales"])
-        found = Calibration(values["graph"], values["data"], values["method"], scales, maxima, thresholds)
+        found = Calibration(
+            values["graph"], values["data"], values["method"], bool(values["refined"]), scales, maxima, thresholds, shifts
+        )
         stated = str(values["digest"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as err:
         raise InputError(f"{path}: not a thresholds file ({err}); calibrate again without --thresholds") from err
@@ -201,11 +218,11 @@ def calibrate(
     """Return the thresholds of every convolution's input, and of what ends a residual block, by ``method``."""
     found = histograms(model, tiles, maxima, threads=threads)
     thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.items()}
-    return Calibration(graph_digest, tiles.digest, method, tiles.scales, dict(maxima), thresholds)
+    return Calibration(graph_digest, tiles.digest, method, False, tiles.scales, dict(maxima), thresholds, {})
 
 
 def stored_calibration(
-    paths: Sequence[Path], *, graph_digest: str, tiles: CalibrationSet, method: str
+    paths: Sequence[Path], *, graph_digest: str, tiles: CalibrationSet, method: str, refinements: tuple[str, ...]
 ) -> tuple[Calibration, Path] | None:
     """Return the first stored calibration that belongs to this graph, these pictures and this method, and its file.
 
@@ -217,6 +234,9 @@ def stored_calibration(
         try:
             stored = read_calibration(path)
             check_same(stored, graph_digest, tiles, method, source=str(path))
+            if stored.refinements != refinements:
+                asked = ", ".join((method, *refinements))
+                raise InputError(f"{path}: made by {stored.how}, this export asks for {asked}")
         except InputError as err:
             print(f"not reused: {err}")
         else:

@@ -41,7 +41,17 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--method",
         choices=METHODS,
-        help="how thresholds are chosen (default: kl-weighted; minmax for networks that enlarge inside)",
+        help="how thresholds are chosen (default: mse; minmax for networks that enlarge inside)",
+    )
+    p.add_argument(
+        "--refine",
+        action=argparse.BooleanOptionalAction,
+        help="move each threshold to where it harms the output least (default: yes, unless --method is given)",
+    )
+    p.add_argument(
+        "--correct-bias",
+        action=argparse.BooleanOptionalAction,
+        help="take off what quantization shifts outputs by on average (default: yes, unless --method is given)",
     )
     p.add_argument(
         "--thresholds",

@@ -12,7 +12,7 @@ A convolution that is given back also *reads* float activations: they, not the w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -42,9 +42,11 @@ class Choice:
         """Return those of the thresholds that this choice uses."""
         return {name: t for name, t in found.items() if name.removesuffix(OUTPUT_KEY) not in self.given_back}
 
-    def graph(self, model: onnx.ModelProto, thresholds: Mapping[str, float]) -> onnx.ModelProto:
+    def graph(
+        self, model: onnx.ModelProto, thresholds: Mapping[str, float], shifts: Mapping[str, Sequence[float]]
+    ) -> onnx.ModelProto:
         """Return the int8 graph of this choice."""
-        return quantized(model, self.thresholds(thresholds), keep=self.floating)
+        return quantized(model, self.thresholds(thresholds), keep=self.floating, shifts=shifts)
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,10 @@ class Search:
             order = by_worth(costs, self.macs, self.max_drop_db)
             order = [name for name in order if name not in start.given_back]
         for name in order:
-            if within(drops, self.max_drop_db) or len(choice.floating) == len(self.macs):
+            more = Choice(choice.kept, (*choice.given_back, name))
+            if within(drops, self.max_drop_db) or len(more.floating) == len(self.macs):  # a graph without int8 is no answer
                 break
-            choice = Choice(choice.kept, (*choice.given_back, name))
+            choice = more
             drops = self._try("give back", name, choice)
             best = (choice, drops) if worst(drops) < worst(best[1]) else best
         if not within(drops, self.max_drop_db):

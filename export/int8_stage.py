@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from sr_deploy.calib_data import folder
 from sr_deploy.card import Precision
 from sr_deploy.errors import CheckError, InputError
+from sr_deploy.export.bias import bias_shifts
 from sr_deploy.export.calibrate import Calibration, calibrate, check_same, read_calibration
 from sr_deploy.export.decision_file import question_of, stored_decision, write_decision
 from sr_deploy.export.graph import convolution_nodes
@@ -15,10 +17,13 @@ from sr_deploy.export.guard import Choice, Decision, Drops, Search, Step, int8_s
 from sr_deploy.export.job import Export, write
 from sr_deploy.export.model import INPUT
 from sr_deploy.export.quantize import kept_by_default
+from sr_deploy.export.refine import refined
 from sr_deploy.export.selection import SelectionSet, drops_db, psnr_db
 from sr_deploy.export.sensitivity import LayerLoss, record, report, sensitivity, tile_shape
 from sr_deploy.export.tensorrt_calibration import is_cache, thresholds_of
 from sr_deploy.files import digest_bytes, write_text
+
+REFINE_SIDE, REFINE_TILES = 96, 400  # pixels of a tile; tiles a scale, of which the richest are used
 
 
 def export_int8(export: Export) -> None:
@@ -39,10 +44,11 @@ def export_int8(export: Export) -> None:
         "layers": layers,
         "calibrated_scale": calibration.scales[0] if len(calibration.scales) == 1 else None,
         "calibration": calibration.method,
+        "refinements": calibration.refinements,
         "thresholds_digest": calibration.digest,
         "guard": guard_facts(decision) if decision else {},
     }
-    write(export, choice.graph(export.model, calibration.thresholds), export.card.with_changes(**changes))
+    write(export, choice.graph(export.model, calibration.thresholds, calibration.shifts), export.card.with_changes(**changes))
 
 
 def first_choice(export: Export) -> Choice:
@@ -113,7 +119,9 @@ def search(export: Export, calibration: Calibration, samples: SelectionSet) -> S
     reference = psnr_db(export.model, samples, threads=threads)
 
     def measure(choice: Choice) -> Drops:
-        return drops_db(psnr_db(choice.graph(export.model, calibration.thresholds), samples, threads=threads), reference)
+        return drops_db(
+            psnr_db(choice.graph(export.model, calibration.thresholds, calibration.shifts), samples, threads=threads), reference
+        )
 
     def drop_per_mac() -> dict[str, float]:
         losses = losses_of(export, calibration)
@@ -194,9 +202,25 @@ def thresholds_for(export: Export) -> Calibration:
         maxima=export.ranges(),
         threads=arguments.threads,
     )
+    if arguments.refine:
+        made = replace(made, refined=True, thresholds=refined_thresholds(export, made))
+    if arguments.correct_bias:
+        made = replace(made, shifts=bias_shifts(export.model, made.thresholds, export.tiles, threads=arguments.threads))
     made.write(path)
-    print(f"{path}: {len(made.thresholds)} thresholds by {made.method} from {len(export.tiles)} tiles")
+    print(f"{path}: {len(made.thresholds)} thresholds by {made.how} from {len(export.tiles)} tiles")
     return made
+
+
+def refined_thresholds(export: Export, calibration: Calibration) -> dict[str, float]:
+    """Return thresholds that do less harm to the output, found on tiles of the calibration pictures."""
+    samples = SelectionSet(
+        export.tiles.folder,
+        scales=export.tiles.scales,
+        shape=tile_shape(export.tiles.shape, export.card.halo, side=REFINE_SIDE),
+        limit=REFINE_TILES,
+        upscale=export.card.upscale,
+    )
+    return refined(export.model, calibration.thresholds, samples, maxima=calibration.maxima, threads=export.arguments.threads)
 
 
 def given_thresholds(export: Export, path: Path) -> Calibration:
@@ -208,7 +232,9 @@ def given_thresholds(export: Export, path: Path) -> Calibration:
     if is_cache(path):
         thresholds = thresholds_of(path, export.model)
         print(f"{path}: TensorRT's thresholds; which pictures they were made from is not known")
-        return Calibration(export.graph_digest, digest_bytes(path.read_bytes()), "tensorrt", export.tiles.scales, {}, thresholds)
+        return Calibration(
+            export.graph_digest, digest_bytes(path.read_bytes()), "tensorrt", False, export.tiles.scales, {}, thresholds, {}
+        )
     stored = read_calibration(path)
     check_same(stored, export.graph_digest, export.tiles, export.arguments.method, source=str(path))
     return stored

@@ -33,7 +33,7 @@ AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not m
 DEAD_MARGIN_DB = 1.0  # a graph must be closer to fp32's output than its own input is, or it does nothing of use
 CHECK_TILES = 4
 # A residual stream carries the picture's brightness, which clipping shifts: see docs/models.md.
-DEFAULT_METHOD: dict[Upscale, str] = {"before": "kl-weighted", "inside": "minmax"}
+DEFAULT_METHOD: dict[Upscale, str] = {"before": "mse", "inside": "minmax"}
 MOST_SIDE, MOST_PIXELS = 16384, 2**26
 
 
@@ -62,6 +62,12 @@ class Export:
         return graph_digest_of(self.model)
 
     @property
+    def refinements(self) -> tuple[str, ...]:
+        """What is to be done to thresholds beyond the method, in the words of :class:`Calibration`."""
+        asked = (("refined", self.arguments.refine), ("bias corrected", self.arguments.correct_bias))
+        return tuple(name for name, wanted in asked if wanted)
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Where thresholds and decisions of earlier exports are looked for: where this one writes, and beside the checkpoint."""
         return self.arguments.output, self.arguments.checkpoint.parent
@@ -72,7 +78,11 @@ class Export:
             self.looked = True
             paths = [place / f"{self.stem}_int8.thresholds.json" for place in self.folders]
             self.calibration = stored_calibration(
-                paths, graph_digest=self.graph_digest, tiles=self.tiles, method=self.arguments.method
+                paths,
+                graph_digest=self.graph_digest,
+                tiles=self.tiles,
+                method=self.arguments.method,
+                refinements=self.refinements,
             )
         return self.calibration
 
@@ -92,7 +102,10 @@ def prepare(arguments: argparse.Namespace) -> Export:
         CheckError: the graph computes something else than the network.
     """
     whole, served = checkpoint.load(arguments.checkpoint)
+    best = arguments.method is None  # a method that is named comes plain, unless more is asked for
     arguments.method = arguments.method or DEFAULT_METHOD[served.upscale]
+    arguments.refine = best if arguments.refine is None else arguments.refine
+    arguments.correct_bias = best if arguments.correct_bias is None else arguments.correct_bias
     shape = _shape(arguments.shape, served)
     scale = served.default_scale if arguments.scale is None else arguments.scale
     if scale not in served.scales:

@@ -20,7 +20,8 @@ convolution's output stays float (``--keep``, for quality).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -50,7 +51,13 @@ def check_names(model: onnx.ModelProto, names: Set[str]) -> None:
         raise InputError(f"--keep {name}: no convolution of this network; known: {', '.join(known)}")
 
 
-def quantized(model: onnx.ModelProto, thresholds: Mapping[str, float], *, keep: Set[str]) -> onnx.ModelProto:
+def quantized(
+    model: onnx.ModelProto,
+    thresholds: Mapping[str, float],
+    *,
+    keep: Set[str],
+    shifts: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> onnx.ModelProto:
     """Return a new model in which every convolution but those in ``keep`` computes in int8.
 
     Args:
@@ -58,9 +65,10 @@ def quantized(model: onnx.ModelProto, thresholds: Mapping[str, float], *, keep: 
         thresholds: largest represented magnitude of each convolution's input, by the convolution's name, and, as
             ``NAME.output``, of the output of those that end a residual block, where it is known.
         keep: convolutions that stay float32.
+        shifts: what the bias of an int8 convolution gains, for each output channel (``bias``).
     """
     check_names(model, keep)
-    builder = _Builder(model, thresholds, keep)
+    builder = _Builder(model, thresholds, keep, shifts)
     for node in model.graph.node:
         builder.add(node)
     return make_model(builder.nodes, sorted(builder.tensors.values(), key=lambda t: t.name), *shapes_of(model))
@@ -84,8 +92,14 @@ def rounded_up(scale: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 class _Builder:
-    def __init__(self, model: onnx.ModelProto, thresholds: Mapping[str, float], keep: Set[str]) -> None:
-        self.model, self.keep = model, keep
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        thresholds: Mapping[str, float],
+        keep: Set[str],
+        shifts: Mapping[str, Sequence[float]],
+    ) -> None:
+        self.model, self.keep, self.shifts = model, keep, shifts
         self.weights = {t.name: t for t in model.graph.initializer}
         self.nodes: list[NodeProto] = []
         self.tensors: dict[str, TensorProto] = {}
@@ -123,11 +137,24 @@ class _Builder:
         source = node.input[0]
         copy.input[0] = self._pair(self.renamed.get(source, source), self.scales[source], source)
         copy.input[1] = self._weight(node.input[1])
-        self.tensors |= {name: self.weights[name] for name in node.input[2:]}  # the bias stays float32
+        self._add_bias(node, copy)
         self.nodes.append(copy)
         scale = self._output_scale(node.output[0])
         if scale is not None:
             self.renamed[node.output[0]] = self._pair(node.output[0], scale, node.output[0])
+
+    def _add_bias(self, node: NodeProto, copy: NodeProto) -> None:
+        """Give the int8 convolution its bias, which stays float32, with what quantization shifts taken off."""
+        shift = self.shifts.get(node.name)
+        if shift is None:
+            self.tensors |= {name: self.weights[name] for name in node.input[2:]}
+            return
+        value = np.asarray(shift, np.float32)
+        if len(node.input) > 2:
+            value = value + numpy_helper.to_array(self.weights[node.input[2]])
+        name = f"{node.name}.bias"
+        copy.input[:] = [*copy.input[:2], name]
+        self.tensors[name] = numpy_helper.from_array(value, name)
 
     def _output_scale(self, value: str) -> float | None:
         """Return the scale of what is behind a convolution, looking through the ReLU that follows it; or of a block's end."""

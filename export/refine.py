@@ -1,7 +1,9 @@
 """Thresholds refined by what they do to the picture: a few candidates around the histogram's choice, layer by layer.
 
 A histogram knows the values of one tensor, not what becomes of an error in them. So each convolution alone is put in int8 and
-the squared error of the *output* against the fp32 graph's is measured, on calibration tiles: with the threshold of the
+the squared error of the *output* against the fp32 graph's is measured, on the calibration tiles that are richest in detail
+(where large values are, which a threshold clips), relative to what fp32 itself is off the original: that is, nearly, in
+decibels, so that no scale and no picture counts more than another. It is measured with the threshold of the
 calibration method, then with larger and smaller ones (``STEPS``), as long as the error falls. The scale is an input of the
 graph that follows from the convolution (``suffix``), so that one session serves all candidates and what comes before is computed
 once. A threshold beyond the largest magnitude seen clips nothing and gains nothing: it is not tried.
@@ -10,6 +12,7 @@ once. A threshold beyond the largest magnitude seen clips nothing and gains noth
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -17,18 +20,22 @@ import onnx
 from sr_deploy.console import progress
 from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes
 from sr_deploy.export.quantize import scale_of
+from sr_deploy.export.selection import Sample, SelectionSet
 from sr_deploy.export.sensitivity import Taps, open_exact
 from sr_deploy.export.suffix import Suffix, at_shape, suffix_of
+from sr_deploy.measure import luma_of
 from sr_deploy.runtime.engine import Tiles
 
+TILES = 4  # a scale
 STEPS = (1.4, 1.2, 1.1)  # factors between candidates: coarse first
+LEAST_OWN_ERROR = 1.0  # squared grey levels: below it (48 dB) nobody sees a difference
 MOST_FACTOR = 8.0  # away from where it began
 
 
 def refined(
     model: onnx.ModelProto,
     thresholds: Mapping[str, float],
-    tiles: Sequence[Tiles],
+    samples: SelectionSet,
     *,
     maxima: Mapping[str, float],
     threads: int | None = None,
@@ -36,19 +43,18 @@ def refined(
     """Return better thresholds, of the same names.
 
     Args:
-        model: the fp32 graph; it is run at the shape of ``tiles``.
+        model: the fp32 graph; it is run at the shape of ``samples``.
         thresholds: of every convolution's input by its name, and ``NAME.output`` of what ends a residual block.
-        tiles: float32 (1, c, h, w) in [0, 1], of calibration pictures.
+        samples: calibration pictures with their originals.
         maxima: the largest magnitude of each value of the graph.
         threads: CPU threads; all cores by default.
     """
-    _, c, h, w = tiles[0].shape
-    small = at_shape(model, (1, c, h, w))
+    small = at_shape(model, samples.shape)
     nodes = {node.name: node for node in convolution_nodes(model) if node.name in thresholds}
     suffixes = [suffix_of(small, name, thresholds) for name in nodes]
     taps = Taps(small, suffixes, threads)
     found = dict(thresholds)
-    seen = [taps.run(tile) for tile in tiles]
+    seen = [_seen(sample, taps) for sample in richest(samples, TILES)]
     with progress("refining", len(suffixes)) as advance:
         for suffix in suffixes:
             node = nodes[suffix.name]
@@ -94,13 +100,35 @@ def descended(error: Callable[[float], float], start: float, *, largest: float) 
     return best
 
 
+def richest(samples: SelectionSet, count: int) -> list[Sample]:
+    """Return the ``count`` tiles of each scale whose originals have the largest mean squared gradient."""
+    found: dict[int, list[tuple[float, int, Sample]]] = {}
+    for number, sample in enumerate(samples):
+        luma = luma_of(sample.original)
+        detail = float(np.square(np.diff(luma, axis=0)).mean() + np.square(np.diff(luma, axis=1)).mean())
+        found.setdefault(sample.scale, []).append((detail, -number, sample))
+    return [sample for tiles in found.values() for _, _, sample in sorted(tiles, key=lambda t: t[:2])[-count:]]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One tile through the fp32 graph."""
+
+    expected: Tiles
+    values: Mapping[str, Tiles]
+    own_error: float  # mean squared error of fp32 against the original, in [0, 1]
+
+
+def _seen(sample: Sample, taps: Taps) -> _Seen:
+    expected, values = taps.run(sample.tile)
+    error, pixels = sample.squared_error(expected)
+    return _Seen(expected, values, max(error / pixels, LEAST_OWN_ERROR) / 255.0**2)
+
+
 def _error_of(
-    suffix: Suffix,
-    values: Mapping[str, str],
-    seen: Sequence[tuple[Tiles, Mapping[str, Tiles]]],
-    threads: int | None,
+    suffix: Suffix, values: Mapping[str, str], seen: Sequence[_Seen], threads: int | None
 ) -> Callable[[Mapping[str, float]], float]:
-    """Return a function from thresholds to the mean squared error of the output with this convolution alone in int8."""
+    """Return a function from thresholds to the mean error of the output, over fp32's own, with this convolution alone in int8."""
     model = onnx.ModelProto()
     model.CopyFrom(suffix.model)
     scales = {f"{value}.scale" for value in values.values()}
@@ -112,10 +140,10 @@ def _error_of(
 
     def error(thresholds: Mapping[str, float]) -> float:
         given = {f"{values[key]}.scale": np.array(scale_of(t), np.float32) for key, t in thresholds.items()}
-        total = 0.0
-        for expected, inner in seen:
-            output = session.run(None, {**{name: inner[name] for name in suffix.reads}, **given})[0]
-            total += float(np.square(output.astype(np.float64) - expected).mean())
-        return total / len(seen)
+        found = []
+        for tile in seen:
+            output = session.run(None, {**{name: tile.values[name] for name in suffix.reads}, **given})[0]
+            found.append(float(np.square(output.astype(np.float64) - tile.expected).mean()) / tile.own_error)
+        return float(np.mean(found))
 
     return error

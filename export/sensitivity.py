@@ -50,9 +50,9 @@ class LayerLoss:
         return self.worst_drop_db / self.macs
 
 
-def tile_shape(shape: Shape, halo: int) -> Shape:
+def tile_shape(shape: Shape, halo: int, *, side: int = SIDE) -> Shape:
     """Return the shape of one tile to measure at, for a graph of input ``shape`` (n, c, h, w) and its halo in input pixels."""
-    side = max(SIDE, HALOS * halo)
+    side = max(side, HALOS * halo)
     return 1, shape[1], min(side, shape[2]), min(side, shape[3])
 
 

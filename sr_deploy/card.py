@@ -45,6 +45,7 @@ class ModelCard:
     opset: int | None = None
     calibrated_scale: int | None = None
     calibration: str | None = None  # method
+    refinements: tuple[str, ...] = ()  # of the calibration: "refined", "bias corrected"
     thresholds_digest: str | None = None
     guard: dict[str, object] = field(default_factory=dict)  # what the accuracy guard allowed, measured and gave back
     parent_digest: str | None = None
@@ -86,6 +87,7 @@ def card_from_json(text: str, *, source: str) -> ModelCard:
         for name in ("widths", "scales", "input_shape", "output_shape"):
             if values.get(name) is not None:
                 values[name] = tuple(int(v) for v in values[name])
+        values["refinements"] = tuple(str(v) for v in values.get("refinements", ()))
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", values["digest"]):
             raise ValueError(f"digest {values['digest']!r}")
         return ModelCard(**{name: value for name, value in values.items() if name in known})

@@ -249,9 +249,16 @@ def test_a_file_reads_back_equal(fp32: onnx.ModelProto, photos: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", "7", "\xff", '{"graph":"a","data":"b","method":"kl","scales":[2],"maxima":{},"thresholds":[1]}']
+    [
+        "",
+        "[]",
+        "{}",
+        "7",
+        "\xff",
+        '{"graph":"a","data":"b","method":"kl","refined":false,"scales":[2],"maxima":{},"thresholds":[1],"shifts":{}}',
+    ]
     + [
-        f'{{"graph":"a","data":"b","method":"kl","scales":[2],"maxima":{{}},"thresholds":{{"c":{v}}}}}'
+        f'{{"graph":"a","data":"b","method":"kl","refined":false,"scales":[2],"maxima":{{}},"thresholds":{{"c":{v}}},"shifts":{{}}}}'
         for v in ("0", "-1", "NaN", "Infinity")
     ],
 )
@@ -269,9 +276,11 @@ def test_thresholds_of_something_else_are_refused(photos: Path, field: str, what
         "graph": "sha256:a",
         "data": tiles.digest,
         "method": "kl",
+        "refined": False,
         "scales": (2,),
         "maxima": {},
         "thresholds": {"conv1": 1.0},
+        "shifts": {},
     }
     same = Calibration(**facts)  # type: ignore[arg-type]
     check_same(same, "sha256:a", tiles, "kl", source="t.json")
@@ -287,5 +296,5 @@ def test_the_digest_of_the_pictures_holds_scale_and_shape(photos: Path) -> None:
 
 def test_the_file_is_for_people(exported: Path) -> None:
     values = json.loads((exported / "tiny_int8.thresholds.json").read_text())
-    assert list(values) == ["graph", "data", "method", "scales", "maxima", "thresholds", "digest"]
+    assert list(values) == ["graph", "data", "method", "refined", "scales", "maxima", "thresholds", "shifts", "digest"]
     assert list(values["thresholds"]) == ["conv1", "conv2", "conv3", "conv4"]

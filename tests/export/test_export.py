@@ -79,7 +79,7 @@ def test_card_of_each_graph_is_complete(exported: Path, tiny: Path, precision: s
 
 def test_card_of_the_int8_graph_names_its_calibration(exported: Path) -> None:
     card = read_card(exported / "tiny_int8.onnx")
-    assert (card.calibration, card.calibrated_scale) == ("kl-weighted", None)  # at both scales together
+    assert (card.calibration, card.calibrated_scale) == ("mse", None)  # at both scales together
     assert card.thresholds_digest == read_calibration(exported / "tiny_int8.thresholds.json").digest
     assert read_card(exported / "tiny_fp32.onnx").thresholds_digest is None
 
