@@ -20,6 +20,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.networks import Network, convolutions
 
 ConfigList = Sequence[Mapping[str, object]]
+Backend = Literal["auto", "nni", "native"]
 Masks = dict[str, Tensor]
 """Convolution -> bool (out_channels,), true for a filter that stays."""
 
@@ -59,7 +60,7 @@ def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, objec
     return entries
 
 
-def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Literal["auto", "nni", "native"] = "auto") -> Masks:
+def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Backend = "auto") -> Masks:
     """Return which filters of which convolution stay; ``network`` is not changed.
 
     Raises:
