@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.allocation import channels_of, cost_of
 from sr_deploy.compress.budget import check_share
+from sr_deploy.compress.criterion import NAMES, taylor_scores
 from sr_deploy.compress.features import Survivors
-from sr_deploy.compress.masks import Backend, ConfigList, Masks, filter_masks
+from sr_deploy.compress.masks import ConfigList, Masks, Scores, filter_masks
 from sr_deploy.compress.plan import Plan, Wanted, budget_plan, uniform_plan
 from sr_deploy.compress.recovery_options import check_recovery
 from sr_deploy.compress.removal import check_equal, masked, without_filters
@@ -40,11 +41,12 @@ from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
-from sr_deploy.train.stepper import MakeStepper
+from sr_deploy.train.stepper import MakeStepper, MicroBatch
 from sr_deploy.train.validation import load_validation, validate
 from sr_deploy.train.vgg import Distance
 
 MOST_SIDE = 16384
+TAYLOR_BATCHES = 16  # that a filter's importance is averaged over
 PROBE_SIDE = 160  # pixels of what masked and smaller network are compared on
 
 
@@ -75,14 +77,16 @@ def prune_command(arguments: argparse.Namespace) -> int:
     shape = _shape(arguments.shape, card)
     given = read_config(arguments.config) if arguments.config else None
     pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
-    plan = Plan(given) if given is not None else plan_of(arguments, network, card, tuning=tuning, pictures=pictures)
+    measured = Measured(source_for(arguments, card, tuning), pictures, card, arguments.seed, arguments.criterion)
+    plan = Plan(given) if given is not None else plan_of(arguments, network, card, measured)
     rows = [row("dense", network, shape, pictures, card)]
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
-    facts = {**parent, "prune.criterion": "L1 norm of filters", **plan.facts}
+    facts = {**parent, "prune.criterion": NAMES[arguments.criterion], **plan.facts}
     small, left = network, Survivors(network)
     for number in range(1, plan.rounds + 1):
         config_list = plan.of_round(small, number)
-        small, masks = removed(small, config_list, arguments.pruner, probe(pictures, shape[1]))
+        masks = filter_masks(small, config_list, backend=arguments.pruner, scores=measured.scores(small))
+        small = removed(small, masks, probe(pictures, shape[1]))
         left.remove_(masks)
         rows.append(row(stage("pruned", number, plan.rounds), small, shape, pictures, card))
         facts |= round_facts(config_list, number, plan.rounds)
@@ -99,18 +103,17 @@ def prune_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def removed(network: nn.Module, config_list: ConfigList, backend: Backend, x: Tensor) -> tuple[nn.Module, Masks]:
-    """Return the smaller network that a ``config_list`` asks for, and its masks; both compute the same on ``x``.
+def removed(network: nn.Module, masks: Masks, x: Tensor) -> nn.Module:
+    """Return the smaller network of ``masks``, which computes on ``x`` what the masked one does.
 
     Raises:
-        InputError: the list does not fit the network.
-        CheckError: they do not.
+        InputError: the masks do not fit the network.
+        CheckError: the smaller network computes something else.
     """
-    masks = filter_masks(network, config_list, backend=backend)
     small = without_filters(network, masks)
     difference = check_equal(masked(network, masks), small, x)
     print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
-    return small, masks
+    return small
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,13 @@ def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard
 def source_of(arguments: argparse.Namespace, data: DataConfig) -> Callable[[], PatchSource]:
     """Return what opens the training data at its first call and returns the same at every other."""
     return cache(partial(PatchSource, data, workers=max(arguments.workers, 1), cache=arguments.cache))
+
+
+def source_for(arguments: argparse.Namespace, card: ModelCard, tuning: Tuning | None) -> Callable[[], PatchSource] | None:
+    """Return what opens the pictures of ``--data``, trained on or not; ``None``: there are none."""
+    if tuning is not None:
+        return tuning.source
+    return source_of(arguments, finetune_data(arguments, card)) if arguments.data else None
 
 
 def inherited_wish(arguments: argparse.Namespace, card: ModelCard, loss: str) -> Wish:
@@ -247,7 +257,7 @@ def check_length(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: steps without pictures, or a length that ``sr-prune`` does not take.
     """
-    if arguments.data and arguments.finetune_steps is None and arguments.target_macs is None:
+    if arguments.data and arguments.finetune_steps is None and arguments.target_macs is None and arguments.criterion == "l1":
         raise InputError(f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N")
     if arguments.finetune_steps and not arguments.data:
         raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
@@ -256,9 +266,7 @@ def check_length(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{name} {getattr(arguments, name):g} belongs to sr-train; give --finetune-steps")
 
 
-def plan_of(
-    arguments: argparse.Namespace, network: nn.Module, card: ModelCard, *, tuning: Tuning | None, pictures: Sequence[Planes]
-) -> Plan:
+def plan_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, measured: Measured) -> Plan:
     """Return what is removed of ``network``, after measuring its layers where ``--target-macs`` asks for it.
 
     Raises:
@@ -269,12 +277,29 @@ def plan_of(
     if wanted.target_macs is None:
         return uniform_plan(network, wanted, cost, channels, rounds=arguments.rounds)
     check_share(wanted.target_macs)
-    if arguments.data:
-        source = tuning.source if tuning is not None else source_of(arguments, finetune_data(arguments, card))
-        batches = batches_from(source(), seed=arguments.seed)
-    else:
-        batches = batches_of(pictures, network, card)
-    return budget_plan(wanted, cost, channels, curves_of(network, batches), rounds=arguments.rounds)
+    curves = curves_of(network, measured.batches(network), measured.scores(network))
+    return budget_plan(wanted, cost, channels, curves, rounds=arguments.rounds)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What layers and filters are measured on: patches of the training data, else parts of the validation pictures."""
+
+    source: Callable[[], PatchSource] | None
+    pictures: Sequence[Planes]
+    card: ModelCard
+    seed: int
+    criterion: str
+
+    def batches(self, network: nn.Module, *, count: int = 1) -> list[MicroBatch]:
+        """Return what ``network`` is measured on; ``count`` times as many patches."""
+        if self.source is None:
+            return batches_of(self.pictures, network, self.card)
+        return [batch for number in range(count) for batch in batches_from(self.source(), seed=self.seed + number)]
+
+    def scores(self, network: nn.Module) -> Scores | None:
+        """Return how much each filter matters; ``None``: its L1 norm says so."""
+        return None if self.criterion == "l1" else taylor_scores(network, self.batches(network, count=TAYLOR_BATCHES))
 
 
 def read_config(path: Path) -> ConfigList:

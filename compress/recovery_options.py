@@ -27,6 +27,12 @@ def add_recovery_arguments(p: argparse.ArgumentParser, amount: argparse._Mutuall
         metavar="N",
         help="keep multiples of N channels (8, 16, 32 or 64), rounded up",
     )
+    p.add_argument(
+        "--criterion",
+        choices=("l1", "taylor"),
+        default="l1",
+        help="what tells filters that matter: their L1 norm, or the error on pictures of --data or --val (default: %(default)s)",
+    )
     p.add_argument("--rounds", type=positive_int, default=1, metavar="N", help="prune and fine-tune in N parts (default: 1)")
     g = p.add_argument_group("teacher")
     g.add_argument(
@@ -56,6 +62,10 @@ def check_recovery(arguments: argparse.Namespace) -> None:
                 )
     if arguments.target_macs is not None and not (arguments.data or arguments.val):
         raise InputError(f"--target-macs {arguments.target_macs} measures layers on pictures; name a folder with --data or --val")
+    if arguments.criterion == "taylor" and not (arguments.data or arguments.val):
+        raise InputError("--criterion taylor measures filters on pictures; name a folder with --data or --val")
+    if arguments.criterion == "taylor" and arguments.pruner == "nni":
+        raise InputError("--pruner nni: makes the masks of --criterion l1; leave one of them out")
     steps = arguments.finetune_steps or 0
     if arguments.rounds > 1 and steps < arguments.rounds:
         raise InputError(

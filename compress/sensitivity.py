@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard
-from sr_deploy.compress.allocation import Kept, channels_of, config_list_from
-from sr_deploy.compress.masks import native_masks
+from sr_deploy.compress.allocation import channels_of, config_list_from
+from sr_deploy.compress.masks import Scores, native_masks
 from sr_deploy.compress.removal import masked
 from sr_deploy.console import progress
 from sr_deploy.degrade import Planes, network_pair
@@ -72,8 +72,11 @@ class Curve:
         return hull
 
 
-def curves_of(network: nn.Module, batches: Sequence[MicroBatch]) -> dict[ChannelGroup, Curve]:
-    """Return the curve of every channel group: what is left of ``network`` when that group alone loses its least filters."""
+def curves_of(network: nn.Module, batches: Sequence[MicroBatch], scores: Scores | None = None) -> dict[ChannelGroup, Curve]:
+    """Return the curve of every channel group: what is left of ``network`` when that group alone loses its least filters.
+
+    Those of least L1 norm, or of least ``scores``.
+    """
     channels = channels_of(network)
     with torch.no_grad(), progress("measuring layers", len(channels) * len(SPARSITIES)) as advance:
         dense = [batch.through(network) for batch in batches]
@@ -83,14 +86,14 @@ def curves_of(network: nn.Module, batches: Sequence[MicroBatch]) -> dict[Channel
             for sparsity in SPARSITIES:
                 kept = n - int(n * sparsity)
                 if kept not in points:
-                    points[kept] = _error_of(network, {**channels, group: kept}, batches, dense)
+                    chosen = config_list_from(network, {**channels, group: kept})
+                    points[kept] = _error_of(masked(network, native_masks(network, chosen, scores)), batches, dense)
                 advance()
             curves[group] = Curve(tuple(sorted(points.items())))
     return curves
 
 
-def _error_of(network: nn.Module, kept: Kept, batches: Sequence[MicroBatch], dense: Sequence[Tensor]) -> float:
-    pruned = masked(network, native_masks(network, config_list_from(network, kept)))
+def _error_of(pruned: nn.Module, batches: Sequence[MicroBatch], dense: Sequence[Tensor]) -> float:
     errors = [(batch.through(pruned) - wanted).square() for batch, wanted in zip(batches, dense, strict=True)]
     return float(sum(error.double().sum() for error in errors)) / sum(error.numel() for error in errors)
 
@@ -106,21 +109,15 @@ def batches_from(source: PatchSource, *, seed: int) -> list[MicroBatch]:
 
 
 def batches_of(pictures: Sequence[Planes], network: nn.Module, card: ModelCard) -> list[MicroBatch]:
-    """Return the middle of up to eight pictures, (h, w) or (3, h, w) in grey levels, at every scale that the card names."""
+    """Return the middle of up to eight pictures, (h, w) or (3, h, w) in grey levels, at the card's scales in turns."""
     branched = len(at_each_scale(network)) > 1
-    taken = []
-    for picture in pictures[:: math.ceil(len(pictures) / PICTURES)]:
-        for scale in card.scales:
-            pair = network_pair(_middle(picture), scale, card.upscale)
-            degraded, original = (torch.from_numpy(np.ascontiguousarray(planes, np.float32)) / 255.0 for planes in pair)
-            shape = (1, -1)
-            taken.append(
-                MicroBatch(
-                    degraded.reshape(*shape, *degraded.shape[-2:]),
-                    original.reshape(*shape, *original.shape[-2:]),
-                    scale if branched else None,
-                )
-            )
+    chosen, taken = pictures[:: math.ceil(len(pictures) / PICTURES)], []
+    for number in range(max(len(chosen), len(card.scales))):
+        scale = card.scales[number % len(card.scales)]
+        pair = network_pair(_middle(chosen[number % len(chosen)]), scale, card.upscale)
+        planes = [torch.from_numpy(np.ascontiguousarray(plane, np.float32)) / 255.0 for plane in pair]
+        degraded, original = (plane.reshape(1, -1, *plane.shape[-2:]) for plane in planes)
+        taken.append(MicroBatch(degraded, original, scale if branched else None))
     return taken
 
 

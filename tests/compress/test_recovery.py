@@ -191,6 +191,8 @@ TUNED = ("--data", ".", "--finetune-steps", "4")
         (("--target-macs", "0.5"), "--target-macs 0.5 measures layers on pictures; name a folder with --data or --val"),
         (("--target-macs", "1.5", "--val", "PHOTOS"), "--target-macs 1.5 is not between 0 and 1"),
         (("--target-macs", "0.0001", "--val", "PHOTOS"), "--target-macs 0.0001: no less than 0."),
+        (("--criterion", "taylor"), "--criterion taylor measures filters on pictures; name a folder with --data or --val"),
+        (("--criterion", "taylor", "--val", "PHOTOS", "--pruner", "nni"), "--pruner nni: makes the masks of --criterion l1"),
         (("--distill", "output"), "--distill output: a part of fine-tuning; give --finetune-steps and --data"),
         (
             ("--teacher", "t.safetensors", *TUNED),
@@ -233,3 +235,16 @@ def test_one_way_to_say_how_much(tmp_path: Path, capsys: pytest.CaptureFixture[s
         prune(dense_of(tmp_path, "vdsr"), "--sparsity", "0.5", "--target-macs", "0.5")
     assert ended.value.code == 2
     assert "--target-macs: not allowed with argument --sparsity" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_filters_may_be_told_apart_by_the_error(photos: Path, tmp_path: Path, arch: str) -> None:
+    dense = dense_of(tmp_path, arch)
+    found = []
+    for criterion in ("l1", "taylor"):
+        assert prune(dense, "--criterion", criterion, "--val", str(photos), "--overwrite")[0] == 0
+        found.append(checkpoint.read_card(tmp_path / "small.safetensors"))
+    assert found[0].widths == found[1].widths
+    assert found[1].recipe["prune.criterion"] == "first-order Taylor expansion of the squared error"
+    options = ("--criterion", "taylor", "--rounds", "2", "--target-macs", "0.4", "--distill", "features", "--overwrite")
+    assert prune(dense, *tuned(photos, arch), *options)[0] == 0
