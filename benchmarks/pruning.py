@@ -1,4 +1,4 @@
-"""What wins back quality after pruning: teachers, rounds, and what each layer gives, at equal steps and equal multiplications.
+"""What pruning costs in quality: criteria, teachers, rounds, what each layer gives, at equal steps and equal multiplications.
 
 ``python benchmarks/pruning.py TRAIN_DIR... --val DIR [--network FILE] [--steps 2000] [--sparsity 0.5] [--only none both]``
 
@@ -30,6 +30,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "rounds 2, both": ("--rounds", "2", "--distill", "both"),
     "target-macs": ("--target-macs", "SHARE"),
     "target-macs, both": ("--target-macs", "SHARE", "--distill", "both"),
+    "taylor": ("--criterion", "taylor"),
+    "taylor, both": ("--criterion", "taylor", "--distill", "both"),
+    "taylor, target-macs": ("--criterion", "taylor", "--target-macs", "SHARE"),
 }
 
 Result = dict[str, object]

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from sr_deploy.compress.allocation import Cost, Kept, config_list_from, part_of_the_way, rounded_up, uniform
-from sr_deploy.compress.budget import Curves, channels_for
+from sr_deploy.card import Shape
+from sr_deploy.compress.allocation import Cost, Kept, channels_of, config_list_from, cost_of, part_of_the_way, rounded_up, uniform
+from sr_deploy.compress.budget import Curves, channels_for, check_share
 from sr_deploy.compress.masks import ConfigList, config_list_for
+from sr_deploy.compress.measured import Measured
+from sr_deploy.compress.sensitivity import curves_of
 from sr_deploy.console import table
 from sr_deploy.train.groups import ChannelGroup
 
@@ -23,6 +26,7 @@ class Wanted:
     sparsity: float | None = None
     target_macs: float | None = None  # share of the dense network's multiplications that is left
     round_to: int | None = None
+    rounds: int = 1
 
     @property
     def uniform_sparsity(self) -> float:
@@ -49,25 +53,44 @@ class Plan:
         return config_list_from(network, part_of_the_way(self.channels, self.kept, step=number, steps=self.rounds))
 
 
-def uniform_plan(network: nn.Module, wanted: Wanted, cost: Cost, channels: Kept, *, rounds: int) -> Plan:
+def plan_of(wanted: Wanted, network: nn.Module, measured: Measured, shape: Shape) -> Plan:
+    """Return what is removed of ``network``, after measuring its layers where a budget is wanted; MACs are counted at ``shape``.
+
+    Raises:
+        InputError: the sparsity or the budget is none, or cannot be reached.
+    """
+    cost, channels = cost_of(network, shape), channels_of(network)
+    if wanted.target_macs is None:
+        return uniform_plan(network, wanted, cost, channels)
+    check_share(wanted.target_macs)
+    return budget_plan(wanted, cost, channels, curves_of(network, measured.batches(network), measured.scores(network)))
+
+
+def uniform_plan(network: nn.Module, wanted: Wanted, cost: Cost, channels: Kept) -> Plan:
     """Return the plan of one sparsity for every convolution, rounded up where wanted."""
     kept = asked = uniform(channels, wanted.uniform_sparsity)
     facts = {"prune.sparsity": f"{wanted.uniform_sparsity:g}"}
-    if wanted.round_to is None and rounds == 1:
+    if wanted.round_to is None and wanted.rounds == 1:
         return Plan(config_list_for(network, wanted.uniform_sparsity))
     if wanted.round_to is None:
-        return Plan(None, channels, kept, rounds, facts)
+        return Plan(None, channels, kept, wanted.rounds, facts)
     kept = rounded_up(asked, channels, wanted.round_to)
     dense = cost.macs(channels)
     rows = [["channels of", "dense", "asked", "kept"]]
     rows += [[label_of(group), str(n), str(asked[group]), str(kept[group])] for group, n in channels.items()]
     rows.append(["MACs left", "100.0 %", _percent(cost.macs(asked) / dense), _percent(cost.macs(kept) / dense)])
     return Plan(
-        None, channels, kept, rounds, {**facts, "prune.round_to": str(wanted.round_to)}, table(rows), cost.macs(kept) / dense
+        None,
+        channels,
+        kept,
+        wanted.rounds,
+        {**facts, "prune.round_to": str(wanted.round_to)},
+        table(rows),
+        cost.macs(kept) / dense,
     )
 
 
-def budget_plan(wanted: Wanted, cost: Cost, channels: Kept, curves: Curves, *, rounds: int) -> Plan:
+def budget_plan(wanted: Wanted, cost: Cost, channels: Kept, curves: Curves) -> Plan:
     """Return the plan of least predicted error within the budget.
 
     Raises:
@@ -84,7 +107,7 @@ def budget_plan(wanted: Wanted, cost: Cost, channels: Kept, curves: Curves, *, r
     facts = {"prune.target_macs": f"{wanted.target_macs:g}"}
     if wanted.round_to is not None:
         facts["prune.round_to"] = str(wanted.round_to)
-    return Plan(None, channels, kept, rounds, facts, table(rows), share)
+    return Plan(None, channels, kept, wanted.rounds, facts, table(rows), share)
 
 
 def label_of(group: ChannelGroup) -> str:

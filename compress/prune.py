@@ -16,16 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard, Shape
-from sr_deploy.compress.allocation import channels_of, cost_of
-from sr_deploy.compress.budget import check_share
-from sr_deploy.compress.criterion import NAMES, taylor_scores
+from sr_deploy.compress.criterion import NAMES
 from sr_deploy.compress.features import Survivors
-from sr_deploy.compress.masks import ConfigList, Masks, Scores, filter_masks
-from sr_deploy.compress.plan import Plan, Wanted, budget_plan, uniform_plan
+from sr_deploy.compress.masks import ConfigList, Masks, filter_masks
+from sr_deploy.compress.measured import Measured
+from sr_deploy.compress.plan import Plan, Wanted, plan_of
 from sr_deploy.compress.recovery_options import check_recovery
 from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.compress.rounds import recipe_of, round_facts, stage
-from sr_deploy.compress.sensitivity import batches_from, batches_of, curves_of
 from sr_deploy.compress.teaching import Teaching, teaching_of
 from sr_deploy.console import table
 from sr_deploy.degrade import Planes
@@ -41,12 +39,11 @@ from sr_deploy.train.loop import Run, train
 from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
-from sr_deploy.train.stepper import MakeStepper, MicroBatch
+from sr_deploy.train.stepper import MakeStepper
 from sr_deploy.train.validation import load_validation, validate
 from sr_deploy.train.vgg import Distance
 
 MOST_SIDE = 16384
-TAYLOR_BATCHES = 16  # that a filter's importance is averaged over
 PROBE_SIDE = 160  # pixels of what masked and smaller network are compared on
 
 
@@ -78,7 +75,8 @@ def prune_command(arguments: argparse.Namespace) -> int:
     given = read_config(arguments.config) if arguments.config else None
     pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
     measured = Measured(source_for(arguments, card, tuning), pictures, card, arguments.seed, arguments.criterion)
-    plan = Plan(given) if given is not None else plan_of(arguments, network, card, measured)
+    wanted = Wanted(arguments.sparsity, arguments.target_macs, arguments.round_to, arguments.rounds)
+    plan = Plan(given) if given is not None else plan_of(wanted, network, measured, shape)
     rows = [row("dense", network, shape, pictures, card)]
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
     facts = {**parent, "prune.criterion": NAMES[arguments.criterion], **plan.facts}
@@ -264,42 +262,6 @@ def check_length(arguments: argparse.Namespace) -> None:
     for name in ("steps", "epochs"):
         if getattr(arguments, name) is not None:
             raise InputError(f"--{name} {getattr(arguments, name):g} belongs to sr-train; give --finetune-steps")
-
-
-def plan_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, measured: Measured) -> Plan:
-    """Return what is removed of ``network``, after measuring its layers where ``--target-macs`` asks for it.
-
-    Raises:
-        InputError: the sparsity or the budget is none, or cannot be reached.
-    """
-    wanted = Wanted(arguments.sparsity, arguments.target_macs, arguments.round_to)
-    cost, channels = cost_of(network, _shape(arguments.shape, card)), channels_of(network)
-    if wanted.target_macs is None:
-        return uniform_plan(network, wanted, cost, channels, rounds=arguments.rounds)
-    check_share(wanted.target_macs)
-    curves = curves_of(network, measured.batches(network), measured.scores(network))
-    return budget_plan(wanted, cost, channels, curves, rounds=arguments.rounds)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What layers and filters are measured on: patches of the training data, else parts of the validation pictures."""
-
-    source: Callable[[], PatchSource] | None
-    pictures: Sequence[Planes]
-    card: ModelCard
-    seed: int
-    criterion: str
-
-    def batches(self, network: nn.Module, *, count: int = 1) -> list[MicroBatch]:
-        """Return what ``network`` is measured on; ``count`` times as many patches."""
-        if self.source is None:
-            return batches_of(self.pictures, network, self.card)
-        return [batch for number in range(count) for batch in batches_from(self.source(), seed=self.seed + number)]
-
-    def scores(self, network: nn.Module) -> Scores | None:
-        """Return how much each filter matters; ``None``: its L1 norm says so."""
-        return None if self.criterion == "l1" else taylor_scores(network, self.batches(network, count=TAYLOR_BATCHES))
 
 
 def read_config(path: Path) -> ConfigList:
