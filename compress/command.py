@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sr_deploy.compress.recovery_options import add_recovery_arguments
 from sr_deploy.console import Parser, missing_package, natural_int, positive_int, run
 from sr_deploy.train.command import add_recipe_arguments
 
@@ -20,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     group = p.add_mutually_exclusive_group()
     group.add_argument("--sparsity", type=float, metavar="S", help="part of the filters to remove (default: 0.5)")
     group.add_argument("--config", type=Path, metavar="FILE", help="JSON file with an NNI config_list, passed through unchanged")
+    add_recovery_arguments(p, group)
     p.add_argument(
         "--pruner", choices=("auto", "nni", "native"), default="auto", help="who makes the masks (default: NNI if installed)"
     )

@@ -20,8 +20,12 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.networks import Network, convolutions
 
 ConfigList = Sequence[Mapping[str, object]]
+Backend = Literal["auto", "nni", "native"]
 Masks = dict[str, Tensor]
 """Convolution -> bool (out_channels,), true for a filter that stays."""
+
+Scores = Mapping[str, Tensor]
+"""Convolution -> float (out_channels,), the more a filter matters the higher."""
 
 SELECT = ("op_types", "op_names", "op_names_re", "op_partial_names")
 EXCLUDE = ("exclude_op_types", "exclude_op_names", "exclude_op_names_re")
@@ -59,17 +63,22 @@ def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, objec
     return entries
 
 
-def filter_masks(network: nn.Module, config_list: ConfigList, *, backend: Literal["auto", "nni", "native"] = "auto") -> Masks:
+def filter_masks(
+    network: nn.Module, config_list: ConfigList, *, backend: Backend = "auto", scores: Scores | None = None
+) -> Masks:
     """Return which filters of which convolution stay; ``network`` is not changed.
+
+    With ``scores`` those of least score go, natively, in place of those of least L1 norm.
 
     Raises:
         InputError: the list is malformed, selects something that is no convolution, prunes the output convolution,
             removes a whole layer, or selects nothing.
     """
     check_numbers(config_list)
-    masks = (
-        native_masks(network, config_list) if backend == "native" or not _use_nni(backend) else nni_masks(network, config_list)
-    )
+    if scores is not None or backend == "native" or not _use_nni(backend):
+        masks = native_masks(network, config_list, scores)
+    else:
+        masks = nni_masks(network, config_list)
     convs = convolutions(network)
     if not masks:
         raise InputError(
@@ -123,14 +132,15 @@ def nni_masks(network: nn.Module, config_list: ConfigList) -> Masks:
     return {name: _per_filter(found["weight"]) for name, found in masks.items() if "weight" in found}
 
 
-def native_masks(network: nn.Module, config_list: ConfigList) -> Masks:
-    """Return the masks that ``L1NormPruner`` gives for a ``config_list`` of the known keys.
+def native_masks(network: nn.Module, config_list: ConfigList, scores: Scores | None = None) -> Masks:
+    """Return the masks that ``L1NormPruner`` gives for a ``config_list`` of the known keys, or those of other ``scores``.
 
     Raises:
         InputError: a key is not known, an entry selects nothing by type or name, or a ratio is not in [0, 1).
     """
     masks: Masks = {}
-    groups: dict[object, dict[str, tuple[Tensor, int]]] = {}
+    groups: dict[object, dict[str, int]] = {}
+    rows: dict[str, Tensor] = {}  # a score for each filter
     ratios: dict[object, float] = {}
     for entry in _without_legacy_excludes(config_list):
         ratio = next((entry[k] for k in RATIO if k in entry), None)
@@ -142,24 +152,30 @@ def native_masks(network: nn.Module, config_list: ConfigList) -> Masks:
             if not isinstance(weight, Tensor) or name in masks:
                 continue
             block = _block(entry, weight)
+            rows[name] = l1_norms(weight) if scores is None else scores[name]
             if group is None:
-                masks[name] = l1_mask(weight, float(ratio), block=block)
+                masks[name] = mask_of(summed(rows[name], block), float(ratio)).repeat_interleave(block)
             elif ratios.setdefault(group, float(ratio)) != ratio:
                 raise InputError(f"config_list group {group!r}: needs one ratio, has {ratios[group]} and {ratio}")
             else:
-                groups.setdefault(group, {})[name] = weight, block
+                groups.setdefault(group, {})[name] = block
     for group, members in groups.items():
-        norms = [l1_norms(weight, block=block) for weight, block in members.values()]
+        norms = [summed(rows[name], block) for name, block in members.items()]
         if len({len(found) for found in norms}) != 1:
             raise InputError(f"config_list group {group!r}: {', '.join(members)} have different numbers of filters")
         shared = mask_of(torch.stack(norms).mean(dim=0), ratios[group])
-        masks |= {name: shared.repeat_interleave(block) for name, (_, block) in members.items()}
+        masks |= {name: shared.repeat_interleave(block) for name, block in members.items()}
     return masks
 
 
-def l1_norms(weight: Tensor, *, block: int = 1) -> Tensor:
-    """Return the L1 norm of every ``block`` rows of ``weight`` (out, ...): float (out / block,)."""
-    return weight.detach().abs().reshape(len(weight) // block, -1).sum(dim=1)
+def l1_norms(weight: Tensor) -> Tensor:
+    """Return the L1 norm of every row of ``weight`` (out, ...): float (out,)."""
+    return weight.detach().abs().flatten(1).sum(dim=1)
+
+
+def summed(scores: Tensor, block: int) -> Tensor:
+    """Return the sums over every ``block`` of ``scores`` (n,): (n / block,)."""
+    return scores.reshape(-1, block).sum(dim=1)
 
 
 def mask_of(norms: Tensor, sparsity: float) -> Tensor:
@@ -170,7 +186,7 @@ def mask_of(norms: Tensor, sparsity: float) -> Tensor:
 
 def l1_mask(weight: Tensor, sparsity: float, *, block: int = 1) -> Tensor:
     """Return which rows of ``weight`` (out, ...) stay: bool (out,); rows of one block stay or go together."""
-    return mask_of(l1_norms(weight, block=block), sparsity).repeat_interleave(block)
+    return mask_of(summed(l1_norms(weight), block), sparsity).repeat_interleave(block)
 
 
 def nni_installed() -> bool:

@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,22 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard, Shape
-from sr_deploy.compress.masks import ConfigList, config_list_for, filter_masks
+from sr_deploy.compress.criterion import NAMES
+from sr_deploy.compress.features import Survivors
+from sr_deploy.compress.masks import ConfigList, Masks, filter_masks
+from sr_deploy.compress.measured import Measured
+from sr_deploy.compress.plan import Plan, Wanted, plan_of
+from sr_deploy.compress.recovery_options import check_recovery
 from sr_deploy.compress.removal import check_equal, masked, without_filters
+from sr_deploy.compress.rounds import recipe_of, round_facts, stage
+from sr_deploy.compress.teaching import Teaching, teaching_of
 from sr_deploy.console import table
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
 from sr_deploy.files import check_reports, read_bytes, write_text
 from sr_deploy.train import checkpoint
 from sr_deploy.train.config import Recipe
-from sr_deploy.train.content import RANDOM_VGG, Kind, Wish, choose_content
+from sr_deploy.train.content import RANDOM_VGG, Content, Kind, Wish, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import colors_of, data_facts, default_patch, hdf5_config, one_scale
 from sr_deploy.train.hdf5 import is_hdf5
@@ -58,30 +66,52 @@ def prune_command(arguments: argparse.Namespace) -> int:
     check_reports({"--json": arguments.json}, [arguments.checkpoint, arguments.output, arguments.config])
     check_device(arguments)
     check_length(arguments)
+    check_recovery(arguments)
     network, card = checkpoint.load(arguments.checkpoint)
     network = folded(network)
     check_scales(arguments.scale, card)
-    tuning = tuning_of(arguments, card) if arguments.finetune_steps else None
-    config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
-    pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
+    tuning = tuning_of(arguments, network, card) if arguments.finetune_steps else None
     shape = _shape(arguments.shape, card)
+    given = read_config(arguments.config) if arguments.config else None
+    pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
+    measured = Measured(source_for(arguments, card, tuning), pictures, card, arguments.seed, arguments.criterion)
+    wanted = Wanted(arguments.sparsity, arguments.target_macs, arguments.round_to, arguments.rounds)
+    plan = Plan(given) if given is not None else plan_of(wanted, network, measured, shape)
     rows = [row("dense", network, shape, pictures, card)]
-    masks = filter_masks(network, config_list, backend=arguments.pruner)
-    small = without_filters(network, masks)
-    difference = check_equal(masked(network, masks), small, probe(pictures, shape[1]))
-    print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
-    rows.append(row("pruned", small, shape, pictures, card))
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
-    facts = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
-    pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
-    if tuning is not None:
-        small = finetune(arguments, small, pruned_card, tuning)
-        rows.append(row("fine-tuned", small, shape, pictures, card))
-    else:
-        checkpoint.save(arguments.output, small, pruned_card)
-    report(rows, shape, arguments.json, scale=card.default_scale if len(at_each_scale(small)) > 1 else None)
+    facts = {**parent, "prune.criterion": NAMES[arguments.criterion], **plan.facts}
+    small, left = network, Survivors(network)
+    for number in range(1, plan.rounds + 1):
+        config_list = plan.of_round(small, number)
+        masks = filter_masks(small, config_list, backend=arguments.pruner, scores=measured.scores(small))
+        small = removed(small, masks, probe(pictures, shape[1]))
+        left.remove_(masks)
+        rows.append(row(stage("pruned", number, plan.rounds), small, shape, pictures, card))
+        facts |= round_facts(config_list, number, plan.rounds)
+        pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
+        if tuning is not None:
+            small = finetune(arguments, small, pruned_card, tuning.of_round(number, plan.rounds, left))
+            rows.append(row(stage("fine-tuned", number, plan.rounds), small, shape, pictures, card))
+        else:
+            checkpoint.save(arguments.output, small, pruned_card)
+    if plan.shown:
+        print(plan.shown + "\n")
+    report(rows, shape, arguments.json, scale=card.default_scale if len(at_each_scale(small)) > 1 else None, share=plan.share)
     print(f"{arguments.output}: written")
     return 0
+
+
+def removed(network: nn.Module, masks: Masks, x: Tensor) -> nn.Module:
+    """Return the smaller network of ``masks``, which computes on ``x`` what the masked one does.
+
+    Raises:
+        InputError: the masks do not fit the network.
+        CheckError: the smaller network computes something else.
+    """
+    small = without_filters(network, masks)
+    difference = check_equal(masked(network, masks), small, x)
+    print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
+    return small
 
 
 @dataclass(frozen=True)
@@ -91,9 +121,19 @@ class Tuning:
     recipe: Recipe
     data: DataConfig
     stepper: MakeStepper
+    source: Callable[[], PatchSource]  # opened once
+    content: Content
+    teaching: Teaching | None = None
+
+    def of_round(self, number: int, rounds: int, left: Survivors) -> Tuning:
+        """Return how the network of one round is trained, which has the channels ``left`` of the dense one."""
+        stepper = self.stepper
+        if self.teaching is not None:
+            stepper = self.teaching.stepper(self.recipe.loss, self.content, left, self.source)
+        return replace(self, recipe=recipe_of(self.recipe, number, rounds), stepper=stepper)
 
 
-def tuning_of(arguments: argparse.Namespace, card: ModelCard) -> Tuning:
+def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> Tuning:
     """Return how the pruned network is trained: with the dense network's loss and data, unless told otherwise.
 
     A loss with a GAN term begins with a new discriminator.
@@ -110,7 +150,21 @@ def tuning_of(arguments: argparse.Namespace, card: ModelCard) -> Tuning:
     recipe, data = recipe_from(arguments, content, default_epochs=1.0), finetune_data(arguments, card)
     if inherited(card, "data.lr") is not None:
         print("warning: it was trained on low-resolution pictures of their own; it is tuned on bicubic ones", file=sys.stderr)
-    return Tuning(recipe, data, stepper_for(recipe, data, content, compiled=arguments.compile))
+    stepper = stepper_for(recipe, data, content, compiled=arguments.compile)
+    teaching = teaching_of(arguments, network, card, loss=arguments.loss, data=data)
+    return Tuning(recipe, data, stepper, source_of(arguments, data), content, teaching)
+
+
+def source_of(arguments: argparse.Namespace, data: DataConfig) -> Callable[[], PatchSource]:
+    """Return what opens the training data at its first call and returns the same at every other."""
+    return cache(partial(PatchSource, data, workers=max(arguments.workers, 1), cache=arguments.cache))
+
+
+def source_for(arguments: argparse.Namespace, card: ModelCard, tuning: Tuning | None) -> Callable[[], PatchSource] | None:
+    """Return what opens the pictures of ``--data``, trained on or not; ``None``: there are none."""
+    if tuning is not None:
+        return tuning.source
+    return source_of(arguments, finetune_data(arguments, card)) if arguments.data else None
 
 
 def inherited_wish(arguments: argparse.Namespace, card: ModelCard, loss: str) -> Wish:
@@ -125,10 +179,11 @@ def inherited_wish(arguments: argparse.Namespace, card: ModelCard, loss: str) ->
 
 def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: Tuning) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
+    taught = {} if tuning.teaching is None else tuning.teaching.facts
     run = Run(
         recipe=tuning.recipe,
-        data=PatchSource(tuning.data, workers=max(arguments.workers, 1), cache=arguments.cache),
-        card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data)}),
+        data=tuning.source(),
+        card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data), **taught}),
         output=arguments.output,
         report=reporter(),
         stepper=tuning.stepper,
@@ -200,7 +255,7 @@ def check_length(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: steps without pictures, or a length that ``sr-prune`` does not take.
     """
-    if arguments.data and arguments.finetune_steps is None:
+    if arguments.data and arguments.finetune_steps is None and arguments.target_macs is None and arguments.criterion == "l1":
         raise InputError(f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N")
     if arguments.finetune_steps and not arguments.data:
         raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
@@ -239,8 +294,11 @@ def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
     return torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def report(rows: Sequence[Row], shape: Shape, path: Path | None, *, scale: int | None = None) -> None:
-    """Print the before/after table and write it as JSON where asked; ``scale`` is that of the MACs, where it matters."""
+def report(rows: Sequence[Row], shape: Shape, path: Path | None, *, scale: int | None = None, share: float | None = None) -> None:
+    """Print the before/after table and write it as JSON where asked.
+
+    ``scale`` is that of the MACs, where it matters; ``share`` what is left of those of all scales, where it was chosen.
+    """
     scales = list(rows[0].psnr_db)
     size = "x".join(map(str, shape)) + (f", x{scale}" if scale else "")
     heading = ["stage", "weights", f"GMAC at {size}", *(f"PSNR x{s}" for s in scales)]
@@ -252,11 +310,8 @@ def report(rows: Sequence[Row], shape: Shape, path: Path | None, *, scale: int |
             for r in rows
         ]
         where = {"macs_scale": scale} if scale else {}
-        write_text(path, json.dumps({"shape": list(shape), **where, "results": results}, indent=2) + "\n")
-
-
-def _sparsity(arguments: argparse.Namespace) -> float:
-    return 0.5 if arguments.sparsity is None else float(arguments.sparsity)
+        left = {} if share is None else {"macs_share": share}
+        write_text(path, json.dumps({"shape": list(shape), **where, **left, "results": results}, indent=2) + "\n")
 
 
 def _shape(values: Sequence[int] | None, card: ModelCard) -> Shape:

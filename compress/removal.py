@@ -39,7 +39,7 @@ def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
         InputError: convolutions that share channels have different masks, or a pruned one belongs to no group.
     """
     groups = cast(Network, network).channel_groups()
-    kept = {group: _kept(group, masks) for group in groups}
+    kept = {group: kept_channels(group, masks) for group in groups}
     produced = {name for group in groups for name in group.producers}
     for name in masks:
         if name not in produced and not bool(masks[name].all()):
@@ -77,8 +77,12 @@ def check_equal(masked_network: nn.Module, small: nn.Module, x: Tensor) -> float
     return worst
 
 
-def _kept(group: ChannelGroup, masks: Masks) -> Tensor | None:
-    """Return the places of the channels that stay, as the consumers see them; ``None`` where nothing of the group is pruned."""
+def kept_channels(group: ChannelGroup, masks: Masks) -> Tensor | None:
+    """Return the places of the channels that stay, as the consumers see them; ``None`` where nothing of the group is pruned.
+
+    Raises:
+        InputError: the producers have different masks, or one splits what becomes one channel.
+    """
     found = {name: masks[name].reshape(-1, group.blocks[name]) for name in group.producers if name in masks}
     for name, rows in found.items():
         block = group.blocks[name]

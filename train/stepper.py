@@ -90,6 +90,11 @@ class PixelStepper:
         self.scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)  # fp16 has one
         self.skipped = torch.zeros((), device=fabric.device)
 
+    def losses_of(self, batch: MicroBatch) -> dict[str, Tensor]:
+        """Return each term and, as ``loss``, what is minimised: () each."""
+        found: dict[str, Tensor] = self.objective(batch.through(self.model), batch.original)
+        return found
+
     def step(self, batches: Sequence[MicroBatch], lr: float) -> Outcome:
         """Average the gradients over ``batches`` and over all processes, clip them, and move the weights."""
         for group in self.optimizer.param_groups:
@@ -99,7 +104,7 @@ class PixelStepper:
         for number, batch in enumerate(batches, start=1):
             with self.fabric.no_backward_sync(self.model, enabled=number < len(batches)):  # processes meet in the last one
                 with self.fabric.autocast():
-                    found = self.objective(batch.through(self.model), batch.original)
+                    found = self.losses_of(batch)
                 self.fabric.backward(found["loss"] / len(batches) if len(batches) > 1 else found["loss"])
             parts.append({name: value.detach() for name, value in found.items()})
         if self.scaler is not None:
