@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.masks import ConfigList, config_list_for, filter_masks
+from sr_deploy.compress.qat import Awareness, Teaching, as_learned, awareness, begun, check_options
 from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.console import table
 from sr_deploy.degrade import Planes
@@ -27,7 +29,7 @@ from sr_deploy.train.content import RANDOM_VGG, Kind, Wish, choose_content
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import colors_of, data_facts, default_patch, hdf5_config, one_scale
 from sr_deploy.train.hdf5 import is_hdf5
-from sr_deploy.train.loop import Run, train
+from sr_deploy.train.loop import AsSaved, Run, as_it_is, train
 from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
@@ -61,6 +63,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     network, card = checkpoint.load(arguments.checkpoint)
     network = folded(network)
     check_scales(arguments.scale, card)
+    qat = awareness_of(arguments, network, card) if arguments.qat else None
     tuning = tuning_of(arguments, card) if arguments.finetune_steps else None
     config_list = read_config(arguments.config) if arguments.config else config_list_for(network, _sparsity(arguments))
     pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
@@ -74,11 +77,17 @@ def prune_command(arguments: argparse.Namespace) -> int:
     parent = {f"parent.{name}": value for name, value in card.recipe.items()}
     facts = {**parent, "prune.config_list": json.dumps(config_list), "prune.criterion": "L1 norm of filters"}
     pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
+    pruned_card = pruned_card.with_changes(thresholds={}, keep=())  # learned for other weights
     if tuning is not None:
         small = finetune(arguments, small, pruned_card, tuning)
         rows.append(row("fine-tuned", small, shape, pictures, card))
-    else:
+        pruned_card = checkpoint.read_card(arguments.output)
+    elif qat is None:
         checkpoint.save(arguments.output, small, pruned_card)
+    if qat is not None:
+        for stage, rounded in quantization_aware(arguments, small, pruned_card, qat):
+            quality = row(stage, rounded, shape, pictures, card).psnr_db
+            rows.append(dataclasses.replace(rows[-1], stage=stage, psnr_db=quality))
     report(rows, shape, arguments.json, scale=card.default_scale if len(at_each_scale(small)) > 1 else None)
     print(f"{arguments.output}: written")
     return 0
@@ -91,6 +100,32 @@ class Tuning:
     recipe: Recipe
     data: DataConfig
     stepper: MakeStepper
+    as_saved: AsSaved = as_it_is
+
+
+def awareness_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> Awareness:
+    """Return how the network learns to compute in int8: with the loss and the data of fine-tuning."""
+    return awareness(arguments, network, card, loss=loss_of(arguments, card), data=finetune_data(arguments, card))
+
+
+def quantization_aware(
+    arguments: argparse.Namespace, network: nn.Module, card: ModelCard, plan: Awareness
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the fake-quantized network before and after its training, which writes the checkpoint."""
+    source = PatchSource(plan.data, workers=max(arguments.workers, 1), cache=arguments.cache)
+    rounded = begun(network, plan, source, arguments.device)
+    yield "int8 before qat", rounded
+    earlier = {f"finetune.{name}" if name.startswith("train.") else name: value for name, value in card.recipe.items()}
+    tuning = Tuning(plan.recipe, plan.data, Teaching(network, plan.teacher_weight), as_learned)
+    yield (
+        "int8 after qat",
+        finetune(arguments, rounded, card.with_changes(recipe={**earlier, **plan.facts}), tuning, source=source),
+    )
+
+
+def loss_of(arguments: argparse.Namespace, card: ModelCard) -> str:
+    """Return the loss of the command line, or that of the dense network."""
+    return arguments.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
 
 
 def tuning_of(arguments: argparse.Namespace, card: ModelCard) -> Tuning:
@@ -103,7 +138,7 @@ def tuning_of(arguments: argparse.Namespace, card: ModelCard) -> Tuning:
         MachineError: VGG19's weights are needed and cannot be had.
     """
     arguments.steps = arguments.finetune_steps
-    loss = arguments.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
+    loss = loss_of(arguments, card)
     arguments.loss, content = choose_content(loss, inherited_wish(arguments, card, loss))
     if arguments.gan_loss is None and weight_of(arguments.loss, ADVERSARIAL):
         arguments.gan_loss = inherited(card, "train.gan_loss")
@@ -123,15 +158,18 @@ def inherited_wish(arguments: argparse.Namespace, card: ModelCard, loss: str) ->
     return Wish(kind, arguments.vgg, distance)
 
 
-def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: Tuning) -> nn.Module:
-    """Train the pruned network on the dense network's task and write the checkpoint."""
+def finetune(
+    arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: Tuning, *, source: PatchSource | None = None
+) -> nn.Module:
+    """Train the pruned network on the dense network's task and write the checkpoint; ``source`` is its data where it is open."""
     run = Run(
         recipe=tuning.recipe,
-        data=PatchSource(tuning.data, workers=max(arguments.workers, 1), cache=arguments.cache),
+        data=source or PatchSource(tuning.data, workers=max(arguments.workers, 1), cache=arguments.cache),
         card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data)}),
         output=arguments.output,
         report=reporter(),
         stepper=tuning.stepper,
+        as_saved=tuning.as_saved,
         keep_state=False,
         device=arguments.device,
         devices=arguments.devices,
@@ -200,8 +238,11 @@ def check_length(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: steps without pictures, or a length that ``sr-prune`` does not take.
     """
-    if arguments.data and arguments.finetune_steps is None:
-        raise InputError(f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N")
+    check_options(arguments)
+    if arguments.data and arguments.finetune_steps is None and not arguments.qat:
+        raise InputError(
+            f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N, or add --qat"
+        )
     if arguments.finetune_steps and not arguments.data:
         raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
     for name in ("steps", "epochs"):

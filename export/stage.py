@@ -29,6 +29,7 @@ from sr_deploy.export.calibrate import (
 )
 from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, halo, macs_by_convolution, serialized
 from sr_deploy.export.half import half_precision, nodes_that_may_overflow
+from sr_deploy.export.learned import Learned, learned_from
 from sr_deploy.export.model import INPUT, shapes_of
 from sr_deploy.export.quantize import check_names, kept_by_default, quantized
 from sr_deploy.export.tensorrt_calibration import is_cache, thresholds_of
@@ -60,6 +61,7 @@ class Export:
     tiles: CalibrationSet
     stem: str
     maxima: dict[str, float] | None = None
+    learned: Learned | None = None  # thresholds that the checkpoint brings along
 
     @property
     def macs(self) -> dict[str, int]:
@@ -101,6 +103,7 @@ def prepare(arguments: argparse.Namespace) -> Export:
         CheckError: the graph computes something else than the network.
     """
     whole, served = checkpoint.load(arguments.checkpoint)
+    learned = learned_from(served, arguments)
     arguments.method = arguments.method or DEFAULT_METHOD[served.upscale]
     shape = _shape(arguments.shape, served)
     scale = served.default_scale if arguments.scale is None else arguments.scale
@@ -135,11 +138,13 @@ def prepare(arguments: argparse.Namespace) -> Export:
         precision="fp32",
         default_scale=scale,
         layers={node.name: "fp32" for node in convolution_nodes(model)},
+        thresholds={},  # of the checkpoint; what a graph has stands in it
+        keep=(),
         parent_digest=parent.digest,
         versions={**parent.versions, "sr-deploy": __version__, **{p: importlib.metadata.version(p) for p in ("torch", "onnx")}},
     )
     suffix = "" if scale == served.default_scale else f"_x{scale}"
-    export = Export(arguments, network, card, model, tiles, arguments.checkpoint.stem + suffix)
+    export = Export(arguments, network, card, model, tiles, arguments.checkpoint.stem + suffix, learned=learned)
     check_against_torch(export)
     return export
 
@@ -180,7 +185,9 @@ def export_int8(export: Export) -> None:
     """Calibrate, or take stored thresholds, and write the int8 graph."""
     calibration = thresholds_for(export)
     keep = frozenset(export.arguments.keep)
-    if not export.arguments.all_layers:
+    if export.learned is not None:
+        keep |= export.learned.keep & export.card.layers.keys()
+    elif not export.arguments.all_layers:
         keep |= kept_by_default(export.model)
     # What --keep names reads float activations too: they, not the weights, are what int8 loses.
     thresholds = {n: t for n, t in calibration.thresholds.items() if n.removesuffix(OUTPUT_KEY) not in export.arguments.keep}
@@ -195,12 +202,20 @@ def export_int8(export: Export) -> None:
         "calibration": calibration.method,
         "thresholds_digest": calibration.digest,
     }
+    if export.learned is not None:
+        changes["calibrated_scale"] = export.learned.calibrated_scale(calibration.scale)
     write(export, model, export.card.with_changes(**changes))
 
 
 def thresholds_for(export: Export) -> Calibration:
-    """Return thresholds: from ``--thresholds``, from an earlier equal export, or newly calibrated and written."""
+    """Return thresholds: those that were learned, from ``--thresholds``, from an earlier equal export, or newly calibrated."""
     digest, arguments = graph_digest_of(export.model), export.arguments
+    path = arguments.output / f"{export.stem}_int8.thresholds.json"
+    if export.learned is not None:
+        found = export.learned.calibration(digest, export.tiles.scale, export.card.layers)
+        found.write(path)
+        print(f"{path}: {len(found.thresholds)} thresholds that {arguments.checkpoint} learned; nothing is calibrated")
+        return found
     if arguments.thresholds is not None and is_cache(arguments.thresholds):
         thresholds = thresholds_of(arguments.thresholds, export.model)
         print(f"{arguments.thresholds}: TensorRT's thresholds; which pictures they were made from is not known")
@@ -209,7 +224,6 @@ def thresholds_for(export: Export) -> Calibration:
         stored = read_calibration(arguments.thresholds)
         check_same(stored, digest, export.tiles, arguments.method, source=str(arguments.thresholds))
         return stored
-    path = arguments.output / f"{export.stem}_int8.thresholds.json"
     if path.exists():
         try:
             stored = read_calibration(path)
