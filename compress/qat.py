@@ -31,12 +31,12 @@ from sr_deploy.train.data import Batch, PatchSource
 from sr_deploy.train.data_config import DataConfig
 from sr_deploy.train.devices import chosen
 from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, Objective, expression, terms_of
-from sr_deploy.train.networks import convolutions
+from sr_deploy.train.networks import at_each_scale, convolutions
 from sr_deploy.train.stepper import MicroBatch, Outcome, PixelStepper
 
 STEPS, LEARNING_RATE, TEACHER_WEIGHT = 300, 1e-4, 0.5
 OPTIONS = ("qat_steps", "qat_lr", "qat_teacher_weight", "qat_method", "keep")
-PIXELS = 2**20  # that go into the first thresholds, at least
+PIXELS, AT_ONCE = 2**20, 2**16  # that go into the first thresholds, at least; in one batch
 # As the export: see docs/models.md on what a residual stream carries.
 DEFAULT_METHOD: dict[Upscale, str] = {"before": "kl-weighted", "inside": "minmax"}
 
@@ -100,16 +100,17 @@ def first_thresholds(network: nn.Module, plan: Awareness, source: PatchSource) -
     Of those that ``plan`` names; a value that is never anything but zero has none. ``network`` is in evaluation mode, on the
     device that computes.
     """
-    names, recipe = plan.where.pairs, plan.recipe
+    names = plan.where.pairs
     maxima = dict.fromkeys(names, 0.0)
-    steps = math.ceil(PIXELS / (source.batch(size=1, seed=recipe.seed, step=0).original.numel() * recipe.batch_size))
+    size = math.ceil(AT_ONCE / source.batch(size=1, seed=0, step=0).original[0, 0].numel())
+    steps = PIXELS // AT_ONCE
     with progress("thresholds", 2 * steps) as advance, torch.no_grad():
-        for batch in _batches(source, recipe, steps):
+        for batch in _batches(source, size, steps):
             for name, value in _values(network, names, batch):
                 maxima[name] = max(maxima[name], float(value.abs().max()))
             advance("")
         histograms = {name: Histogram.empty(maximum) for name, maximum in maxima.items()}
-        for batch in _batches(source, recipe, steps):
+        for batch in _batches(source, size, steps):
             for name, value in _values(network, names, batch):
                 histograms[name].add(np.asarray(value.cpu().numpy()))
             advance("")
@@ -167,6 +168,9 @@ def awareness(arguments: argparse.Namespace, network: nn.Module, card: ModelCard
     Raises:
         InputError: options that do not fit the network or each other.
     """
+    if len(at_each_scale(network)) > 1 and set(data.scales) != set(card.scales):
+        shown = " ".join(map(str, data.scales))
+        raise InputError(f"--scale {shown}: an {card.arch} learns thresholds for all its scales together; leave --scale out")
     weight = arguments.qat_teacher_weight
     if weight is None:  # the pixels of the original are not what a network with a discriminator is after
         weight = 1.0 if is_perceptual(loss) else TEACHER_WEIGHT
@@ -184,7 +188,7 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise InputError("--qat needs pictures; name a folder with --data")
     for name in OPTIONS:
         value = getattr(arguments, name)
-        if value and not arguments.qat:
+        if value not in (None, []) and not arguments.qat:
             shown = " ".join(value) if isinstance(value, list) else value
             raise InputError(f"--{name.replace('_', '-')} {shown} belongs to --qat; add --qat, or leave it out")
 
@@ -199,13 +203,13 @@ def begun(network: nn.Module, plan: Awareness, source: PatchSource, device: str)
     thresholds = first_thresholds(teacher, plan, source)
     for name in plan.where.pairs:
         if name not in thresholds:
-            raise InputError(f"{name}: nothing flowed through it; train all scales of the network, or leave it out with --keep")
+            raise InputError(f"{name}: nothing flowed through it, the network is dead there; leave it out with --keep {name}")
     return fake_quantized(network, thresholds, plan.where.keep)
 
 
-def _batches(data: PatchSource, recipe: Recipe, steps: int) -> Iterator[Batch]:
+def _batches(source: PatchSource, size: int, steps: int) -> Iterator[Batch]:
     for step in range(steps):
-        yield data.batch(size=recipe.batch_size, seed=recipe.seed, step=step)
+        yield source.batch(size=size, seed=0, step=step)
 
 
 def _values(network: nn.Module, names: Sequence[str], batch: Batch) -> list[tuple[str, Tensor]]:
