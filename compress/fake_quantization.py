@@ -26,7 +26,7 @@ from sr_deploy.train.networks import build_like, convolutions
 
 QMIN = -128  # QuantizeLinear uses all of int8
 LEAST_HALF = 2.0**-24
-RATE = 10.0  # how much faster a threshold moves, relatively, than a weight does
+RATE = 50.0  # how much faster a threshold moves, relatively, than a weight: TQT learns them at 1e-2 and 1e-6
 
 
 def rounded_up(scale: Tensor) -> Tensor:

@@ -131,7 +131,8 @@ def test_all_layers_is_refused(learned: Path, photos: Path, tmp_path: Path, caps
 
 def test_the_first_integers_are_equal_and_the_output_agrees(tiny: Path) -> None:
     network, _ = checkpoint.load(tiny)
-    tile, seen = photograph(96), {}
+    tile = photograph(96)
+    seen: dict[str, torch.Tensor] = {}
     rounded = fake_quantized(network, THRESHOLDS, KEEP)
     conv = convolutions(rounded)["conv2"]
     assert isinstance(conv, FakeQuantizedConv2d) and conv.source is not None
