@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 
 from sr_deploy.compress.recovery_options import add_recovery_arguments
-from sr_deploy.console import Parser, missing_package, natural_int, positive_int, run
+from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run
 from sr_deploy.train.command import add_recipe_arguments
 
 PROG = "sr-prune"
+METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-prune``."""
-    p = Parser(PROG, "Remove filters by their L1 norm, rebuild the smaller network and fine-tune it.")
+    p = Parser(PROG, "Remove filters by their L1 norm, rebuild the smaller network, fine-tune it and teach it int8.")
     p.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="network to prune (.safetensors)")
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
     group = p.add_mutually_exclusive_group()
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--detail", type=float, metavar="E", help="draw patches by (bicubic error) ** E (default: the network's)")
     p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
+    add_qat_arguments(p.add_argument_group("quantization-aware training"))
     add_recipe_arguments(p)
     p.set_defaults(
         optimizer="adam",
@@ -53,6 +55,22 @@ def parser() -> argparse.ArgumentParser:
         loss=None,
     )
     return p
+
+
+def add_qat_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add what decides how a network learns to compute in int8."""
+    g.add_argument("--qat", action="store_true", help="teach the network to compute in int8; sr-export takes what it learned")
+    g.add_argument("--qat-steps", type=positive_int, metavar="N", help="default: 300")
+    g.add_argument("--qat-lr", type=positive_float, metavar="LR", help="learning rate, falling to 0 (default: 1e-4)")
+    g.add_argument(
+        "--qat-teacher-weight",
+        type=float,
+        metavar="W",
+        help="of the distance to the picture of the network before, against that to the original; 0 to 1 "
+        "(default: 0.5; 1 where the loss has VGG or GAN terms)",
+    )
+    g.add_argument("--qat-method", choices=METHODS, help="of the first thresholds (default: as sr-export's --method)")
+    g.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="more convolutions that stay in float, by module path")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from sr_deploy.compress.features import Survivors
 from sr_deploy.compress.masks import ConfigList, Masks, filter_masks
 from sr_deploy.compress.measured import Measured
 from sr_deploy.compress.plan import Plan, Wanted, plan_of
+from sr_deploy.compress.qat import Awareness, Taught, as_learned, awareness, begun, check_options
 from sr_deploy.compress.recovery_options import check_recovery
 from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.compress.rounds import recipe_of, round_facts, stage
@@ -35,7 +36,7 @@ from sr_deploy.train.content import RANDOM_VGG, Content, Kind, Wish, choose_cont
 from sr_deploy.train.data import DataConfig, PatchSource
 from sr_deploy.train.data_options import colors_of, data_facts, default_patch, hdf5_config, one_scale
 from sr_deploy.train.hdf5 import is_hdf5
-from sr_deploy.train.loop import Run, train
+from sr_deploy.train.loop import AsSaved, Run, as_it_is, train
 from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.networks import at_each_scale, at_scale, config_of, folded, macs, weight_count, widths_of
 from sr_deploy.train.session import check_device, check_log_dir, check_output, recipe_from, reporter, stepper_for
@@ -70,6 +71,7 @@ def prune_command(arguments: argparse.Namespace) -> int:
     network, card = checkpoint.load(arguments.checkpoint)
     network = folded(network)
     check_scales(arguments.scale, card)
+    qat = awareness_of(arguments, network, card) if arguments.qat else None
     tuning = tuning_of(arguments, network, card) if arguments.finetune_steps else None
     shape = _shape(arguments.shape, card)
     given = read_config(arguments.config) if arguments.config else None
@@ -89,11 +91,17 @@ def prune_command(arguments: argparse.Namespace) -> int:
         rows.append(row(stage("pruned", number, plan.rounds), small, shape, pictures, card))
         facts |= round_facts(config_list, number, plan.rounds)
         pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
+        pruned_card = pruned_card.with_changes(thresholds={}, keep=())  # learned for other weights
         if tuning is not None:
             small = finetune(arguments, small, pruned_card, tuning.of_round(number, plan.rounds, left))
             rows.append(row(stage("fine-tuned", number, plan.rounds), small, shape, pictures, card))
-        else:
+            pruned_card = checkpoint.read_card(arguments.output)
+        elif qat is None:
             checkpoint.save(arguments.output, small, pruned_card)
+    if qat is not None:
+        for name, rounded in quantization_aware(arguments, small, pruned_card, qat):
+            quality = row(name, rounded, shape, pictures, card).psnr_db
+            rows.append(replace(rows[-1], stage=name, psnr_db=quality))
     if plan.shown:
         print(plan.shown + "\n")
     report(rows, shape, arguments.json, scale=card.default_scale if len(at_each_scale(small)) > 1 else None, share=plan.share)
@@ -124,6 +132,7 @@ class Tuning:
     source: Callable[[], PatchSource]  # opened once
     content: Content
     teaching: Teaching | None = None
+    as_saved: AsSaved = as_it_is
 
     def of_round(self, number: int, rounds: int, left: Survivors) -> Tuning:
         """Return how the network of one round is trained, which has the channels ``left`` of the dense one."""
@@ -131,6 +140,29 @@ class Tuning:
         if self.teaching is not None:
             stepper = self.teaching.stepper(self.recipe.loss, self.content, left, self.source)
         return replace(self, recipe=recipe_of(self.recipe, number, rounds), stepper=stepper)
+
+
+def awareness_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> Awareness:
+    """Return how the network learns to compute in int8: with the loss and the data of fine-tuning."""
+    return awareness(arguments, network, card, loss=loss_of(arguments, card), data=finetune_data(arguments, card))
+
+
+def quantization_aware(
+    arguments: argparse.Namespace, network: nn.Module, card: ModelCard, plan: Awareness
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the fake-quantized network before and after its training, which writes the checkpoint."""
+    source = PatchSource(plan.data, workers=max(arguments.workers, 1), cache=arguments.cache)
+    rounded = begun(network, plan, source, arguments.device)
+    yield "int8 before qat", rounded
+    earlier = {f"finetune.{name}" if name.startswith("train.") else name: value for name, value in card.recipe.items()}
+    taught = Taught(network, plan.teacher_weight)
+    tuning = Tuning(plan.recipe, plan.data, taught, lambda: source, Content("pixel"), as_saved=as_learned)
+    yield "int8 after qat", finetune(arguments, rounded, card.with_changes(recipe={**earlier, **plan.facts}), tuning)
+
+
+def loss_of(arguments: argparse.Namespace, card: ModelCard) -> str:
+    """Return the loss of the command line, or that of the dense network."""
+    return arguments.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
 
 
 def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> Tuning:
@@ -143,7 +175,7 @@ def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard
         MachineError: VGG19's weights are needed and cannot be had.
     """
     arguments.steps = arguments.finetune_steps
-    loss = arguments.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
+    loss = loss_of(arguments, card)
     arguments.loss, content = choose_content(loss, inherited_wish(arguments, card, loss))
     if arguments.gan_loss is None and weight_of(arguments.loss, ADVERSARIAL):
         arguments.gan_loss = inherited(card, "train.gan_loss")
@@ -187,6 +219,7 @@ def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard,
         output=arguments.output,
         report=reporter(),
         stepper=tuning.stepper,
+        as_saved=tuning.as_saved,
         keep_state=False,
         device=arguments.device,
         devices=arguments.devices,
@@ -255,8 +288,12 @@ def check_length(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: steps without pictures, or a length that ``sr-prune`` does not take.
     """
-    if arguments.data and arguments.finetune_steps is None and arguments.target_macs is None and arguments.criterion == "l1":
-        raise InputError(f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N")
+    check_options(arguments)
+    measures = arguments.target_macs is not None or arguments.criterion != "l1"
+    if arguments.data and arguments.finetune_steps is None and not arguments.qat and not measures:
+        raise InputError(
+            f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N, or add --qat"
+        )
     if arguments.finetune_steps and not arguments.data:
         raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
     for name in ("steps", "epochs"):

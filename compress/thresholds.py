@@ -26,6 +26,7 @@ from sr_deploy.errors import InputError
 BINS = 2048
 LEVELS = 128
 QMAX = 127
+OUTPUT_KEY = ".output"  # behind a convolution's name: the threshold of its output
 TINY = 1e-30  # a tensor that never exceeds it holds nothing
 PERCENTILE = 99.99
 MOST_CLIPPED = 0.5  # a threshold that clips more of the weight is no candidate (an only occupied bin would fit perfectly)

@@ -10,9 +10,10 @@ from fractions import Fraction
 import onnx
 
 from sr_deploy.card import KEY, ModelCard, seal
+from sr_deploy.compress import thresholds
 from sr_deploy.errors import InputError
 
-OUTPUT_KEY = ".output"  # behind a convolution's name: the threshold of its output
+OUTPUT_KEY = thresholds.OUTPUT_KEY
 KEEPS_PIXELS = frozenset(
     {
         "Relu",

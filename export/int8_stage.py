@@ -54,6 +54,8 @@ def export_int8(export: Export) -> None:
 def first_choice(export: Export) -> Choice:
     """Return what the command line keeps out of int8; what ``--keep`` names reads float activations too."""
     kept = frozenset() if export.arguments.all_layers else kept_by_default(export.model)
+    if export.learned is not None:
+        kept = export.learned.keep & export.card.layers.keys()
     return Choice(kept, tuple(dict.fromkeys(export.arguments.keep)))
 
 
@@ -186,8 +188,13 @@ def report_sensitivity(export: Export) -> None:
 
 
 def thresholds_for(export: Export) -> Calibration:
-    """Return thresholds: from ``--thresholds``, from an earlier equal export, or newly calibrated and written."""
+    """Return thresholds: those that were learned, from ``--thresholds``, from an earlier equal export, or newly calibrated."""
     arguments, path = export.arguments, export.arguments.output / f"{export.stem}_int8.thresholds.json"
+    if export.learned is not None:
+        learned = export.learned.calibration(export.graph_digest, export.card.layers)
+        learned.write(path)
+        print(f"{path}: {len(learned.thresholds)} thresholds that {arguments.checkpoint} learned; nothing is calibrated")
+        return learned
     if arguments.thresholds is not None:
         return given_thresholds(export, arguments.thresholds)
     found = export.stored()

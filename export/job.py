@@ -19,6 +19,7 @@ from sr_deploy.degrade import Upscale, imresize
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.export.calibrate import Calibration, CalibrationSet, graph_digest_of, largest_magnitudes, stored_calibration
 from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution, serialized
+from sr_deploy.export.learned import Learned, learned_from
 from sr_deploy.export.model import INPUT, shapes_of
 from sr_deploy.export.quantize import check_names
 from sr_deploy.export.to_onnx import graph_from_network
@@ -48,6 +49,7 @@ class Export:
     tiles: CalibrationSet
     stem: str
     maxima: dict[str, float] | None = None
+    learned: Learned | None = None  # thresholds that the checkpoint brings along
     looked: bool = False
     calibration: tuple[Calibration, Path] | None = None  # of an earlier equal export, once it was looked for
 
@@ -89,7 +91,7 @@ class Export:
     def ranges(self) -> dict[str, float]:
         """Return the largest magnitude of every value, measured once, or read from the thresholds of an equal export."""
         if self.maxima is None:
-            found = None if self.arguments.thresholds is not None else self.stored()
+            found = None if self.arguments.thresholds is not None or self.learned is not None else self.stored()
             self.maxima = found[0].maxima if found else largest_magnitudes(self.model, self.tiles, threads=self.arguments.threads)
         return self.maxima
 
@@ -102,6 +104,7 @@ def prepare(arguments: argparse.Namespace) -> Export:
         CheckError: the graph computes something else than the network.
     """
     whole, served = checkpoint.load(arguments.checkpoint)
+    learned = learned_from(served, arguments)
     best = arguments.method is None  # a method that is named comes plain, unless more is asked for
     arguments.method = arguments.method or DEFAULT_METHOD[served.upscale]
     arguments.refine = best if arguments.refine is None else arguments.refine
@@ -140,11 +143,13 @@ def prepare(arguments: argparse.Namespace) -> Export:
         precision="fp32",
         default_scale=scale,
         layers={node.name: "fp32" for node in convolution_nodes(model)},
+        thresholds={},  # of the checkpoint; what a graph has stands in it
+        keep=(),
         parent_digest=parent.digest,
         versions={**parent.versions, "sr-deploy": __version__, **{p: importlib.metadata.version(p) for p in ("torch", "onnx")}},
     )
     suffix = "" if scale == served.default_scale else f"_x{scale}"
-    export = Export(arguments, network, card, model, tiles, arguments.checkpoint.stem + suffix)
+    export = Export(arguments, network, card, model, tiles, arguments.checkpoint.stem + suffix, learned=learned)
     check_against_torch(export)
     return export
 

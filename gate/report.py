@@ -26,7 +26,7 @@ def result_table(results: Sequence[EngineResult], reference: str, reference_ms: 
             [f"{Path(reference).name} (reference)", f"x{scale}", f"{mean:.3f}", "", "", "", "", milliseconds(reference_ms), ""]
         )
     for r in results:
-        verdict = "FAILED" if r.failures else "ok (weights only)" if r.note else "ok"
+        verdict = "FAILED" if r.failures else f"ok ({r.note.partition(':')[0]})" if r.note else "ok"
         rows.append(
             [
                 Path(r.name).name,

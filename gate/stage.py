@@ -22,6 +22,7 @@ from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.upscale import check_scale
 
 WEIGHTS_ONLY = "weights only: on a CPU fp16 is computed in fp32"
+LEARNED = "thresholds learned: not compared with what these pictures ask for"
 
 
 def gate_command(arguments: argparse.Namespace) -> int:
@@ -50,7 +51,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
             measured[name],
             timed[name],
             budgets[name],
-            WEIGHTS_ONLY if card.precision == "fp16" and on_cpu(pair.engine) else "",
+            note_of(pair.engine),
             largest_error_steps(path, arguments.reference, pair.scale),
             judge.ratios(path, card, pair.scale),
         )
@@ -91,6 +92,13 @@ def write_reports(arguments: argparse.Namespace, results: Sequence[EngineResult]
 def on_cpu(engine: Engine) -> bool:
     """Return whether ONNX Runtime computes an engine on the CPU."""
     return getattr(engine, "provider", "") == "CPUExecutionProvider"
+
+
+def note_of(engine: Engine) -> str:
+    """Return what the table says of figures that mean less than they seem to, or are missing."""
+    if engine.card.precision == "fp16" and on_cpu(engine):
+        return WEIGHTS_ONLY
+    return LEARNED if engine.card.precision == "int8" and engine.card.calibration == "qat" else ""
 
 
 def check_same_network(engine: Engine, reference: Engine, name: str, source: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal
@@ -48,6 +49,8 @@ class ModelCard:
     refinements: tuple[str, ...] = ()  # of the calibration: "refined", "bias corrected"
     thresholds_digest: str | None = None
     guard: dict[str, object] = field(default_factory=dict)  # what the accuracy guard allowed, measured and gave back
+    thresholds: dict[str, float] = field(default_factory=dict)  # learned, of a checkpoint; named as those of the export
+    keep: tuple[str, ...] = ()  # convolutions that were in float when they were learned
     parent_digest: str | None = None
     recipe: dict[str, str] = field(default_factory=dict)  # how the weights were made
     versions: dict[str, str] = field(default_factory=dict)
@@ -88,6 +91,10 @@ def card_from_json(text: str, *, source: str) -> ModelCard:
             if values.get(name) is not None:
                 values[name] = tuple(int(v) for v in values[name])
         values["refinements"] = tuple(str(v) for v in values.get("refinements", ()))
+        values["keep"] = tuple(str(name) for name in values.get("keep", ()))
+        for name, value in values.get("thresholds", {}).items():
+            if not 0.0 < value < math.inf:
+                raise ValueError(f"threshold {value} of {name}")
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", values["digest"]):
             raise ValueError(f"digest {values['digest']!r}")
         return ModelCard(**{name: value for name, value in values.items() if name in known})

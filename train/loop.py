@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -31,7 +31,13 @@ from sr_deploy.train.status import Meter, Report, Status, write_scalars
 from sr_deploy.train.stepper import MakeStepper, MicroBatch, PixelStepper
 from sr_deploy.train.validation import validate
 
+AsSaved = Callable[[nn.Module, ModelCard], tuple[nn.Module, ModelCard]]
 WATCH_STEPS = 20  # on CUDA, between two looks at whether all was a number: each waits for the device
+
+
+def as_it_is(network: nn.Module, card: ModelCard) -> tuple[nn.Module, ModelCard]:
+    """Return both unchanged."""
+    return network, card
 
 
 @dataclass
@@ -52,6 +58,7 @@ class Run:
     log_dir: Path | None = None
     keep_state: bool = True  # whether the run can be resumed
     stepper: MakeStepper = PixelStepper
+    as_saved: AsSaved = as_it_is  # what is written as the checkpoint, of what is trained
     history: list[Status] = field(default_factory=list)  # of validations, for callers that compare runs
 
     @property
@@ -214,7 +221,8 @@ class _Loop:
         recipe = {f"train.{k}": str(v) for k, v in dataclasses.asdict(self.recipe).items() if v is not None}
         recipe |= {"train.done_steps": str(self.step), "train.processes": str(self.run.devices)}
         card = self.run.card.with_changes(recipe={**self.run.card.recipe, **recipe})
-        checkpoint.save(self.run.output, self.network if self.average is None else self.average.network, card)
+        network = self.network if self.average is None else self.average.network
+        checkpoint.save(self.run.output, *self.run.as_saved(network, card))
         if self.run.keep_state:
             progress = Progress(self.step, self.elapsed, dict(self.meter.losses()), self.stepper.numbers())
             save_state(self.run.state_path, self._trained(), progress, identity_of(self.run))

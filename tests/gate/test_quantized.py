@@ -254,3 +254,14 @@ def test_an_engine_of_other_weights_fails(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "other.onnx"
     path.write_bytes(serialized(onnx.load(tmp_path / case.fp32.name), spoiled, source="other"))
     assert verdicts(case, [path], tmp_path) == {"other": False}
+
+
+def test_learned_thresholds_are_not_compared_and_the_table_says_so(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, card = tmp_path / "learned_int8.onnx", read_card(case.int8).with_changes(calibration="qat")
+    path.write_bytes(serialized(requantized(case, keep=kept(case)), card, source=path.name))
+    assert verdicts(case, [path], tmp_path) == {"learned_int8": True}
+    assert "ok (thresholds learned)" in capsys.readouterr().out
+    result = json.loads((tmp_path / "gate.json").read_text())["results"][0]
+    assert result["threshold_ratios"] == {} and result["note"].startswith("thresholds learned: not compared")

@@ -1,0 +1,232 @@
+"""Quantization-aware fine-tuning: a network learns to compute in int8, and each threshold where to clip.
+
+Thresholds start where calibration puts them. The network as it was before is the teacher: what counts is how far the rounded
+network's picture is from the teacher's, mixed with how far it is from the original. The weights of the checkpoint stay float32;
+its card holds the learned thresholds and the convolutions that were in float, and the export takes both from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from sr_deploy.card import ModelCard
+from sr_deploy.compress.fake_quantization import fake_quantized, kept_in, thresholds_in, unquantized
+from sr_deploy.compress.placement import Placement, placement
+from sr_deploy.compress.thresholds import OUTPUT_KEY, Histogram, choose
+from sr_deploy.console import progress
+from sr_deploy.degrade import Upscale
+from sr_deploy.errors import InputError
+from sr_deploy.train.config import Recipe
+from sr_deploy.train.content import without_features
+from sr_deploy.train.data import Batch, PatchSource
+from sr_deploy.train.data_config import DataConfig
+from sr_deploy.train.devices import chosen
+from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, Objective, expression, terms_of
+from sr_deploy.train.networks import at_each_scale, convolutions
+from sr_deploy.train.stepper import MicroBatch, Outcome, PixelStepper
+
+STEPS, LEARNING_RATE, TEACHER_WEIGHT = 300, 1e-4, 0.5
+OPTIONS = ("qat_steps", "qat_lr", "qat_teacher_weight", "qat_method", "keep")
+PIXELS, AT_ONCE = 2**20, 2**16  # that go into the first thresholds, at least; in one batch
+# As the export: see docs/models.md on what a residual stream carries.
+DEFAULT_METHOD: dict[Upscale, str] = {"before": "kl-weighted", "inside": "minmax"}
+
+
+def pixel_loss(text: str) -> str:
+    """Return the terms of a loss that compare pixels: what the rounded network is held to."""
+    terms = terms_of(text)
+    return expression(tuple(term for term in without_features(terms) if term[0] != ADVERSARIAL)) if is_perceptual(text) else text
+
+
+def is_perceptual(text: str) -> bool:
+    """Return whether a loss has a term that does not compare pixels: then pixels of the original are not what is wanted."""
+    return any(name in (*FEATURE_TERMS, ADVERSARIAL) for name, _ in terms_of(text))
+
+
+class Mixed(nn.Module):
+    """The distance to two targets at once."""
+
+    def __init__(self, text: str, teacher_weight: float) -> None:
+        super().__init__()
+        self.distance, self.teacher_weight = Objective(text), teacher_weight
+
+    def forward(self, sr: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return both distances and their weighted mean as ``loss``; ``targets`` is (2, n, c, h, w): original, teacher's."""
+        original, teacher = (self.distance(sr, target)["loss"] for target in targets)
+        loss = self.teacher_weight * teacher + (1.0 - self.teacher_weight) * original
+        return {"loss": loss, "original": original, "teacher": teacher}
+
+
+class TaughtStepper(PixelStepper):
+    """Follows the gradient of the distance to a teacher's picture and to the original."""
+
+    def __init__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, *, compiled: bool, teaching: Taught) -> None:
+        super().__init__(fabric, network, recipe, compiled=compiled)
+        self.teacher = copy.deepcopy(teaching.teacher).requires_grad_(False).eval().to(fabric.device)
+        self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = Mixed(recipe.loss, teaching.weight)  # type: ignore[assignment]
+
+    def step(self, batches: Sequence[MicroBatch], lr: float) -> Outcome:
+        """Take a step as ``PixelStepper`` does, with the teacher's pictures beside the originals."""
+        with torch.no_grad():
+            taught = [b._replace(original=torch.stack([b.original, b.through(self.teacher)])) for b in batches]
+        return super().step(taught, lr)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What builds the step of a run; every process of it is sent this by value."""
+
+    teacher: nn.Module
+    weight: float  # of the distance to the teacher's picture, against that to the original; 0 to 1
+
+    def __call__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, *, compiled: bool) -> TaughtStepper:
+        """Return the step."""
+        return TaughtStepper(fabric, network, recipe, compiled=compiled, teaching=self)
+
+
+def first_thresholds(network: nn.Module, plan: Awareness, source: PatchSource) -> dict[str, float]:
+    """Return thresholds as calibration chooses them, from what flows through the float network on training patches.
+
+    Of those that ``plan`` names; a value that is never anything but zero has none. ``network`` is in evaluation mode, on the
+    device that computes.
+    """
+    names = plan.where.pairs
+    maxima = dict.fromkeys(names, 0.0)
+    size = math.ceil(AT_ONCE / source.batch(size=1, seed=0, step=0).original[0, 0].numel())
+    steps = PIXELS // AT_ONCE
+    with progress("thresholds", 2 * steps) as advance, torch.no_grad():
+        for batch in _batches(source, size, steps):
+            for name, value in _values(network, names, batch):
+                maxima[name] = max(maxima[name], float(value.abs().max()))
+            advance("")
+        histograms = {name: Histogram.empty(maximum) for name, maximum in maxima.items()}
+        for batch in _batches(source, size, steps):
+            for name, value in _values(network, names, batch):
+                histograms[name].add(np.asarray(value.cpu().numpy()))
+            advance("")
+    return {name: choose(found, plan.method, name=name) for name, found in histograms.items() if found.counts.any()}
+
+
+def as_learned(network: nn.Module, card: ModelCard) -> tuple[nn.Module, ModelCard]:
+    """Return the float32 network under a fake-quantized one and its card, with what was learned."""
+    return unquantized(network), card.with_changes(thresholds=thresholds_in(network), keep=kept_in(network))
+
+
+def qat_recipe(arguments: argparse.Namespace, loss: str) -> Recipe:
+    """Return how a rounded network is trained: Adam at a small rate that falls to 0, in float32."""
+    steps = arguments.qat_steps or STEPS
+    return Recipe(
+        steps=steps,
+        batch_size=arguments.batch_size,
+        accumulate=arguments.accumulate,
+        optimizer="adam",
+        lr=arguments.qat_lr or LEARNING_RATE,
+        weight_decay=0.0,
+        schedule="cosine",
+        warmup=min(20, steps // 10),
+        clip_mode="none",
+        clip=1.0,
+        loss=pixel_loss(loss),
+        seed=arguments.seed,
+        ema=arguments.ema,
+    )
+
+
+@dataclass(frozen=True)
+class Awareness:
+    """How a network learns to compute in int8, checked before anything is trained."""
+
+    where: Placement
+    recipe: Recipe
+    data: DataConfig
+    method: str  # of the first thresholds
+    teacher_weight: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.teacher_weight <= 1.0:
+            raise InputError(f"--qat-teacher-weight {self.teacher_weight} is not in 0 to 1; 1 leaves the originals out")
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the card says of it, beside the recipe."""
+        return {"qat.first_thresholds": self.method, "qat.teacher_weight": f"{self.teacher_weight:g}"}
+
+
+def awareness(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, *, loss: str, data: DataConfig) -> Awareness:
+    """Return how ``network`` learns, as the command line asks; ``loss`` is what it was trained with.
+
+    Raises:
+        InputError: options that do not fit the network or each other.
+    """
+    if len(at_each_scale(network)) > 1 and set(data.scales) != set(card.scales):
+        shown = " ".join(map(str, data.scales))
+        raise InputError(f"--scale {shown}: an {card.arch} learns thresholds for all its scales together; leave --scale out")
+    weight = arguments.qat_teacher_weight
+    if weight is None:  # the pixels of the original are not what a network with a discriminator is after
+        weight = 1.0 if is_perceptual(loss) else TEACHER_WEIGHT
+    method = arguments.qat_method or DEFAULT_METHOD[card.upscale]
+    return Awareness(placement(network, arguments.keep), qat_recipe(arguments, loss), data, method, weight)
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Check that nothing of quantization-aware training is told without ``--qat``, and that it has pictures.
+
+    Raises:
+        InputError: it is, or it has none.
+    """
+    if arguments.qat and not arguments.data:
+        raise InputError("--qat needs pictures; name a folder with --data")
+    for name in OPTIONS:
+        value = getattr(arguments, name)
+        if value not in (None, []) and not arguments.qat:
+            shown = " ".join(value) if isinstance(value, list) else value
+            raise InputError(f"--{name.replace('_', '-')} {shown} belongs to --qat; add --qat, or leave it out")
+
+
+def begun(network: nn.Module, plan: Awareness, source: PatchSource, device: str) -> nn.Module:
+    """Return the fake-quantized network with calibrated thresholds, on the CPU.
+
+    Raises:
+        InputError: nothing flows through a convolution that is to be int8.
+    """
+    teacher = copy.deepcopy(network).eval().to(chosen(device))
+    thresholds = first_thresholds(teacher, plan, source)
+    for name in plan.where.pairs:
+        if name not in thresholds:
+            raise InputError(f"{name}: nothing flowed through it, the network is dead there; leave it out with --keep {name}")
+    return fake_quantized(network, thresholds, plan.where.keep)
+
+
+def _batches(source: PatchSource, size: int, steps: int) -> Iterator[Batch]:
+    for step in range(steps):
+        yield source.batch(size=size, seed=0, step=step)
+
+
+def _values(network: nn.Module, names: Sequence[str], batch: Batch) -> list[tuple[str, Tensor]]:
+    """Return what flows on one batch, of those that it reaches."""
+    found: list[tuple[str, Tensor]] = []
+    modules = convolutions(network)
+    hooks = []
+    for name in names:
+        module = modules[name.removesuffix(OUTPUT_KEY)]
+        if name.endswith(OUTPUT_KEY):
+            hooks.append(module.register_forward_hook(lambda _m, _i, output, name=name: found.append((name, output))))
+        else:
+            hooks.append(module.register_forward_pre_hook(lambda _m, inputs, name=name: found.append((name, inputs[0]))))
+    device = next(network.parameters()).device
+    try:
+        MicroBatch(batch.degraded.to(device), batch.original, batch.scale).through(network)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
