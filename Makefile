@@ -11,6 +11,8 @@ CALIB    ?=
 # A step of SRGAN moves two networks.
 STEPS    ?= $(if $(filter srgan,$(MODEL)),40,150)
 SHAPE    ?=
+# How many dB int8 may be below fp32, at every scale that is calibrated for; empty: not guarded.
+MAX_DROP ?= 0.05
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -18,6 +20,12 @@ BIN    := $(VENV)/bin
 
 CHECKPOINT := train/pretrained/$(MODEL).safetensors
 PRUNED     := $(OUT)/$(MODEL)_pruned.safetensors
+# What nobody asked to be pruned anew is there already, tuned for longer, with its thresholds and the guard's decision.
+COMMITTED  := train/pretrained/$(MODEL)_pruned.safetensors
+ANEW       := $(filter prune demo-run,$(MAKECMDGOALS))$(wildcard $(PRUNED))$(DATA)$(filter-out 0.5,$(SPARSITY))$(filter-out environment default file,$(origin STEPS))
+ifeq ($(strip $(ANEW)),)
+PRUNED     := $(or $(wildcard $(COMMITTED)),$(PRUNED))
+endif
 # Graphs for another scale than the network's default carry it in their name.
 SUFFIX     := $(if $(filter $(OWN_SCALE),$(SCALE)),,_x$(SCALE))
 DENSE_NAME := $(OUT)/$(MODEL)$(SUFFIX)
@@ -27,7 +35,7 @@ TUNE_ON    := $(or $(DATA),calib_data/calibrate)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
 
-.PHONY: install demo test check prune export build-trt gate gpu-check clean demo-run FORCE
+.PHONY: install demo test check prune export build-trt gate gpu-check pareto clean demo-run FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -35,8 +43,9 @@ GATE_ON    := tests/pictures
 help:
 	@echo "make demo                    the whole pipeline on this machine, CPU only, from a checkpoint to an enlarged photograph"
 	@echo "make test | check            tests | format, lint and types"
-	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS)"
+	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS) MAX_DROP=$(MAX_DROP)"
 	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
+	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
 	@echo "make gate                    compare the exported engines with the fp32 network"
 
 install: $(VENV)/.installed
@@ -55,6 +64,7 @@ STEPS ?= $(STEPS)
 SCALE ?= $(SCALE)
 CALIB ?= $(CALIB)
 SHAPE ?= $(SHAPE)
+MAX_DROP ?= $(MAX_DROP)
 endef
 export REMEMBERED
 
@@ -66,19 +76,20 @@ $(OUT)/.$(MODEL)-prune-arguments: FORCE
 
 $(OUT)/.$(MODEL)-export-arguments: FORCE
 	@mkdir -p $(OUT)
-	@echo '$(SCALE) $(CALIB_ON) $(SHAPE)' | cmp -s - $@ || echo '$(SCALE) $(CALIB_ON) $(SHAPE)' > $@
+	@echo '$(SCALE) $(CALIB_ON) $(SHAPE) $(MAX_DROP) $(PRUNED)' | cmp -s - $@ || echo '$(SCALE) $(CALIB_ON) $(SHAPE) $(MAX_DROP) $(PRUNED)' > $@
 
 $(CHECKPOINT):
 	@echo "make: MODEL=$(MODEL): there is no $@; those at hand: $(filter-out %_pruned,$(notdir $(basename $(wildcard train/pretrained/*.safetensors))))"; exit 2
 
-$(PRUNED): $(CHECKPOINT) $(OUT)/.$(MODEL)-prune-arguments | $(VENV)/.installed
+$(OUT)/$(MODEL)_pruned.safetensors: $(CHECKPOINT) $(OUT)/.$(MODEL)-prune-arguments | $(VENV)/.installed
 	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --data $(TUNE_ON) --finetune-steps $(STEPS) \
 	  --val $(GATE_ON) --overwrite
 
 $(INT8): $(PRUNED) $(OUT)/.$(MODEL)-export-arguments
-	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --scale $(SCALE) --calib $(CALIB_ON) $(if $(SHAPE),--shape $(SHAPE))
+	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --calib $(CALIB_ON) $(if $(MAX_DROP),--max-drop $(MAX_DROP)) \
+	  $(if $(SUFFIX),--scale $(SCALE)) $(if $(SHAPE),--shape $(SHAPE))
 
-prune: $(PRUNED)
+prune: $(OUT)/$(MODEL)_pruned.safetensors
 
 export: $(INT8)
 
@@ -88,6 +99,15 @@ build-trt: $(INT8)
 gate: $(INT8)
 	$(BIN)/sr-gate $(NAME)_fp16.onnx $(INT8) --reference $(PRUNED) --data $(GATE_ON) \
 	  --budget gates.toml --json $(OUT)/gate.json
+
+# What each network and precision costs and gives, as a table and a picture.
+PARETO := $(foreach precision,fp32 fp16 int8,$(DENSE_NAME)_$(precision).onnx) $(foreach precision,fp32 fp16 int8,$(NAME)_$(precision).onnx)
+pareto: $(INT8)
+	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --calib $(CALIB_ON) $(if $(MAX_DROP),--max-drop $(MAX_DROP)) \
+	  $(if $(SUFFIX),--scale $(SCALE)) $(if $(SHAPE),--shape $(SHAPE))
+	$(BIN)/sr-bench $(PARETO) --data $(GATE_ON) --scale $(SCALE) --chart $(OUT)/$(MODEL)_pareto.png \
+	  --json $(OUT)/$(MODEL)_pareto.json --markdown $(OUT)/$(MODEL)_pareto.md
+	@echo "picture: $(OUT)/$(MODEL)_pareto.png, table: $(OUT)/$(MODEL)_pareto.md"
 
 # The demo has a folder of its own, so that it never replaces what was made from your data.
 demo: $(VENV)/.installed

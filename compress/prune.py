@@ -250,7 +250,7 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
         detail,
         card.upscale,
         colors_of(card),
-        one_scale=one_scale(card.upscale, scales),
+        one_scale=one_scale(card.upscale, card.scales),  # a network with branches is told the scale even where it is always one
     )
 
 
@@ -268,9 +268,9 @@ def check_scales(scales: Sequence[int] | None, card: ModelCard) -> None:
 def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
     """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
     if told is None:
-        return default_patch(card, scales)
+        return default_patch(card, card.scales if one_scale(card.upscale, card.scales) else scales)
     # With one scale a batch it is the side of the low-resolution patch.
-    was_low, is_low = (one_scale(card.upscale, several) for several in (dense, scales))
+    was_low, is_low = (one_scale(card.upscale, several) for several in (dense, card.scales))
     if was_low == is_low:
         return int(told)
     return int(told) * scales[0] if was_low else max(int(told) // dense[0], 1)

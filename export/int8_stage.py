@@ -176,14 +176,15 @@ def losses_of(export: Export, calibration: Calibration) -> list[LayerLoss]:
 
 def report_sensitivity(export: Export) -> None:
     """Print what each convolution costs in int8, and write it as a table (JSON) and as a bar chart (PNG)."""
-    from sr_deploy.export.charts import check_charts, sensitivity_chart
+    from sr_deploy.charts import check_charts, sensitivity_chart
 
     check_charts()
     losses = losses_of(export, thresholds_for(export))
     print(report(losses))
     base = export.arguments.output / f"{export.stem}_sensitivity"
     write_text(base.with_suffix(".json"), json.dumps({"layers": record(losses)}, indent=2) + "\n")
-    sensitivity_chart(losses, base.with_suffix(".png"), title=export.stem)
+    drops = {scale: [loss.drop_db[scale] for loss in losses] for scale in export.tiles.scales}
+    sensitivity_chart([loss.name for loss in losses], drops, base.with_suffix(".png"), title=export.stem)
     print(f"{base}.png, {base}.json: written")
 
 

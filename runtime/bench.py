@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
+from sr_deploy.charts import check_charts, pareto_chart
 from sr_deploy.console import progress, table
 from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import EngineError, InputError
@@ -65,7 +66,10 @@ MEASURED_SIDE = 11  # pixels that SSIM needs
 def bench_command(arguments: argparse.Namespace) -> int:
     """Time every engine and return the exit code."""
     paths = list_pictures(arguments.data) if arguments.data else []
-    check_reports({"--json": arguments.json, "--markdown": arguments.markdown}, [*arguments.engines, *paths])
+    reports = {"--json": arguments.json, "--markdown": arguments.markdown, "--chart": arguments.chart}
+    check_reports(reports, [*arguments.engines, *paths])
+    if arguments.chart is not None:
+        check_charts()
     with ExitStack() as stack:
         options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
         engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in arguments.engines}
@@ -98,7 +102,19 @@ def bench_command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         facts = {"machine": machine(), "peak_tflops": peak, "bicubic_psnr_db": reference, "results": [asdict(r) for r in rows]}
         write_text(arguments.json, json.dumps(facts, indent=2) + "\n")
+    if arguments.chart:
+        pareto_chart(points_of(rows), arguments.chart, title=f"x{factor}, {arguments.data.name}, {machine()['processor']}")
     return 0
+
+
+def points_of(rows: Sequence[Row]) -> dict[str, list[tuple[str, float, float]]]:
+    """Return what a chart shows: for each network its engines as (precision, milliseconds of one tile, PSNR in dB)."""
+    found: dict[str, list[tuple[str, float, float]]] = {}
+    for r in rows:
+        if r.psnr_db is not None:
+            network = Path(r.engine).stem.removesuffix(f"_{r.precision}")
+            found.setdefault(network, []).append((r.precision, r.p50_ms / r.batch, r.psnr_db))
+    return found
 
 
 def batches_of(engine: Engine) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    p.add_argument("--chart", type=Path, metavar="FILE", help="draw PSNR against latency (.png); needs --data and matplotlib")
     p.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
     return p
 
@@ -33,9 +34,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if bool(arguments.engines) == bool(arguments.compare):
         parser().error("name engines to time, or two with --compare, not both")
-    extra = [f"--{name}" for name in ("data", "scale", "json", "markdown", "peak_tflops") if getattr(arguments, name) is not None]
+    extra = [
+        f"--{name}"
+        for name in ("data", "scale", "json", "markdown", "chart", "peak_tflops")
+        if getattr(arguments, name) is not None
+    ]
     if arguments.compare and extra:
         parser().error(f"--compare only says a ratio; leave out {', '.join(extra).replace('_', '-')}")
+    if arguments.chart is not None and arguments.data is None:
+        parser().error(f"--chart {arguments.chart} draws PSNR against latency; name pictures with --data")
     arguments.engines = arguments.compare or arguments.engines
 
     def command() -> int:

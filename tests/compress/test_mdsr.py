@@ -117,3 +117,26 @@ def test_sr_prune_halves_it_and_says_at_which_scale_it_counts(tmp_path: Path, ca
     found = json.loads((tmp_path / "t.json").read_text())
     expected = [macs(at_scale(module, 3), (1, 1, 32, 32)) for module in (network, small)]
     assert found["macs_scale"] == 3 and [row["macs"] for row in found["results"]] == expected
+
+
+def test_one_scale_of_several_can_be_tuned(tmp_path: Path) -> None:
+    network = random_mdsr()
+    checkpoint.save(tmp_path / "m.safetensors", network, card_of(network, scales=SCALES, default_scale=2))
+    data = Path(__file__).resolve().parents[2] / "calib_data" / "calibrate"
+    options = [
+        "--data",
+        str(data),
+        "--finetune-steps",
+        "1",
+        "--batch-size",
+        "1",
+        "--patch",
+        "16",
+        "--scale",
+        "3",
+        "--threads",
+        "1",
+    ]
+    assert main([str(tmp_path / "m.safetensors"), "-o", str(tmp_path / "small.safetensors"), *options]) == 0
+    tuned, card = checkpoint.load(tmp_path / "small.safetensors")
+    assert card.scales == SCALES and card.recipe["data.scales"] == "3" and len(at_each_scale(tuned)) == 3

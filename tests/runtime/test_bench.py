@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -22,6 +23,7 @@ from sr_deploy.runtime.bench import (
     comparison,
     cpu_peak_tflops,
     interleaved_ms,
+    points_of,
     row,
     warm_up,
 )
@@ -190,3 +192,27 @@ def test_engines_or_a_comparison_are_needed(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
+
+
+def test_a_chart_shows_each_network_with_its_precisions(
+    identity_file: Path, random_file: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    chart = tmp_path / "chart.png"
+    options = ["--rounds", "2", "--threads", "1", "--data", str(data), "--chart", str(chart), "--json", str(tmp_path / "r.json")]
+    assert main([str(identity_file), str(random_file), *options]) == 0
+    with Image.open(chart) as image:
+        assert image.format == "PNG" and min(image.size) > 300
+    rows = [Row(**{**row, "device_ms": None}) for row in json.loads((tmp_path / "r.json").read_text())["results"]]
+    named = [
+        dataclasses.replace(rows[0], engine="out/net_fp32.onnx"),
+        dataclasses.replace(rows[1], engine="out/net.onnx", batch=2),
+    ]
+    found = points_of([*named, dataclasses.replace(rows[0], psnr_db=None)])
+    assert found == {"net": [("fp32", rows[0].p50_ms, rows[0].psnr_db), ("fp32", rows[1].p50_ms / 2, rows[1].psnr_db)]}
+
+
+def test_a_chart_needs_pictures(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(identity_file), "--chart", str(tmp_path / "c.png")])
+    assert "draws PSNR against latency; name pictures with --data" in capsys.readouterr().err

@@ -13,8 +13,6 @@ from sr_deploy.files import write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sr_deploy.export.sensitivity import LayerLoss
-
 DPI = 120
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44")  # Paul Tol's bright scheme, told apart by the colour-blind
 
@@ -31,18 +29,18 @@ def check_charts() -> None:
         raise MachineError("charts need matplotlib, which is not installed; pip install 'sr-deploy[charts]'") from err
 
 
-def sensitivity_chart(losses: Sequence[LayerLoss], path: Path, *, title: str) -> None:
+def sensitivity_chart(names: Sequence[str], drops_db: Mapping[int, Sequence[float]], path: Path, *, title: str) -> None:
     """Write a bar for each convolution and scale: by how many dB the PSNR falls with it alone in int8."""
     from matplotlib.figure import Figure
 
-    scales = list(losses[0].drop_db)
-    figure = Figure(figsize=(max(6.0, 0.4 * len(losses) * max(1, len(scales) / 2)), 4.0), layout="constrained")
+    scales = list(drops_db)
+    figure = Figure(figsize=(max(6.0, 0.4 * len(names) * max(1, len(scales) / 2)), 4.0), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(scales)
     for number, scale in enumerate(scales):
-        places = [i + (number - (len(scales) - 1) / 2) * width for i in range(len(losses))]
-        axes.bar(places, [loss.drop_db[scale] for loss in losses], width, label=f"x{scale}", color=COLORS[number % len(COLORS)])
-    axes.set_xticks(range(len(losses)), [loss.name for loss in losses], rotation=90 if len(losses) > 12 else 45)
+        places = [i + (number - (len(scales) - 1) / 2) * width for i in range(len(names))]
+        axes.bar(places, drops_db[scale], width, label=f"x{scale}", color=COLORS[number % len(COLORS)])
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 12 else 45)
     axes.set_ylabel("PSNR drop, dB, this convolution alone in int8")
     axes.set_title(title)
     axes.axhline(0.0, color="black", linewidth=0.8)
