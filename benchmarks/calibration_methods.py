@@ -1,86 +1,88 @@
-"""PSNR drop of int8 by calibration method: every method, the first and last convolution kept or not, Set5 and Set14."""
+"""What each calibration method and each refinement costs in PSNR: a table for each network, on tiles of Set5 and Set14.
+
+``python benchmarks/calibration_methods.py DATA_DIR [MODEL...]``. The first and the last convolution stay in float, as the export
+keeps them; nothing else is given back. A network of several scales is calibrated for all of them together. Integer graphs run in
+exact integer arithmetic.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from sr_deploy.compress.thresholds import METHODS, choose
 from sr_deploy.console import table
+from sr_deploy.export.bias import bias_shifts
+from sr_deploy.export.calibrate import Calibration, histograms
+from sr_deploy.export.command import parser
+from sr_deploy.export.int8_stage import refined_thresholds
+from sr_deploy.export.job import Export, prepare
+from sr_deploy.export.quantize import kept_by_default, quantized
+from sr_deploy.export.selection import SelectionSet, drops_db, psnr_db
 from sr_deploy.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = ("kl", "kl-weighted", "minmax", "percentile", "mse")
 SETS = ("set5", "set14")
-MODELS = ("vdsr", "vdsr_pruned")
-SCALES = (2, 4)
+MODELS = ("vdsr_pruned", "vdsr", "edsr", "srresnet")
+TILES = 10  # a scale and set
+REFINED = ("mse", "minmax")  # the methods that are refined too
+
+Recipe = tuple[str, dict[str, float], dict[str, list[float]]]
 
 
-def psnr_db(engines: list[str], data: Path, scale: int) -> dict[str, dict[str, float]]:
-    """Return the mean PSNR by engine and set."""
-    folders = [str(data / name) for name in SETS]
-    command = ["sr-eval", *engines, "--data", *folders, "--scale", str(scale), "--json", "-"]
-    results = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["results"]
-    found: dict[str, dict[str, float]] = {engine: {} for engine in engines}
-    for result in results:
-        found[result["model"]][Path(result["data"]).name] = result["psnr_db"]
-    return found
+def recipes(export: Export) -> Iterator[Recipe]:
+    """Yield the name of each way to calibrate, its thresholds and its bias shifts."""
+    threads = export.arguments.threads
+    found = histograms(export.model, export.tiles, export.ranges(), threads=threads)
+    for method in METHODS:
+        thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.items()}
+        yield method, thresholds, {}
+        if method in REFINED:
+            yield f"{method}, bias", thresholds, bias_shifts(export.model, thresholds, export.tiles, threads=threads)
+            facts = (export.graph_digest, export.tiles.digest, method, False, export.tiles.scales)
+            better = refined_thresholds(export, Calibration(*facts, export.ranges(), thresholds, {}))
+            yield f"{method}, refined", better, {}
+            yield f"{method}, refined, bias", better, bias_shifts(export.model, better, export.tiles, threads=threads)
 
 
-def export(checkpoint: str, folder: Path, scale: int, *options: str) -> None:
-    """Run ``sr-export`` into ``folder``."""
-    command = ["sr-export", checkpoint, "-o", str(folder), "--scale", str(scale), *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def measure(model: str, data: Path, folder: str) -> list[dict[str, object]]:
+    """Return one entry for each way to calibrate: the drop in dB by set and scale."""
+    checkpoint = ROOT / f"train/pretrained/{model}.safetensors"
+    export = prepare(parser().parse_args([str(checkpoint), "-o", folder]))
+    threads, shape = export.arguments.threads, (1, *export.tiles.shape[1:])
+    samples = {
+        name: SelectionSet(data / name, scales=export.tiles.scales, shape=shape, limit=TILES, upscale=export.card.upscale)
+        for name in SETS
+    }
+    reference = {name: psnr_db(export.model, one, threads=threads) for name, one in samples.items()}
+    keep, record = kept_by_default(export.model), []
+    for name, thresholds, shifts in recipes(export):
+        graph = quantized(export.model, thresholds, keep=keep, shifts=shifts)
+        drops = {s: drops_db(psnr_db(graph, one, threads=threads), reference[s]) for s, one in samples.items()}
+        record.append({"model": model, "calibration": name, "drop_db": drops})
+        print(record[-1], file=sys.stderr, flush=True)
+    return record
 
 
 def main() -> None:
     """Measure, print the tables, write ``calibration_methods.json``."""
     data, record = Path(sys.argv[1]), []
-    models = sys.argv[2:] or MODELS
-    with tempfile.TemporaryDirectory() as name:
-        for model in models:
-            for scale in SCALES:
-                record += measure(model, scale, data, Path(name) / f"{model}_{scale}")
-    for model in models:
-        for scale in SCALES:
-            rows = [["method", *(f"{s}, {kept}" for kept in ("ends kept", "every conv") for s in SETS)]]
-            for method in METHODS:
-                mine = [r for r in record if (r["model"], r["scale"], r["method"]) == (model, scale, method)]
-                rows.append([method, *(f"{r['drop_db']:.3f}" for r in mine)])
-            reference = next(r for r in record if (r["model"], r["scale"]) == (model, scale))
-            print(f"\n{model} x{scale}, PSNR drop in dB against fp32 {reference['fp32_db']}\n")
-            print(table(rows, markdown=True))
-    write_text(ROOT / "benchmarks/calibration_methods.json", json.dumps({"results": record}, indent=2) + "\n")
-
-
-def measure(model: str, scale: int, data: Path, folder: Path) -> list[dict[str, object]]:
-    """Return one entry per method, choice of kept layers and set."""
-    checkpoint = str(ROOT / f"train/pretrained/{model}.safetensors")
-    stem = model if scale == 2 else f"{model}_x{scale}"
-    export(checkpoint, folder, scale, "--precision", "fp32")
-    engines = {}
-    for kept, options in (("ends kept", ()), ("every conv", ("--all-layers",))):
-        for method in METHODS:
-            place = folder / method / kept.replace(" ", "_")
-            export(checkpoint, place, scale, "--precision", "int8", "--method", method, *options)
-            engines[method, kept] = str(place / f"{stem}_int8.onnx")
-    reference = str(folder / f"{stem}_fp32.onnx")
-    found = psnr_db([reference, *engines.values()], data, scale)
-    return [
-        {
-            "model": model,
-            "scale": scale,
-            "method": method,
-            "kept": kept,
-            "set": name,
-            "drop_db": found[reference][name] - found[engine][name],
-            "fp32_db": {s: round(found[reference][s], 3) for s in SETS},
-        }
-        for (method, kept), engine in engines.items()
-        for name in SETS
-    ]
+    for model in sys.argv[2:] or MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(model, data, folder)
+        record += found
+        drops: list[dict[str, dict[int, float]]] = [entry["drop_db"] for entry in found]  # type: ignore[misc]
+        scales = list(drops[0][SETS[0]])
+        heading = ["calibration", *(f"{name} x{scale}" for name in SETS for scale in scales)]
+        rows = [
+            [str(entry["calibration"]), *(f"{drop[name][scale]:.3f}" for name in SETS for scale in scales)]
+            for entry, drop in zip(found, drops, strict=True)
+        ]
+        print(f"\n{model}, PSNR drop in dB\n\n" + table([heading, *rows], markdown=True))
+    write_text(ROOT / "benchmarks/calibration_methods.json", json.dumps({"tiles": TILES, "results": record}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

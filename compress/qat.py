@@ -38,7 +38,7 @@ STEPS, LEARNING_RATE, TEACHER_WEIGHT = 300, 1e-4, 0.5
 OPTIONS = ("qat_steps", "qat_lr", "qat_teacher_weight", "qat_method", "keep")
 PIXELS, AT_ONCE = 2**20, 2**16  # that go into the first thresholds, at least; in one batch
 # As the export: see docs/models.md on what a residual stream carries.
-DEFAULT_METHOD: dict[Upscale, str] = {"before": "kl-weighted", "inside": "minmax"}
+DEFAULT_METHOD: dict[Upscale, str] = {"before": "mse", "inside": "minmax"}
 
 
 def pixel_loss(text: str) -> str:

@@ -70,7 +70,7 @@ def test_thresholds_start_where_calibration_puts_them(dense: Path, photos: Path)
 
 def test_the_method_of_the_first_thresholds_is_the_exports(dense: Path, photos: Path) -> None:
     network, plan, source = plan_of(dense, photos)
-    assert plan.method == "kl-weighted"
+    assert plan.method == "mse"
     start = thresholds_in(begun(network, plan, source, "cpu"))
     seen: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_the_method_of_the_first_thresholds_is_the_exports(dense: Path, photos: 
     for part in seen:
         histogram.add(part)
     # fewer patches of the same pictures: the choice moves by some bins
-    assert start["conv2"] == pytest.approx(choose(histogram, "kl-weighted", name="conv2"), rel=0.1)
+    assert start["conv2"] == pytest.approx(choose(histogram, "mse", name="conv2"), rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_the_checkpoint_holds_float_weights_and_what_was_learned(dense: Path, ph
     assert card.parent_digest == checkpoint.read_card(dense).digest
     expected = {
         "qat.teacher_weight": "1",
-        "qat.first_thresholds": "kl-weighted",
+        "qat.first_thresholds": "mse",
         "train.done_steps": "3",
         "parent.train.lr": "0.1",
     }
