@@ -69,28 +69,31 @@ class Judge:
         if engine.suffix != ".onnx" or card.precision != "int8" or card.calibration is None:
             return {}
         found = thresholds_in(read_graph(engine))
-        key = (tuple(found), card.input_shape, card.calibration, scale)
+        # Thresholds that several scales share are asked for by the pictures at all of these.
+        scales = card.scales if card.calibrated_scale is None else (scale,)
+        key = (tuple(found), card.input_shape, card.calibration, scales)
         if key not in self.measured:
-            self.measured[key] = self._expected(list(found), card, scale)
+            self.measured[key] = self._expected(list(found), card, scales)
         return {name: found[name] / value for name, value in self.measured[key].items()}
 
-    def _expected(self, names: Sequence[str], card: ModelCard, scale: int) -> dict[str, float]:
+    def _expected(self, names: Sequence[str], card: ModelCard, scales: Sequence[int]) -> dict[str, float]:
         """Return the thresholds that the card's calibration method chooses on the pictures, where anything flows at all."""
         from sr_deploy.compress.thresholds import METHODS, Histogram, choose
 
         if not names or card.calibration not in METHODS:
             return {}
         assert card.input_shape is not None
-        probe = open_inputs(self.reference, names, scale, threads=self.threads)
+        probe = open_inputs(self.reference, names, scales[0], threads=self.threads)
         limit = max(1, PIXELS // math.prod(card.input_shape[2:]))
-        places = evenly([(path, corner) for path in self.paths for corner in corners(path, scale, card)], limit)
+        every = [(path, scale, corner) for path in self.paths for scale in scales for corner in corners(path, scale, card)]
+        places = evenly(every, limit)
         maxima = np.zeros(len(names))
         with progress("thresholds", 2 * len(places)) as advance:
-            for tile in tiles(places, scale, card):
+            for tile in tiles(places, card):
                 maxima = np.maximum(maxima, [float(np.abs(values).max()) for values in probe(tile)])
                 advance("")
             histograms = [Histogram.empty(maximum) for maximum in maxima]
-            for tile in tiles(places, scale, card):
+            for tile in tiles(places, card):
                 for histogram, values in zip(histograms, probe(tile), strict=True):
                     histogram.add(values)
                 advance("")
@@ -160,13 +163,13 @@ def corners(path: Path, scale: int, card: ModelCard) -> list[tuple[int, int]]:
     return tile_corners((h // step, w // step), card.input_shape[2:])
 
 
-def tiles(places: Sequence[tuple[Path, tuple[int, int]]], scale: int, card: ModelCard) -> Iterator[Tiles]:
-    """Yield float32 (n, c, h, w) in [0, 1] for each place; a picture is read once for its tiles."""
+def tiles(places: Sequence[tuple[Path, int, tuple[int, int]]], card: ModelCard) -> Iterator[Tiles]:
+    """Yield float32 (n, c, h, w) in [0, 1] for each picture, scale and corner; a picture is read once a scale for its tiles."""
     assert card.input_shape is not None
-    current: Path | None = None
+    current: tuple[Path, int] | None = None
     planes = np.zeros((0, 0), np.float32)
-    for path, corner in places:
-        if path != current:
-            current = path
+    for path, scale, corner in places:
+        if (path, scale) != current:
+            current = path, scale
             planes = network_pair(read_measured(path, card.color), scale, card.upscale)[0] / np.float32(255.0)
         yield batch_at(planes, corner, card.input_shape)

@@ -53,9 +53,9 @@ def test_a_plan_is_not_judged(reference: Path, data: Path) -> None:
 
 def test_tiles_cover_the_picture_and_are_enlarged_luma(data: Path, reference: Path) -> None:
     path, ours = list_pictures(data)[0], read_card(reference)
-    places = [(path, corner) for corner in corners(path, 2, ours)]
-    assert [corner for _, corner in places] == [(0, 0), (0, 48), (48, 0), (48, 48)]
-    found = list(tiles(places, 2, ours))
+    places = [(path, 2, corner) for corner in corners(path, 2, ours)]
+    assert [corner for *_, corner in places] == [(0, 0), (0, 48), (48, 0), (48, 48)]
+    found = list(tiles(places, ours))
     assert all(tile.shape == SHAPE and tile.dtype == np.float32 for tile in found)
     assert min(tile.min() for tile in found) > 0.0 and max(tile.max() for tile in found) < 1.0
 
@@ -66,3 +66,12 @@ def test_places_are_spread_over_the_pictures() -> None:
     assert list(evenly(places[:3], 4)) == places[:3]
     assert list(evenly(places[:1], 4)) == places[:1]
     assert list(evenly([], 4)) == []
+
+
+def test_shared_thresholds_are_judged_at_every_scale(data: Path, reference: Path, tmp_path: Path) -> None:
+    judge = Judge(reference, list_pictures(data))
+    names = ["conv2"]
+    ours = card(precision="int8", calibration="minmax", scales=(2, 3), calibrated_scale=None)
+    both = judge._expected(names, ours, (2, 3))
+    alone = [judge._expected(names, ours, (scale,))["conv2"] for scale in (2, 3)]
+    assert both["conv2"] == pytest.approx(max(alone)) and alone[0] != alone[1]
