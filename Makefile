@@ -11,6 +11,8 @@ CALIB    ?=
 # A step of SRGAN moves two networks.
 STEPS    ?= $(if $(filter srgan,$(MODEL)),40,150)
 SHAPE    ?=
+# A tile of an SRResNet takes seconds.
+ROUNDS   := $(if $(filter srresnet% srgan%,$(MODEL)),4,15)
 # How many dB int8 may be below fp32, at every scale that is calibrated for; empty: not guarded.
 MAX_DROP ?= 0.05
 
@@ -118,7 +120,7 @@ demo-run: gate
 	$(BIN)/sr-infer --engine $(INT8) tests/pictures/coffee.png -o $(OUT)/pictures --overwrite
 	@echo; echo "What each engine costs (x$(SCALE), luma PSNR over $(GATE_ON), one tile on this machine):"
 	@$(BIN)/sr-bench $(DENSE_NAME)_fp32.onnx $(NAME)_fp32.onnx $(NAME)_fp16.onnx $(INT8) \
-	  --data $(GATE_ON) --json $(OUT)/table.json --markdown $(OUT)/table.md
+	  --data $(GATE_ON) --rounds $(ROUNDS) --json $(OUT)/table.json --markdown $(OUT)/table.md
 	@echo; echo "picture: $(OUT)/pictures/coffee_x$(SCALE).png (from tests/pictures/coffee.png)"
 	@echo "table:   $(OUT)/table.md, gate: $(OUT)/gate.json, engines: $(OUT)/*.onnx"
 

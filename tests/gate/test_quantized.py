@@ -98,6 +98,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         found, side = Case(folder, network, crops(folder / "data", 192), folder / "gates.toml"), "48"
     shape = ["1", "1", side, side]
     options = ["--precision", "fp32", "int8", "--shape", *shape, "--calib-tiles", "96", "--threads", "1"]
+    options += ["--method", "kl-weighted", "--scale", "2"]  # as the figures above
     assert export([str(found.checkpoint), "-o", str(folder), *options]) == 0
     return found
 
@@ -166,6 +167,17 @@ def layers_of(model: onnx.ModelProto) -> list[str]:
 
 
 def test_the_exported_engine_passes(case: Case, tmp_path: Path) -> None:
+    assert verdicts(case, [case.int8], tmp_path) == {case.int8.stem: True}
+
+
+def test_what_the_export_makes_by_default_passes(tmp_path: Path) -> None:
+    if not PRETRAINED.is_file():
+        pytest.skip("no pretrained network")
+    options = ["--precision", "fp32", "int8", "--shape", "1", "1", "64", "64", "--calib-tiles", "96", "--threads", "1"]
+    assert export([str(PRETRAINED), "-o", str(tmp_path), *options]) == 0
+    case = Case(tmp_path, PRETRAINED, crops(tmp_path / "data", 96), ROOT / "gates.toml")
+    card = read_card(case.int8)
+    assert card.refinements == ("refined", "bias corrected") and card.calibrated_scale is None
     assert verdicts(case, [case.int8], tmp_path) == {case.int8.stem: True}
 
 
