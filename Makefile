@@ -79,6 +79,7 @@ $(OUT)/.$(MODEL)-prune-arguments: FORCE
 $(OUT)/.$(MODEL)-export-arguments: FORCE
 	@mkdir -p $(OUT)
 	@echo '$(SCALE) $(CALIB_ON) $(SHAPE) $(MAX_DROP) $(PRUNED)' | cmp -s - $@ || echo '$(SCALE) $(CALIB_ON) $(SHAPE) $(MAX_DROP) $(PRUNED)' > $@
+	@echo "$$REMEMBERED" > $(OUT)/$(MODEL)_arguments.mk
 
 $(CHECKPOINT):
 	@echo "make: MODEL=$(MODEL): there is no $@; those at hand: $(filter-out %_pruned,$(notdir $(basename $(wildcard train/pretrained/*.safetensors))))"; exit 2

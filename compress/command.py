@@ -11,6 +11,7 @@ from sr_deploy.console import Parser, missing_package, natural_int, positive_flo
 from sr_deploy.train.command import add_recipe_arguments
 
 PROG = "sr-prune"
+FINETUNE_LR = 1e-3
 METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
 
 
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     add_recipe_arguments(p)
     p.set_defaults(
         optimizer="adam",
-        lr=1e-3,
+        lr=FINETUNE_LR,
         schedule="cosine",
         warmup=20,
         weight_decay=0.0,

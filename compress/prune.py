@@ -279,7 +279,9 @@ def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int]
 def inherited(card: ModelCard, name: str) -> str | None:
     """Return a fact of the recipe by which the network, or its nearest ancestor that was trained, came about."""
     found = {key: value for key, value in card.recipe.items() if key == name or key.endswith(f".{name}")}
-    return found[min(found, key=len)] if found else None
+    # What --qat trained with stands before the fine-tuning of the same network.
+    nearest = min(found, key=lambda key: (key.count("parent."), "finetune." not in key, len(key)), default=None)
+    return None if nearest is None else found[nearest]
 
 
 def check_length(arguments: argparse.Namespace) -> None:

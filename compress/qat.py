@@ -19,6 +19,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard
+from sr_deploy.compress.command import FINETUNE_LR
 from sr_deploy.compress.fake_quantization import fake_quantized, kept_in, thresholds_in, unquantized
 from sr_deploy.compress.placement import Placement, placement
 from sr_deploy.compress.thresholds import OUTPUT_KEY, Histogram, choose
@@ -186,6 +187,8 @@ def check_options(arguments: argparse.Namespace) -> None:
     """
     if arguments.qat and not arguments.data:
         raise InputError("--qat needs pictures; name a folder with --data")
+    if arguments.qat and not arguments.finetune_steps and arguments.lr != FINETUNE_LR:
+        raise InputError(f"--lr {arguments.lr:g} is the rate of fine-tuning, and there is none; --qat-lr is that of --qat")
     for name in OPTIONS:
         value = getattr(arguments, name)
         if value not in (None, []) and not arguments.qat:

@@ -96,8 +96,10 @@ class Search:
             order = [name for name in order if name not in start.given_back]
         for name in order:
             more = Choice(choice.kept, (*choice.given_back, name))
-            if within(drops, self.max_drop_db) or len(more.floating) == len(self.macs):  # a graph without int8 is no answer
+            if within(drops, self.max_drop_db):
                 break
+            if len(more.floating) == len(self.macs):  # a graph without int8 is no answer
+                continue
             choice = more
             drops = self._try("give back", name, choice)
             best = (choice, drops) if worst(drops) < worst(best[1]) else best

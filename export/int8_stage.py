@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from sr_deploy.calib_data import folder
-from sr_deploy.card import Precision
-from sr_deploy.errors import CheckError, InputError
+from sr_deploy.card import Precision, Shape
+from sr_deploy.charts import check_charts, sensitivity_chart
+from sr_deploy.errors import CheckError, InputError, MachineError
 from sr_deploy.export.bias import bias_shifts
 from sr_deploy.export.calibrate import Calibration, calibrate, check_same, read_calibration
 from sr_deploy.export.decision_file import question_of, stored_decision, write_decision
@@ -33,6 +34,9 @@ def export_int8(export: Export) -> None:
         CheckError: no choice of layers keeps the drop; an int8 graph of an earlier export is gone too.
     """
     calibration = thresholds_for(export)
+    decided = export.arguments.output / f"{export.stem}_int8.guard.json"
+    if export.arguments.max_drop is None:
+        removed(decided)  # an earlier export's says nothing of this graph
     decision = guarded(export, calibration) if export.arguments.max_drop is not None else None
     choice = decision.choice if decision else first_choice(export)
     layers: dict[str, Precision] = {n: "fp32" if n in choice.floating else "int8" for n in export.card.layers}
@@ -56,7 +60,10 @@ def first_choice(export: Export) -> Choice:
     kept = frozenset() if export.arguments.all_layers else kept_by_default(export.model)
     if export.learned is not None:
         kept = export.learned.keep & export.card.layers.keys()
-    return Choice(kept, tuple(dict.fromkeys(export.arguments.keep)))
+    choice = Choice(kept, tuple(dict.fromkeys(export.arguments.keep)))
+    if choice.floating >= export.macs.keys():
+        raise InputError(f"--keep {' '.join(export.arguments.keep)}: no convolution is left for int8; keep fewer")
+    return choice
 
 
 def guarded(export: Export, calibration: Calibration) -> Decision:
@@ -66,7 +73,7 @@ def guarded(export: Export, calibration: Calibration) -> Decision:
         CheckError: no choice fits.
     """
     arguments, start = export.arguments, first_choice(export)
-    samples = selection(export, limit=arguments.select_tiles)
+    samples = selection(export, (1, *export.tiles.shape[1:]))
     question = question_of(
         start,
         graph=export.graph_digest,
@@ -84,6 +91,7 @@ def guarded(export: Export, calibration: Calibration) -> Decision:
         best, share = decision.choice, f"{100 * int8_share(decision.choice, export.macs):.0f} %"
         engine = arguments.output / f"{export.stem}_int8.onnx"
         gone = f"; {engine} of an earlier export was removed" if removed(engine) else ""
+        removed(arguments.output / name)
         raise CheckError(
             f"{export.stem}_int8: no choice of layers keeps the drop within {arguments.max_drop:g} dB; the best was "
             f"{worst(decision.drop_db):.3f} dB ({told(decision.drop_db)}) with {share} of the multiplications in "
@@ -94,14 +102,17 @@ def guarded(export: Export, calibration: Calibration) -> Decision:
     return decision
 
 
-def selection(export: Export, *, limit: int) -> SelectionSet:
-    """Return the photographs that the guard measures on, at every scale that is calibrated for."""
-    shape = (1, *export.tiles.shape[1:])
+def selection(export: Export, shape: Shape) -> SelectionSet:
+    """Return the photographs to measure on in tiles of ``shape``, at every scale that is calibrated for.
+
+    Raises:
+        InputError: one of them is calibrated on, too.
+    """
     samples = SelectionSet(
         export.arguments.select or folder("select"),
         scales=export.tiles.scales,
         shape=shape,
-        limit=limit,
+        limit=export.arguments.select_tiles,
         upscale=export.card.upscale,
     )
     for line in samples.skipped:
@@ -163,28 +174,25 @@ def guard_facts(decision: Decision) -> dict[str, object]:
 
 def losses_of(export: Export, calibration: Calibration) -> list[LayerLoss]:
     """Return what each convolution alone in int8 costs, on smaller tiles than the graph's."""
-    arguments = export.arguments
-    samples = SelectionSet(
-        arguments.select or folder("select"),
-        scales=export.tiles.scales,
-        shape=tile_shape(export.tiles.shape, export.card.halo),
-        limit=arguments.select_tiles,
-        upscale=export.card.upscale,
-    )
-    return sensitivity(export.model, calibration.thresholds, samples, threads=arguments.threads)
+    if export.losses is None:
+        samples = selection(export, tile_shape(export.tiles.shape, export.card.halo))
+        export.losses = sensitivity(export.model, calibration.thresholds, samples, threads=export.arguments.threads)
+    return export.losses
 
 
 def report_sensitivity(export: Export) -> None:
     """Print what each convolution costs in int8, and write it as a table (JSON) and as a bar chart (PNG)."""
-    from sr_deploy.charts import check_charts, sensitivity_chart
-
-    check_charts()
     losses = losses_of(export, thresholds_for(export))
-    print(report(losses))
+    print(report(losses, sum(export.macs.values())))
     base = export.arguments.output / f"{export.stem}_sensitivity"
-    write_text(base.with_suffix(".json"), json.dumps({"layers": record(losses)}, indent=2) + "\n")
+    write_text(Path(f"{base}.json"), json.dumps({"layers": record(losses)}, indent=2) + "\n")
+    try:
+        check_charts()
+    except MachineError as err:
+        print(f"{base}.json: written; no chart: {err}")
+        return
     drops = {scale: [loss.drop_db[scale] for loss in losses] for scale in export.tiles.scales}
-    sensitivity_chart([loss.name for loss in losses], drops, base.with_suffix(".png"), title=export.stem)
+    sensitivity_chart([loss.name for loss in losses], drops, Path(f"{base}.png"), title=export.stem)
     print(f"{base}.png, {base}.json: written")
 
 
@@ -211,10 +219,14 @@ def thresholds_for(export: Export) -> Calibration:
         threads=arguments.threads,
     )
     if arguments.refine:
-        made = replace(made, refined=True, thresholds=refined_thresholds(export, made))
+        try:
+            made = replace(made, refined=True, thresholds=refined_thresholds(export, made))
+        except InputError as err:
+            print(f"warning: thresholds are not refined: {err}")
     if arguments.correct_bias:
         made = replace(made, shifts=bias_shifts(export.model, made.thresholds, export.tiles, threads=arguments.threads))
     made.write(path)
+    export.calibration = made, path
     print(f"{path}: {len(made.thresholds)} thresholds by {made.how} from {len(export.tiles)} tiles")
     return made
 
@@ -227,6 +239,7 @@ def refined_thresholds(export: Export, calibration: Calibration) -> dict[str, fl
         shape=tile_shape(export.tiles.shape, export.card.halo, side=REFINE_SIDE),
         limit=REFINE_TILES,
         upscale=export.card.upscale,
+        option="--calib",
     )
     return refined(export.model, calibration.thresholds, samples, maxima=calibration.maxima, threads=export.arguments.threads)
 

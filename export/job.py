@@ -22,6 +22,7 @@ from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution,
 from sr_deploy.export.learned import Learned, learned_from
 from sr_deploy.export.model import INPUT, shapes_of
 from sr_deploy.export.quantize import check_names
+from sr_deploy.export.sensitivity import LayerLoss
 from sr_deploy.export.to_onnx import graph_from_network
 from sr_deploy.files import write_bytes
 from sr_deploy.runtime.engine import Tiles
@@ -50,6 +51,7 @@ class Export:
     stem: str
     maxima: dict[str, float] | None = None
     learned: Learned | None = None  # thresholds that the checkpoint brings along
+    losses: list[LayerLoss] | None = None  # of the layers alone in int8, once they were measured
     looked: bool = False
     calibration: tuple[Calibration, Path] | None = None  # of an earlier equal export, once it was looked for
 
@@ -105,6 +107,10 @@ def prepare(arguments: argparse.Namespace) -> Export:
     """
     whole, served = checkpoint.load(arguments.checkpoint)
     learned = learned_from(served, arguments)
+    for option, value in (("--refine", arguments.refine), ("--correct-bias", arguments.correct_bias)):
+        if value is not None and (arguments.thresholds is not None or learned is not None):
+            source = arguments.thresholds or f"{arguments.checkpoint}, which learned them,"
+            raise InputError(f"{option}: the thresholds of {source} are used as they are; leave it out")
     best = arguments.method is None  # a method that is named comes plain, unless more is asked for
     arguments.method = arguments.method or DEFAULT_METHOD[served.upscale]
     arguments.refine = best if arguments.refine is None else arguments.refine

@@ -42,7 +42,7 @@ def learned_from(card: ModelCard, arguments: argparse.Namespace) -> Learned | No
         if value is not None:
             print(f"{source}: its learned thresholds are left out, {option} {value} asks for others")
             return None
-    if arguments.all_layers:
+    if arguments.all_layers and ("int8" in arguments.precision or arguments.sensitivity):
         kept = ", ".join(card.keep)
         raise InputError(
             f"--all-layers: {source} was trained with {kept} in float; leave it out, or calibrate again with --method"

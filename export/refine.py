@@ -29,7 +29,7 @@ from sr_deploy.runtime.engine import Tiles
 TILES = 4  # a scale
 STEPS = (1.4, 1.2, 1.1)  # factors between candidates: coarse first
 LEAST_OWN_ERROR = 1.0  # squared grey levels: below it (48 dB) nobody sees a difference
-MOST_FACTOR = 8.0  # away from where it began
+MOST_FACTOR = 3.5  # away from where it began; sr-gate takes what is off by more than 4 for damage
 
 
 def refined(
@@ -106,8 +106,11 @@ def richest(samples: SelectionSet, count: int) -> list[Sample]:
     for number, sample in enumerate(samples):
         luma = luma_of(sample.original)
         detail = float(np.square(np.diff(luma, axis=0)).mean() + np.square(np.diff(luma, axis=1)).mean())
-        found.setdefault(sample.scale, []).append((detail, -number, sample))
-    return [sample for tiles in found.values() for _, _, sample in sorted(tiles, key=lambda t: t[:2])[-count:]]
+        tiles = found.setdefault(sample.scale, [])
+        tiles.append((detail, -number, sample))
+        tiles.sort(key=lambda tile: tile[:2])
+        del tiles[:-count]  # no more than these are held
+    return [sample for tiles in found.values() for _, _, sample in tiles]
 
 
 @dataclass(frozen=True)

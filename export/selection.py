@@ -20,9 +20,11 @@ import numpy as np
 import onnx
 
 from sr_deploy.card import Shape
+from sr_deploy.console import progress
 from sr_deploy.degrade import Color, Planes, Upscale, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.model import INPUT
+from sr_deploy.export.suffix import at_shape
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes
 from sr_deploy.measure import levels, luma_of, psnr_from_error, shaved
 from sr_deploy.pictures import read_measured
@@ -60,8 +62,10 @@ class Sample:
 class SelectionSet:
     """Tiles of photographs at every scale, with what was there."""
 
-    def __init__(self, folder: Path, *, scales: Sequence[int], shape: Shape, limit: int, upscale: Upscale) -> None:
-        """List the pictures of ``folder`` and choose at most ``limit`` tiles for each of ``scales``.
+    def __init__(
+        self, folder: Path, *, scales: Sequence[int], shape: Shape, limit: int, upscale: Upscale, option: str = "--select"
+    ) -> None:
+        """List the pictures of ``folder``, named by ``option``, and choose at most ``limit`` tiles for each of ``scales``.
 
         Raises:
             InputError: none of them can be used.
@@ -70,19 +74,22 @@ class SelectionSet:
         self.color: Color = "rgb" if shape[1] == 3 else "y"
         self.skipped: list[str] = []
         self.paths: dict[str, Path] = {}
-        for path in list_pictures(folder):
-            try:
-                content = read_bytes(path, advice="check the folder")
-                read_measured(path, self.color)
-                self.paths[digest_bytes(content)] = path
-            except InputError as err:
-                self.skipped.append(str(err))
+        paths = list_pictures(folder)
+        with progress("reading", len(paths)) as advance:
+            for path in paths:
+                try:
+                    content = read_bytes(path, advice="check the folder")
+                    read_measured(path, self.color)
+                    self.paths[digest_bytes(content)] = path
+                except InputError as err:
+                    self.skipped.append(str(err))
+                advance("")
         self.places = {scale: evenly(self._places(scale), limit) for scale in scales}
         empty = [scale for scale, places in self.places.items() if not places]
         if empty:
             reasons = f" ({self.skipped[0]})" if self.skipped else ""
             raise InputError(
-                f"{folder}: no picture that can be measured at x{empty[0]}{reasons}; name a folder of photographs with --select"
+                f"{folder}: no picture that can be measured at x{empty[0]}{reasons}; name a folder of photographs with {option}"
             )
         facts = [[scale, self.places[scale]] for scale in self.places]
         self.digest = digest_bytes(json.dumps([facts, list(shape), upscale]).encode())
@@ -109,7 +116,8 @@ class SelectionSet:
                     slice(start * factor, (start + side) * factor)
                     for start, side in zip((row, column), self.shape[2:], strict=True)
                 )
-                yield Sample(scale, digest, batch_at(given, (row, column), self.shape), original[..., rows, columns])
+                part = original[..., rows, columns].copy()  # a view would keep the whole picture in memory
+                yield Sample(scale, digest, batch_at(given, (row, column), self.shape), part)
 
     def _places(self, scale: int) -> list[Place]:
         factor = 1 if self.upscale == "before" else scale
@@ -144,8 +152,8 @@ class Scorer:
 
 
 def psnr_db(model: onnx.ModelProto, samples: SelectionSet, *, threads: int | None = None) -> Figures:
-    """Return the PSNR of a graph on each picture, by scale."""
-    session = open_session(model.SerializeToString(), ["CPUExecutionProvider"], threads, exact=True)
+    """Return the PSNR of a graph, run at the shape of ``samples``, on each picture, by scale."""
+    session = open_session(at_shape(model, samples.shape).SerializeToString(), ["CPUExecutionProvider"], threads, exact=True)
     scorer = Scorer()
     for sample in samples:
         scorer.add(sample, np.asarray(session.run(None, {INPUT: sample.tile})[0], np.float32))

@@ -113,9 +113,8 @@ class Taps:
         return output, {INPUT: tile, **dict(zip(self.values, inner, strict=True))}
 
 
-def report(losses: Sequence[LayerLoss]) -> str:
-    """Return the table as text."""
-    total = sum(loss.macs for loss in losses)
+def report(losses: Sequence[LayerLoss], total: int) -> str:
+    """Return the table as text; ``total`` is the number of multiplications of the graph."""
     scales = list(losses[0].drop_db)
     heading = ["convolution", "MACs %", *(f"drop x{s} dB" for s in scales), *(f"agreement x{s} dB" for s in scales)]
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from sr_deploy.pictures import read_measured
 from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.runtime.onnx_file import read_card
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPE: Shape = (1, 1, 32, 32)
 Export = Callable[..., int]
 
@@ -301,3 +303,82 @@ def test_refined_thresholds_are_kept_apart(export: Export, tmp_path: Path, capsy
     assert "not reused" in capsys.readouterr().out
     found = read_calibration(path)
     assert found.refined and not plain.refined and found.thresholds != plain.thresholds
+
+
+def damaged(made: Path, path: Path, layer: str) -> Path:
+    """Return TensorRT's calibration cache with the thresholds of an export, that of ``layer`` a twentieth."""
+    found = read_calibration(made / "vdsr_pruned_int8.thresholds.json").thresholds
+    lines = ["TRT-8601-EntropyCalibration2"]
+    for node in convolution_nodes(onnx.load(made / "vdsr_pruned_fp32.onnx")):
+        threshold = found[node.name] / (20.0 if node.name == layer else 1.0)
+        lines.append(f"{node.input[0]}: {np.float32(threshold / 127.0).tobytes()[::-1].hex()}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_damaged_layer_is_given_back_and_the_drop_is_that_of_the_written_graph(
+    photos: Path, select: Path, tmp_path: Path
+) -> None:
+    network = ROOT / "train" / "pretrained" / "vdsr_pruned.safetensors"  # an untrained network gains by being clipped
+    if not network.is_file():
+        pytest.skip("no pretrained network")
+    shape = ("1", "1", "64", "64")
+    fixed = ["--shape", *shape, "--calib", str(photos), "--threads", "1", "--precision", "fp32", "int8", "--scale", "2"]
+    assert main([str(network), "-o", str(tmp_path), *fixed, "--method", "mse"]) == 0
+    cache = damaged(tmp_path, tmp_path / "cache", "conv3")
+    guard = ["--thresholds", str(cache), "--max-drop", "0.1", "--select", str(select)]
+    assert main([str(network), "-o", str(tmp_path / "out"), *fixed, *guard]) == 0
+    card = read_card(tmp_path / "out" / "vdsr_pruned_int8.onnx")
+    given_back = card.guard["given_back"]
+    assert isinstance(given_back, list) and "conv3" in given_back and "int8" in card.layers.values()
+    samples = SelectionSet(select, scales=(2,), shape=(1, 1, 64, 64), limit=12, upscale="before")
+    int8, fp32 = (onnx.load(tmp_path / "out" / f"vdsr_pruned_{precision}.onnx") for precision in ("int8", "fp32"))
+    measured = drops_db(psnr_db(int8, samples, threads=1), psnr_db(fp32, samples, threads=1))
+    assert card.guard["drop_db"] == {str(scale): pytest.approx(drop, abs=1e-4) for scale, drop in measured.items()}
+    assert max(measured.values()) <= 0.1
+    steps = json.loads((tmp_path / "out" / "vdsr_pruned_int8.guard.json").read_text())["answer"]["steps"]
+    assert steps[0]["drop_db"]["2"] > 0.5  # damaged, it was worse than the budget
+
+
+def test_a_batch_is_guarded(export: Export, tmp_path: Path) -> None:
+    assert export("--shape", "2", "1", "32", "32", "--precision", "int8", "--max-drop", "50") == 0
+    assert read_card(tmp_path / "out" / "tiny_int8.onnx").input_shape == (2, 1, 32, 32)
+
+
+def test_an_export_that_is_not_guarded_leaves_no_decision(export: Export, tiny: Path, photos: Path, tmp_path: Path) -> None:
+    assert export("--precision", "int8", "--max-drop", "50") == 0
+    fixed = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
+    assert main([str(tiny), *fixed, "--precision", "int8"]) == 0
+    assert not (tmp_path / "out" / "tiny_int8.guard.json").exists()
+    assert read_card(tmp_path / "out" / "tiny_int8.onnx").guard == {}
+
+
+def test_thresholds_are_made_once(export: Export, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert export("--sensitivity", "--precision", "int8", "--max-drop", "50") == 0
+    assert capsys.readouterr().out.count("thresholds by mse, refined, bias corrected") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sensitivity", "--select", "CALIB"], "is among the calibration pictures too"),
+        (["--keep", "conv1", "conv2", "conv3", "conv4", "--sensitivity"], "no convolution is left for int8; keep fewer"),
+        (["--thresholds", "THRESHOLDS", "--no-refine", "--sensitivity"], "--refine: the thresholds of .* are used as they are"),
+    ],
+)
+def test_what_would_be_ignored_or_wrong_is_refused(
+    export: Export, photos: Path, exported: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    places = {"CALIB": str(photos), "THRESHOLDS": str(exported / "tiny_int8.thresholds.json")}
+    assert export(*(places.get(option, option) for option in options)) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line)
+
+
+def test_pictures_too_small_to_refine_on_are_named(export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small").mkdir()
+    with Image.open(folder("calibrate") / "chelsea.png") as image:
+        image.crop((100, 100, 130, 130)).save(tmp_path / "small" / "part.png")
+    assert export("--calib", str(tmp_path / "small"), "--precision", "int8", "--max-drop", "50") == 0
+    assert "thresholds are not refined: " in (out := capsys.readouterr().out) and "with --calib" in out
