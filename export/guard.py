@@ -3,8 +3,8 @@
 What int8 costs is concentrated in a few layers that depend on the network and the scale, so no fixed list is right. The guard
 begins with everything in int8 that is asked for, measures the drop of the mean PSNR on photographs that no threshold was
 made from, and while it is over the budget at any scale gives back to floating point the convolution with the most dB per
-multiplication (each alone in int8: ``sensitivity``), measuring the whole graph again each time. Then it tries to take back
-into int8 what was given back, the least sensitive first: a layer may have become affordable through a later one.
+multiplication at such a scale (each alone in int8: ``sensitivity``), measuring the whole graph again each time. Then it tries
+to take back into int8 what was given back, the latest first: a layer may have become affordable through a later one.
 
 A convolution that is given back also *reads* float activations: they, not the weights, are what int8 loses.
 """
@@ -79,7 +79,7 @@ class Search:
     """What the guard needs to know: how to measure a choice, what layers cost, who is told of a step."""
 
     measure: Callable[[Choice], Drops]
-    drop_per_mac: Callable[[], Mapping[str, float]]  # of each convolution whose input int8 reaches; asked for once, if at all
+    costs: Callable[[], Mapping[str, Drops]]  # of each convolution alone that int8 reaches; asked for once, if at all
     macs: Mapping[str, int]
     max_drop_db: float
     report: Callable[[Step], None] = lambda step: None
@@ -89,18 +89,16 @@ class Search:
         """Return the choice nearest to ``start`` whose drop is within the budget, or the best that was seen."""
         choice, drops = start, self._try("start", None, start)
         best = choice, drops
-        order: list[str] = []
-        if not within(drops, self.max_drop_db):
-            costs = self.drop_per_mac()
-            order = by_worth(costs, self.macs, self.max_drop_db)
-            order = [name for name in order if name not in start.given_back]
-        for name in order:
-            more = Choice(choice.kept, (*choice.given_back, name))
-            if within(drops, self.max_drop_db):
+        costs = {} if within(drops, self.max_drop_db) else dict(self.costs())
+        while not within(drops, self.max_drop_db):
+            more = {name: Choice(choice.kept, (*choice.given_back, name)) for name in costs if name not in choice.given_back}
+            # A graph without int8 is no answer.
+            possible = [name for name, one in more.items() if len(one.floating) < len(self.macs)]
+            if not possible:
                 break
-            if len(more.floating) == len(self.macs):  # a graph without int8 is no answer
-                continue
-            choice = more
+            over = [scale for scale, drop in drops.items() if not drop <= self.max_drop_db]
+            name = max(possible, key=lambda name: self._worth(costs[name], name, over))
+            choice = more[name]
             drops = self._try("give back", name, choice)
             best = (choice, drops) if worst(drops) < worst(best[1]) else best
         if not within(drops, self.max_drop_db):
@@ -111,6 +109,11 @@ class Search:
             if within(found, self.max_drop_db):
                 choice, drops = fewer, found
         return Decision(choice, drops, self.max_drop_db, tuple(self.steps))
+
+    def _worth(self, alone: Drops, name: str, scales: Sequence[int]) -> tuple[bool, float]:
+        """Return what orders convolutions: those that matter first, then by dB per multiplication, at the worst of ``scales``."""
+        drop = max(alone[scale] for scale in scales)
+        return drop >= WORTH * self.max_drop_db, drop / self.macs[name]
 
     def _try(self, action: str, layer: str | None, choice: Choice) -> Drops:
         drops = self.measure(choice)
@@ -133,8 +136,3 @@ def worst(drops: Mapping[int, float]) -> float:
 def int8_share(choice: Choice, macs: Mapping[str, int]) -> float:
     """Return the part of the multiplications that a choice computes in int8, 0 to 1."""
     return sum(count for name, count in macs.items() if name not in choice.floating) / sum(macs.values())
-
-
-def by_worth(costs: Mapping[str, float], macs: Mapping[str, int], max_drop_db: float) -> list[str]:
-    """Return convolutions in the order in which they are given back: most dB per multiplication first, the harmless ones last."""
-    return sorted(costs, key=lambda name: (costs[name] * macs[name] < WORTH * max_drop_db, -costs[name]))

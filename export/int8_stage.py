@@ -136,17 +136,17 @@ def search(export: Export, calibration: Calibration, samples: SelectionSet) -> S
             psnr_db(choice.graph(export.model, calibration.thresholds, calibration.shifts), samples, threads=threads), reference
         )
 
-    def drop_per_mac() -> dict[str, float]:
+    def costs() -> dict[str, Drops]:
         losses = losses_of(export, calibration)
         # A float convolution that reads the picture itself has nothing to give back.
         untouched = first_choice(export).kept & {n.name for n in convolution_nodes(export.model) if n.input[0] == INPUT}
-        return {loss.name: loss.drop_per_mac for loss in losses if loss.name not in untouched}
+        return {loss.name: loss.drop_db for loss in losses if loss.name not in untouched}
 
     def tell(step: Step) -> None:
         what = "guard" if step.layer is None else f"guard: {step.action} {step.layer}"
         print(f"{export.stem}: {what}: drop {told(step.drop_db)}, {100 * step.int8_share:.1f} % in int8", flush=True)
 
-    return Search(measure, drop_per_mac, export.macs, export.arguments.max_drop, tell)
+    return Search(measure, costs, export.macs, export.arguments.max_drop, tell)
 
 
 def removed(path: Path) -> bool:

@@ -39,16 +39,6 @@ class LayerLoss:
     agreement_db: dict[int, float]  # PSNR (peak 255) against the fp32 graph's output
     drop_db: dict[int, float]  # of the mean PSNR over the pictures
 
-    @property
-    def worst_drop_db(self) -> float:
-        """The largest drop over the scales, not below zero."""
-        return max(0.0, *self.drop_db.values())
-
-    @property
-    def drop_per_mac(self) -> float:
-        """The largest drop over the multiplications that go to floating point when the convolution does."""
-        return self.worst_drop_db / self.macs
-
 
 def tile_shape(shape: Shape, halo: int, *, side: int = SIDE) -> Shape:
     """Return the shape of one tile to measure at, for a graph of input ``shape`` (n, c, h, w) and its halo in input pixels."""

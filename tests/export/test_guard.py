@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -26,12 +26,13 @@ def additive(choice: Choice, costs: Mapping[str, float] = COSTS) -> Drops:
     return {2: drop, 3: drop / 2}
 
 
-def search(max_drop_db: float, measure: object = additive) -> Search:
-    return Search(measure, lambda: {name: COSTS[name] / MACS[name] for name in "abcd"}, MACS, max_drop_db)  # type: ignore[arg-type]
+def search(max_drop_db: float, measure: Callable[[Choice], Drops] = additive) -> Search:
+    alone = {name: {2: COSTS[name], 3: COSTS[name] / 2, 4: COSTS[name]} for name in "abcd"}
+    return Search(measure, lambda: alone, MACS, max_drop_db)
 
 
 def test_what_fits_stays_as_it_was_asked_for() -> None:
-    def never() -> dict[str, float]:
+    def never() -> dict[str, Drops]:
         raise AssertionError("nothing had to be measured alone")
 
     found = Search(additive, never, MACS, 1.0).run(START)
@@ -56,6 +57,16 @@ def test_every_scale_must_fit() -> None:
         return {2: 0.0, 4: additive(choice)[2]}
 
     assert search(0.13, at_the_second).run(START).choice.given_back == ("a",)
+
+
+def test_what_matters_at_the_scale_that_is_over_goes_first() -> None:
+    costs = {"b": {2: 0.2, 4: 0.01}, "c": {2: 0.0, 4: 0.1}}
+
+    def measure(choice: Choice) -> Drops:
+        return {2: 0.0, 4: sum(cost[4] for name, cost in costs.items() if name not in choice.floating)}
+
+    found = Search(measure, lambda: costs, MACS, 0.02).run(START)
+    assert found.choice.given_back == ("c",)
 
 
 def test_a_layer_that_became_affordable_is_taken_back() -> None:
