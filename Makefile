@@ -15,6 +15,7 @@ SHAPE    ?=
 ROUNDS   := $(if $(filter srresnet% srgan%,$(MODEL)),4,15)
 # How many dB int8 may be below fp32, at every scale that is calibrated for; empty: not guarded.
 MAX_DROP ?= 0.05
+TILES    ?=
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -90,7 +91,7 @@ $(OUT)/$(MODEL)_pruned.safetensors: $(CHECKPOINT) $(OUT)/.$(MODEL)-prune-argumen
 
 $(INT8): $(PRUNED) $(OUT)/.$(MODEL)-export-arguments
 	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --calib $(CALIB_ON) $(if $(MAX_DROP),--max-drop $(MAX_DROP)) \
-	  $(if $(SUFFIX),--scale $(SCALE)) $(if $(SHAPE),--shape $(SHAPE))
+	  $(if $(SUFFIX),--scale $(SCALE)) $(if $(SHAPE),--shape $(SHAPE)) $(TILES)
 
 prune: $(OUT)/$(MODEL)_pruned.safetensors
 
@@ -112,9 +113,10 @@ pareto: $(INT8)
 	  --json $(OUT)/$(MODEL)_pareto.json --markdown $(OUT)/$(MODEL)_pareto.md
 	@echo "picture: $(OUT)/$(MODEL)_pareto.png, table: $(OUT)/$(MODEL)_pareto.md"
 
-# The demo has a folder of its own, so that it never replaces what was made from your data.
+# The demo has a folder of its own, so that it never replaces what was made from your data. Its network is new, so nothing is decided
+# for it yet: to be quick, it is calibrated and guarded on fewer tiles.
 demo: $(VENV)/.installed
-	@$(MAKE) --no-print-directory demo-run OUT=$(OUT)/demo DATA= CALIB=
+	@$(MAKE) --no-print-directory demo-run OUT=$(OUT)/demo DATA= CALIB= TILES='--calib-tiles 24 --select-tiles 4'
 
 demo-run: gate
 	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --precision fp32 --scale $(SCALE) $(if $(SHAPE),--shape $(SHAPE))
