@@ -382,3 +382,16 @@ def test_pictures_too_small_to_refine_on_are_named(export: Export, tmp_path: Pat
         image.crop((100, 100, 130, 130)).save(tmp_path / "small" / "part.png")
     assert export("--calib", str(tmp_path / "small"), "--precision", "int8", "--max-drop", "50") == 0
     assert "thresholds are not refined: " in (out := capsys.readouterr().out) and "with --calib" in out
+
+
+def test_what_is_committed_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ROOT / "train" / "pretrained"
+    if not (place / "vdsr_pruned_int8.guard.json").is_file():
+        pytest.skip("no committed decision")
+    options = ["-o", str(tmp_path), "--precision", "int8", "--max-drop", "0.05", "--threads", "1"]
+    assert main([str(place / "vdsr_pruned.safetensors"), *options]) == 0
+    out = capsys.readouterr().out
+    assert "vdsr_pruned_int8.thresholds.json: reused" in out and "vdsr_pruned_int8.guard.json: reused" in out
+    card = read_card(tmp_path / "vdsr_pruned_int8.onnx")
+    decided = json.loads((place / "vdsr_pruned_int8.guard.json").read_text())["answer"]
+    assert card.guard["given_back"] == decided["given_back"]
