@@ -150,7 +150,7 @@ def test_fine_tuning_reads_a_file_of_patches_and_a_cache(dense: Path, photos: Pa
         ("inside", (3,), (3,), "96", 96),
         ("inside", (2, 3), (2, 3), None, 48),
         ("inside", (2, 3), (2, 3), "40", 40),
-        ("inside", (3,), (2, 3), "40", 120),  # 40 was the side of the low-resolution patch
+        ("inside", (3,), (2, 3), "40", 40),  # still the low-resolution patch: a network of several scales is told which
     ],
 )
 def test_the_patch_of_the_dense_network_is_kept(
