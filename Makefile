@@ -48,6 +48,7 @@ help:
 	@echo "make test | check            tests | format, lint and types"
 	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS) MAX_DROP=$(MAX_DROP)"
 	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
+	@echo "make install | export        into .venv | graphs in fp32, fp16 and guarded int8, of weights pruned already unless told otherwise"
 	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
 	@echo "make gate                    compare the exported engines with the fp32 network"
 
@@ -89,7 +90,7 @@ $(OUT)/$(MODEL)_pruned.safetensors: $(CHECKPOINT) $(OUT)/.$(MODEL)-prune-argumen
 	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --data $(TUNE_ON) --finetune-steps $(STEPS) \
 	  --val $(GATE_ON) --overwrite
 
-$(INT8): $(PRUNED) $(OUT)/.$(MODEL)-export-arguments
+$(INT8): $(PRUNED) $(OUT)/.$(MODEL)-export-arguments | $(VENV)/.installed
 	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --calib $(CALIB_ON) $(if $(MAX_DROP),--max-drop $(MAX_DROP)) \
 	  $(if $(SUFFIX),--scale $(SCALE)) $(if $(SHAPE),--shape $(SHAPE)) $(TILES)
 

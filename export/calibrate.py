@@ -238,7 +238,7 @@ def stored_calibration(
                 asked = ", ".join((method, *refinements))
                 raise InputError(f"{path}: made by {stored.how}, this export asks for {asked}")
         except InputError as err:
-            print(f"not reused: {err}")
+            print(f"not reused, calibrating again: {str(err).partition('; calibrate')[0]}")
         else:
             return stored, path
     return None

@@ -233,6 +233,7 @@ def thresholds_for(export: Export) -> Calibration:
 
 def refined_thresholds(export: Export, calibration: Calibration) -> dict[str, float]:
     """Return thresholds that do less harm to the output, found on tiles of the calibration pictures."""
+    print(f"{export.stem}: refining {len(calibration.thresholds)} thresholds, takes minutes; --no-refine is quicker", flush=True)
     samples = SelectionSet(
         export.tiles.folder,
         scales=export.tiles.scales,

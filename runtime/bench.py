@@ -104,6 +104,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
         write_text(arguments.json, json.dumps(facts, indent=2) + "\n")
     if arguments.chart:
         pareto_chart(points_of(rows), arguments.chart, title=f"x{factor}, {arguments.data.name}, {machine()['processor']}")
+        print(f"{arguments.chart}: written")
     return 0
 
 

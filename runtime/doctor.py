@@ -24,6 +24,7 @@ PACKAGES = {
     "compress": ("nni",),
     "export": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "hdf5": ("h5py",),
+    "charts": ("matplotlib",),
     "metrics": ("torchmetrics", "torchvision", "torch_fidelity"),
 }
 
@@ -109,7 +110,13 @@ def gpu() -> Finding:
 def packages(extra: str) -> Finding:
     """Return whether an extra's packages can be found."""
     missing = [name for name in PACKAGES[extra] if importlib.util.find_spec(name) is None]
-    names = {"train": "training", "compress": "pruning", "hdf5": "HDF5 training files", "metrics": "LPIPS and FID"}
+    names = {
+        "train": "training",
+        "compress": "pruning",
+        "hdf5": "HDF5 training files",
+        "charts": "charts",
+        "metrics": "LPIPS and FID",
+    }
     what = names.get(extra, extra)
     if not missing:
         return Finding(what, ", ".join(PACKAGES[extra]))
@@ -142,6 +149,7 @@ PROBES: dict[str, Callable[[], Finding]] = {
     "compress": lambda: packages("compress"),
     "export": lambda: packages("export"),
     "hdf5": lambda: packages("hdf5"),
+    "charts": lambda: packages("charts"),
     "metrics": lambda: packages("metrics"),
     "cache": cache,
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from sr_deploy.console import Parser, run
 
 PROG = "sr-doctor"
-NEEDS = ("cpu", "cuda", "tensorrt", "train", "compress", "export", "hdf5", "metrics")
+NEEDS = ("cpu", "cuda", "tensorrt", "train", "compress", "export", "hdf5", "charts", "metrics")
 
 
 def parser() -> argparse.ArgumentParser:

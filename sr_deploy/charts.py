@@ -50,7 +50,7 @@ def sensitivity_chart(names: Sequence[str], drops_db: Mapping[int, Sequence[floa
 
 
 def pareto_chart(points: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, *, title: str) -> None:
-    """Write PSNR (dB) against latency (ms, logarithmic): for each network its engines as (precision, ms, dB)."""
+    """Write PSNR (dB) against latency (ms): for each network its engines as (precision, ms, dB)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
@@ -61,7 +61,10 @@ def pareto_chart(points: Mapping[str, Sequence[tuple[str, float, float]]], path:
         axes.plot([p[1] for p in ordered], [p[2] for p in ordered], "o-", color=color, label=network)
         for precision, ms, db in ordered:
             axes.annotate(precision, (ms, db), textcoords="offset points", xytext=(6, 6), color=color)
-    axes.set_xscale("log")
+    every = [ms for engines in points.values() for _, ms, _ in engines]
+    if max(every) > 5.0 * min(every):
+        axes.set_xscale("log")
+    axes.margins(0.15)  # room for the names
     axes.set_xlabel("latency of one tile, ms")
     axes.set_ylabel("mean PSNR, dB")
     axes.set_title(title)
