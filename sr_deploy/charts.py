@@ -60,7 +60,9 @@ def pareto_chart(points: Mapping[str, Sequence[tuple[str, float, float]]], path:
         ordered = sorted(engines, key=lambda point: point[1])
         axes.plot([p[1] for p in ordered], [p[2] for p in ordered], "o-", color=color, label=network)
         for precision, ms, db in ordered:
-            axes.annotate(precision, (ms, db), textcoords="offset points", xytext=(6, -14 if precision == "fp16" else 6), color=color)
+            axes.annotate(
+                precision, (ms, db), textcoords="offset points", xytext=(6, -14 if precision == "fp16" else 6), color=color
+            )
     every = [ms for engines in points.values() for _, ms, _ in engines]
     if max(every) > 5.0 * min(every):
         axes.set_xscale("log")
