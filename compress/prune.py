@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.criterion import NAMES
+from sr_deploy.compress.distill import Distilling
 from sr_deploy.compress.features import Survivors
 from sr_deploy.compress.masks import ConfigList, Masks, filter_masks
 from sr_deploy.compress.measured import Measured
 from sr_deploy.compress.plan import Plan, Wanted, plan_of
-from sr_deploy.compress.qat import Awareness, Taught, as_learned, awareness, begun, check_options
+from sr_deploy.compress.qat import Awareness, as_learned, awareness, begun, check_options
 from sr_deploy.compress.recovery_options import check_recovery
 from sr_deploy.compress.removal import check_equal, masked, without_filters
 from sr_deploy.compress.rounds import recipe_of, round_facts, stage
@@ -155,8 +156,8 @@ def quantization_aware(
     rounded = begun(network, plan, source, arguments.device)
     yield "int8 before qat", rounded
     earlier = {f"finetune.{name}" if name.startswith("train.") else name: value for name, value in card.recipe.items()}
-    taught = Taught(network, plan.teacher_weight)
-    tuning = Tuning(plan.recipe, plan.data, taught, lambda: source, Content("pixel"), as_saved=as_learned)
+    stepper = Distilling(network, "output", plan.teacher_weight)
+    tuning = Tuning(plan.recipe, plan.data, stepper, lambda: source, Content("pixel"), as_saved=as_learned)
     yield "int8 after qat", finetune(arguments, rounded, card.with_changes(recipe={**earlier, **plan.facts}), tuning)
 
 

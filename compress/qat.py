@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard
@@ -31,9 +30,9 @@ from sr_deploy.train.content import without_features
 from sr_deploy.train.data import Batch, PatchSource
 from sr_deploy.train.data_config import DataConfig
 from sr_deploy.train.devices import chosen
-from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, Objective, expression, terms_of
+from sr_deploy.train.losses import ADVERSARIAL, FEATURE_TERMS, expression, terms_of
 from sr_deploy.train.networks import at_each_scale, convolutions
-from sr_deploy.train.stepper import MicroBatch, Outcome, PixelStepper
+from sr_deploy.train.stepper import MicroBatch
 
 STEPS, LEARNING_RATE, TEACHER_WEIGHT = 300, 1e-4, 0.5
 OPTIONS = ("qat_steps", "qat_lr", "qat_teacher_weight", "qat_method", "keep")
@@ -51,48 +50,6 @@ def pixel_loss(text: str) -> str:
 def is_perceptual(text: str) -> bool:
     """Return whether a loss has a term that does not compare pixels: then pixels of the original are not what is wanted."""
     return any(name in (*FEATURE_TERMS, ADVERSARIAL) for name, _ in terms_of(text))
-
-
-class Mixed(nn.Module):
-    """The distance to two targets at once."""
-
-    def __init__(self, text: str, teacher_weight: float) -> None:
-        super().__init__()
-        self.distance, self.teacher_weight = Objective(text), teacher_weight
-
-    def forward(self, sr: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return both distances and their weighted mean as ``loss``; ``targets`` is (2, n, c, h, w): original, teacher's."""
-        original, teacher = (self.distance(sr, target)["loss"] for target in targets)
-        loss = self.teacher_weight * teacher + (1.0 - self.teacher_weight) * original
-        return {"loss": loss, "original": original, "teacher": teacher}
-
-
-class TaughtStepper(PixelStepper):
-    """Follows the gradient of the distance to a teacher's picture and to the original."""
-
-    def __init__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, *, compiled: bool, teaching: Taught) -> None:
-        super().__init__(fabric, network, recipe, compiled=compiled)
-        self.teacher = copy.deepcopy(teaching.teacher).requires_grad_(False).eval().to(fabric.device)
-        self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.objective = Mixed(recipe.loss, teaching.weight)  # type: ignore[assignment]
-
-    def step(self, batches: Sequence[MicroBatch], lr: float) -> Outcome:
-        """Take a step as ``PixelStepper`` does, with the teacher's pictures beside the originals."""
-        with torch.no_grad():
-            taught = [b._replace(original=torch.stack([b.original, b.through(self.teacher)])) for b in batches]
-        return super().step(taught, lr)
-
-
-@dataclass(frozen=True)
-class Taught:
-    """What builds the step of a run; every process of it is sent this by value."""
-
-    teacher: nn.Module
-    weight: float  # of the distance to the teacher's picture, against that to the original; 0 to 1
-
-    def __call__(self, fabric: Fabric, network: nn.Module, recipe: Recipe, *, compiled: bool) -> TaughtStepper:
-        """Return the step."""
-        return TaughtStepper(fabric, network, recipe, compiled=compiled, teaching=self)
 
 
 def first_thresholds(network: nn.Module, plan: Awareness, source: PatchSource) -> dict[str, float]:

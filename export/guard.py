@@ -53,7 +53,7 @@ class Choice:
 class Step:
     """One measurement of the guard."""
 
-    action: str  # "start", "give back", "take back", "left in float"
+    action: str  # "start", "give back" or "take back"
     layer: str | None
     drop_db: Drops
     int8_share: float  # of the multiplications, 0 to 1

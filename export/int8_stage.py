@@ -34,9 +34,6 @@ def export_int8(export: Export) -> None:
         CheckError: no choice of layers keeps the drop; an int8 graph of an earlier export is gone too.
     """
     calibration = thresholds_for(export)
-    decided = export.arguments.output / f"{export.stem}_int8.guard.json"
-    if export.arguments.max_drop is None:
-        removed(decided)  # an earlier export's says nothing of this graph
     decision = guarded(export, calibration) if export.arguments.max_drop is not None else None
     choice = decision.choice if decision else first_choice(export)
     layers: dict[str, Precision] = {n: "fp32" if n in choice.floating else "int8" for n in export.card.layers}
@@ -53,6 +50,8 @@ def export_int8(export: Export) -> None:
         "guard": guard_facts(decision) if decision else {},
     }
     write(export, choice.graph(export.model, calibration.thresholds, calibration.shifts), export.card.with_changes(**changes))
+    if decision is None:  # an earlier export's says nothing of the graph that took that one's place
+        removed(export.arguments.output / f"{export.stem}_int8.guard.json")
 
 
 def first_choice(export: Export) -> Choice:
@@ -241,6 +240,7 @@ def refined_thresholds(export: Export, calibration: Calibration) -> dict[str, fl
         limit=REFINE_TILES,
         upscale=export.card.upscale,
         option="--calib",
+        among={digest for digest, *_ in export.tiles.places},  # of very many pictures, calibration has chosen some
     )
     return refined(export.model, calibration.thresholds, samples, maxima=calibration.maxima, threads=export.arguments.threads)
 

@@ -12,7 +12,7 @@ kernels saturate 16-bit sums, which would make a decision depend on the machine 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,9 +63,19 @@ class SelectionSet:
     """Tiles of photographs at every scale, with what was there."""
 
     def __init__(
-        self, folder: Path, *, scales: Sequence[int], shape: Shape, limit: int, upscale: Upscale, option: str = "--select"
+        self,
+        folder: Path,
+        *,
+        scales: Sequence[int],
+        shape: Shape,
+        limit: int,
+        upscale: Upscale,
+        option: str = "--select",
+        among: Collection[str] | None = None,
     ) -> None:
         """List the pictures of ``folder``, named by ``option``, and choose at most ``limit`` tiles for each of ``scales``.
+
+        ``among`` leaves out the pictures of other digests before they are decoded.
 
         Raises:
             InputError: none of them can be used.
@@ -74,13 +84,15 @@ class SelectionSet:
         self.color: Color = "rgb" if shape[1] == 3 else "y"
         self.skipped: list[str] = []
         self.paths: dict[str, Path] = {}
+        self.sizes: dict[str, tuple[int, int]] = {}  # (h, w)
         paths = list_pictures(folder)
         with progress("reading", len(paths)) as advance:
             for path in paths:
                 try:
-                    content = read_bytes(path, advice="check the folder")
-                    read_measured(path, self.color)
-                    self.paths[digest_bytes(content)] = path
+                    digest = digest_bytes(read_bytes(path, advice="check the folder"))
+                    if among is None or digest in among:
+                        h, w = read_measured(path, self.color).shape[-2:]
+                        self.paths[digest], self.sizes[digest] = path, (h, w)
                 except InputError as err:
                     self.skipped.append(str(err))
                 advance("")
@@ -123,7 +135,7 @@ class SelectionSet:
         factor = 1 if self.upscale == "before" else scale
         found: list[Place] = []
         for digest in sorted(self.paths):
-            h, w = (side // scale * scale // factor for side in read_measured(self.paths[digest], self.color).shape[-2:])
+            h, w = (side // scale * scale // factor for side in self.sizes[digest])
             if min(h, w) * factor >= LEAST_SIDE + 2 * scale:
                 found += [(digest, row, column) for row, column in tile_corners((h, w), self.shape[2:])]
         return found

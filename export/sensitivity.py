@@ -3,7 +3,7 @@
 One convolution at a time computes in int8 (its input quantized by its threshold, its weights per output channel, its output
 too where it ends a residual block), everything else in float32. Two figures a scale: agreement, the PSNR against the fp32
 graph's own output, which no picture can hide; and drop, by how much the PSNR against the original falls. What comes before the
-convolution is computed once for all of them, and tiles are no larger than ``SIDE``: VDSR takes a minute on two cores.
+convolution is computed once for all of them, and tiles are no larger than ``SIDE``.
 """
 
 from __future__ import annotations
