@@ -16,7 +16,7 @@ from pathlib import Path
 from sr_deploy.compress.thresholds import METHODS, choose
 from sr_deploy.console import table
 from sr_deploy.export.bias import bias_shifts
-from sr_deploy.export.calibrate import Calibration, histograms
+from sr_deploy.export.calibrate import Calibration
 from sr_deploy.export.command import parser
 from sr_deploy.export.int8_stage import refined_thresholds
 from sr_deploy.export.job import Export, prepare
@@ -36,14 +36,14 @@ Recipe = tuple[str, dict[str, float], dict[str, list[float]]]
 def recipes(export: Export) -> Iterator[Recipe]:
     """Yield the name of each way to calibrate, its thresholds and its bias shifts."""
     threads = export.arguments.threads
-    found = histograms(export.model, export.tiles, export.ranges(), threads=threads)
+    found = export.activations()
     for method in METHODS:
-        thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.items()}
+        thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.histograms.items()}
         yield method, thresholds, {}
         if method in REFINED:
             yield f"{method}, bias", thresholds, bias_shifts(export.model, thresholds, export.tiles, threads=threads)
             facts = (export.graph_digest, export.tiles.digest, method, False, export.tiles.scales)
-            better = refined_thresholds(export, Calibration(*facts, export.ranges(), thresholds, {}))
+            better = refined_thresholds(export, Calibration(*facts, found.maxima, thresholds, {}))
             yield f"{method}, refined", better, {}
             yield f"{method}, refined, bias", better, bias_shifts(export.model, better, export.tiles, threads=threads)
 

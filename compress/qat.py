@@ -21,7 +21,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.compress.command import FINETUNE_LR
 from sr_deploy.compress.fake_quantization import fake_quantized, kept_in, thresholds_in, unquantized
 from sr_deploy.compress.placement import Placement, placement
-from sr_deploy.compress.thresholds import OUTPUT_KEY, Histogram, choose
+from sr_deploy.compress.thresholds import OUTPUT_KEY, TINY, Counting, choose
 from sr_deploy.console import progress
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
@@ -59,20 +59,16 @@ def first_thresholds(network: nn.Module, plan: Awareness, source: PatchSource) -
     device that computes.
     """
     names = plan.where.pairs
-    maxima = dict.fromkeys(names, 0.0)
+    counted = {name: Counting() for name in names}
     size = math.ceil(AT_ONCE / source.batch(size=1, seed=0, step=0).original[0, 0].numel())
     steps = PIXELS // AT_ONCE
-    with progress("thresholds", 2 * steps) as advance, torch.no_grad():
+    with progress("thresholds", steps) as advance, torch.no_grad():
         for batch in _batches(source, size, steps):
             for name, value in _values(network, names, batch):
-                maxima[name] = max(maxima[name], float(value.abs().max()))
+                counted[name].add_(np.asarray(value.cpu().numpy()))
             advance("")
-        histograms = {name: Histogram.empty(maximum) for name, maximum in maxima.items()}
-        for batch in _batches(source, size, steps):
-            for name, value in _values(network, names, batch):
-                histograms[name].add(np.asarray(value.cpu().numpy()))
-            advance("")
-    return {name: choose(found, plan.method, name=name) for name, found in histograms.items() if found.counts.any()}
+    histograms = {name: counting.histogram() for name, counting in counted.items()}
+    return {name: choose(found, plan.method, name=name) for name, found in histograms.items() if found.maximum > TINY}
 
 
 def as_learned(network: nn.Module, card: ModelCard) -> tuple[nn.Module, ModelCard]:

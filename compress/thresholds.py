@@ -15,6 +15,7 @@ Histograms hold whole numbers, so adding them up gives the same result in any or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ from numpy.typing import NDArray
 from sr_deploy.errors import InputError
 
 BINS = 2048
+FINE_POWER = 16
+FINE = 2**FINE_POWER  # bins while the range grows: at least 16 of them in one of the 2048
+AT_ONCE = 2**19  # values counted at once: what is made of them stays in the cache
 LEVELS = 128
 QMAX = 127
 OUTPUT_KEY = ".output"  # behind a convolution's name: the threshold of its output
@@ -35,22 +39,12 @@ UNSEEN = 1e-10  # probability of a bin that holds clipped values but none of its
 Weights = NDArray[np.float64]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Histogram:
-    """Counts of |x| in ``BINS`` equal bins from 0 to ``maximum``, which must be known beforehand."""
+    """Counts of |x| in ``BINS`` equal bins from 0 to ``maximum``, the largest that was seen."""
 
     maximum: float
     counts: NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, maximum: float) -> Histogram:
-        """Return a histogram without values."""
-        return cls(maximum, np.zeros(BINS, np.int64))
-
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Count the absolute values of an array of any shape; those above ``maximum`` go to the last bin."""
-        if self.maximum > TINY:
-            self.counts += count(values, self.maximum)
 
     @property
     def centres(self) -> Weights:
@@ -58,11 +52,55 @@ class Histogram:
         return np.asarray((np.arange(BINS) + 0.5) * (self.maximum / BINS), np.float64)
 
 
-def count(values: NDArray[np.float32], maximum: float) -> NDArray[np.int64]:
-    """Return the counts of |values| in ``BINS`` equal bins from 0 to ``maximum``: int64 (BINS,)."""
-    positions = np.abs(values).ravel() * np.float32(BINS / maximum)
-    np.minimum(positions, BINS - 1, out=positions)
-    return np.bincount(positions.astype(np.int32), minlength=BINS).astype(np.int64)
+class Counting:
+    """Counts |x| while the range is not known yet: ``FINE`` bins up to a power of two, which doubles as larger values come.
+
+    Doubling adds up pairs of bins, and dividing by a power of two is exact: whatever the order of the values, the counts are
+    those of the last range from the beginning.
+    """
+
+    def __init__(self) -> None:
+        """Start without values."""
+        self.largest = 0.0
+        self.exponent: int | None = None  # the bins reach up to 2 ** exponent; None: nothing above TINY so far
+        self.counts = np.zeros(FINE, np.int64)
+
+    def add_(self, values: NDArray[np.float32], largest: float | None = None) -> None:
+        """Count the absolute values of an array of any shape, finite ones; ``largest`` of them where it is known already."""
+        if values.size == 0:
+            return
+        self._reach_(max(float(values.max()), -float(values.min())) if largest is None else largest)
+        if self.exponent is None:
+            self.counts[0] += values.size
+            return
+        factor, flat = np.float32(2.0 ** (FINE_POWER - self.exponent)), values.ravel()
+        for start in range(0, flat.size, AT_ONCE):
+            positions = flat[start : start + AT_ONCE] * factor
+            np.abs(positions, out=positions)
+            self.counts += np.bincount(positions.astype(np.intp), minlength=FINE)
+
+    def histogram(self) -> Histogram:
+        """Return the counts in ``BINS`` equal bins up to the largest value; a fine bin goes where its centre lies."""
+        counts = np.zeros(BINS, np.int64)
+        if self.exponent is None:
+            counts[0] = self.counts[0]
+            return Histogram(self.largest, counts)
+        centres = (np.arange(FINE) + 0.5) * 2.0 ** (self.exponent - FINE_POWER)
+        np.add.at(counts, np.minimum(centres * (BINS / self.largest), BINS - 1).astype(np.int64), self.counts)
+        return Histogram(self.largest, counts)
+
+    def _reach_(self, largest: float) -> None:
+        """Widen the range until ``largest`` lies in it."""
+        self.largest = max(self.largest, largest)
+        if not self.largest > TINY:
+            return
+        exponent = math.frexp(self.largest)[1]  # the least for which largest < 2 ** exponent
+        if self.exponent is None:
+            self.exponent = exponent  # all that was counted is next to zero, which stays in the first bin
+        while self.exponent < exponent:
+            pairs = self.counts.reshape(-1, 2).sum(axis=1)
+            self.counts = np.concatenate([pairs, np.zeros_like(pairs)])
+            self.exponent += 1
 
 
 def kl(histogram: Histogram) -> float:

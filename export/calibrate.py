@@ -1,7 +1,6 @@
 """Calibration: photographs through the fp32 graph, and what flows into each convolution into histograms.
 
-Two passes, so that memory is bounded by one tile: the first has the graph itself reduce every value to its largest
-magnitude, the second counts. Pictures are ordered by the digest of their file, so the listing's order, the files'
+Pictures are ordered by the digest of their file, so the listing's order, the files'
 names and the number of threads do not change a threshold.
 """
 
@@ -17,16 +16,14 @@ import numpy as np
 import onnx
 
 from sr_deploy.card import Shape
-from sr_deploy.compress.thresholds import Histogram, choose
+from sr_deploy.compress.thresholds import choose
 from sr_deploy.console import progress
 from sr_deploy.degrade import Color, Planes, Upscale, network_pair
 from sr_deploy.errors import InputError
-from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, residual_outputs
-from sr_deploy.export.model import INPUT
+from sr_deploy.export.activations import Activations
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
 from sr_deploy.pictures import read_seen
 from sr_deploy.runtime.engine import Tiles
-from sr_deploy.runtime.onnx_engine import open_session
 from sr_deploy.runtime.tiling import batch_at, evenly, tile_corners
 
 
@@ -157,68 +154,13 @@ class CalibrationSet:
         return network_pair(seen, scale, self.upscale)[0] / np.float32(255.0)
 
 
-def largest_magnitudes(model: onnx.ModelProto, tiles: CalibrationSet, *, threads: int | None = None) -> dict[str, float]:
-    """Return the largest magnitude over all tiles of the input and of every node's output, by value name."""
-    names = [INPUT, *(name for node in model.graph.node for name in node.output)]
-    reduced = onnx.ModelProto()
-    reduced.CopyFrom(model)
-    del reduced.graph.output[:]
-    for index, name in enumerate(names):
-        reduced.graph.node.append(onnx.helper.make_node("Abs", [name], [f"abs{index}"]))
-        reduced.graph.node.append(onnx.helper.make_node("ReduceMax", [f"abs{index}"], [f"max{index}"], keepdims=0))
-        reduced.graph.output.append(onnx.helper.make_tensor_value_info(f"max{index}", onnx.TensorProto.FLOAT, []))
-    session = open_session(reduced.SerializeToString(), ["CPUExecutionProvider"], threads)
-    largest = np.zeros(len(names))
-    with progress("ranges", len(tiles)) as advance:
-        for tile in tiles:
-            found = np.array([float(v) for v in session.run(None, {INPUT: tile})])
-            if not np.isfinite(found).all():
-                name = names[int(np.flatnonzero(~np.isfinite(found))[0])]
-                raise InputError(
-                    f"{name}: is not a finite number on a calibration picture; the checkpoint is broken, train again"
-                )
-            largest = np.maximum(largest, found)
-            advance("")
-    return dict(zip(names, largest.tolist(), strict=True))
+def calibrate(graph_digest: str, tiles: CalibrationSet, found: Activations, *, method: str) -> Calibration:
+    """Return the thresholds of every convolution's input, and of what ends a residual block, by ``method``.
 
-
-def histograms(
-    model: onnx.ModelProto, tiles: CalibrationSet, maxima: dict[str, float], *, threads: int | None = None
-) -> dict[str, Histogram]:
-    """Return histograms over all tiles: of each convolution's input by its name, of what ends a block as ``NAME.output``."""
-    inputs = {node.name: node.input[0] for node in convolution_nodes(model)}
-    inputs |= {f"{name}{OUTPUT_KEY}": value for name, value in residual_outputs(model).items()}
-    watched = list(dict.fromkeys(value for value in inputs.values() if value != INPUT))
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    del tapped.graph.output[:]
-    for value in watched:
-        tapped.graph.output.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
-    session = open_session(tapped.SerializeToString(), ["CPUExecutionProvider"], threads)
-    counted = {value: Histogram.empty(maxima[value]) for value in (INPUT, *watched)}
-    with progress("histograms", len(tiles)) as advance:
-        for tile in tiles:
-            counted[INPUT].add(tile)
-            outputs = session.run(None, {INPUT: tile})
-            while outputs:
-                counted[watched[len(outputs) - 1]].add(outputs.pop())
-            advance("")
-    return {name: counted[value] for name, value in inputs.items()}
-
-
-def calibrate(
-    model: onnx.ModelProto,
-    graph_digest: str,
-    tiles: CalibrationSet,
-    *,
-    method: str,
-    maxima: dict[str, float],
-    threads: int | None = None,
-) -> Calibration:
-    """Return the thresholds of every convolution's input, and of what ends a residual block, by ``method``."""
-    found = histograms(model, tiles, maxima, threads=threads)
-    thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.items()}
-    return Calibration(graph_digest, tiles.digest, method, False, tiles.scales, dict(maxima), thresholds, {})
+    ``found`` is what flowed through the graph of ``graph_digest`` on ``tiles``.
+    """
+    thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.histograms.items()}
+    return Calibration(graph_digest, tiles.digest, method, False, tiles.scales, dict(found.maxima), thresholds, {})
 
 
 def stored_calibration(

@@ -209,14 +209,7 @@ def thresholds_for(export: Export) -> Calibration:
     if found is not None:
         print(f"{found[1]}: reused, made from the same graph and pictures")
         return found[0]
-    made = calibrate(
-        export.model,
-        export.graph_digest,
-        export.tiles,
-        method=arguments.method,
-        maxima=export.ranges(),
-        threads=arguments.threads,
-    )
+    made = calibrate(export.graph_digest, export.tiles, export.activations(), method=arguments.method)
     if arguments.refine:
         try:
             made = replace(made, refined=True, thresholds=refined_thresholds(export, made))

@@ -17,7 +17,8 @@ from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.degrade import Upscale, imresize
 from sr_deploy.errors import CheckError, InputError
-from sr_deploy.export.calibrate import Calibration, CalibrationSet, graph_digest_of, largest_magnitudes, stored_calibration
+from sr_deploy.export.activations import Activations, activations
+from sr_deploy.export.calibrate import Calibration, CalibrationSet, graph_digest_of, stored_calibration
 from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution, serialized
 from sr_deploy.export.learned import Learned, learned_from
 from sr_deploy.export.model import INPUT, shapes_of
@@ -49,7 +50,7 @@ class Export:
     model: onnx.ModelProto
     tiles: CalibrationSet
     stem: str
-    maxima: dict[str, float] | None = None
+    seen: Activations | None = None  # on the calibration tiles, once they went through the graph
     learned: Learned | None = None  # thresholds that the checkpoint brings along
     losses: list[LayerLoss] | None = None  # of the layers alone in int8, once they were measured
     looked: bool = False
@@ -90,12 +91,16 @@ class Export:
             )
         return self.calibration
 
+    def activations(self) -> Activations:
+        """Return what flows through the fp32 graph on the calibration tiles, measured once."""
+        if self.seen is None:
+            self.seen = activations(self.model, self.tiles, threads=self.arguments.threads)
+        return self.seen
+
     def ranges(self) -> dict[str, float]:
-        """Return the largest magnitude of every value, measured once, or read from the thresholds of an equal export."""
-        if self.maxima is None:
-            found = None if self.arguments.thresholds is not None or self.learned is not None else self.stored()
-            self.maxima = found[0].maxima if found else largest_magnitudes(self.model, self.tiles, threads=self.arguments.threads)
-        return self.maxima
+        """Return the largest magnitude of every value, measured, or read from the thresholds of an equal export."""
+        found = None if self.arguments.thresholds is not None or self.learned is not None else self.stored()
+        return found[0].maxima if found else self.activations().maxima
 
 
 def prepare(arguments: argparse.Namespace) -> Export:

@@ -126,4 +126,4 @@ def record(losses: Sequence[LayerLoss]) -> list[dict[str, object]]:
 
 def open_exact(model: onnx.ModelProto, threads: int | None) -> ort.InferenceSession:
     """Return a session with exact integer sums that gives its memory back after each run."""
-    return open_session(model.SerializeToString(), ["CPUExecutionProvider"], threads, exact=True, arena=False)
+    return open_session(model.SerializeToString(), ["CPUExecutionProvider"], threads, exact=True, modest=True)

@@ -78,7 +78,7 @@ class Judge:
 
     def _expected(self, names: Sequence[str], card: ModelCard, scales: Sequence[int]) -> dict[str, float]:
         """Return the thresholds that the card's calibration method chooses on the pictures, where anything flows at all."""
-        from sr_deploy.compress.thresholds import METHODS, Histogram, choose
+        from sr_deploy.compress.thresholds import METHODS, Counting, choose
 
         if not names or card.calibration not in METHODS:
             return {}
@@ -87,17 +87,15 @@ class Judge:
         limit = max(1, PIXELS // math.prod(card.input_shape[2:]))
         every = [(path, scale, corner) for path in self.paths for scale in scales for corner in corners(path, scale, card)]
         places = evenly(every, limit)
-        maxima = np.zeros(len(names))
-        with progress("thresholds", 2 * len(places)) as advance:
+        counted = [Counting() for _ in names]
+        with progress("thresholds", len(places)) as advance:
             for tile in tiles(places, card):
-                maxima = np.maximum(maxima, [float(np.abs(values).max()) for values in probe(tile)])
+                for counting, values in zip(counted, probe(tile), strict=True):
+                    if np.isfinite(values).all():
+                        counting.add_(values)
                 advance("")
-            histograms = [Histogram.empty(maximum) for maximum in maxima]
-            for tile in tiles(places, card):
-                for histogram, values in zip(histograms, probe(tile), strict=True):
-                    histogram.add(values)
-                advance("")
-        usable = [(name, h) for name, h in zip(names, histograms, strict=True) if math.isfinite(h.maximum) and h.maximum > TINY]
+        histograms = [(name, counting.histogram()) for name, counting in zip(names, counted, strict=True)]
+        usable = [(name, histogram) for name, histogram in histograms if histogram.maximum > TINY]
         return {name: choose(histogram, card.calibration, name=name) for name, histogram in usable}
 
 

@@ -116,13 +116,13 @@ def cores() -> int:
 
 
 def open_session(
-    model: Path | bytes, providers: list[str], threads: int | None, *, exact: bool = False, arena: bool = True
+    model: Path | bytes, providers: list[str], threads: int | None, *, exact: bool = False, modest: bool = False
 ) -> ort.InferenceSession:
     """Return a session for a file or a serialized model.
 
     ``exact`` asks for integer sums that never saturate, on the CPU: without VNNI the fast kernels add pairs of products in 16
     bits (onnxruntime_session_options_config_keys.h, ``session.x64quantprecision``); the exact ones are about half as fast there.
-    Without ``arena`` memory goes back to the system after each run: for many sessions at once.
+    A ``modest`` session gives memory back after each run and has no threads that spin: for many of them, beside other work.
 
     Raises:
         InputError: ONNX Runtime cannot read the model.
@@ -131,7 +131,9 @@ def open_session(
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = arena
+    options.enable_cpu_mem_arena = not modest
+    if modest:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if exact:
         options.add_session_config_entry("session.x64quantprecision", "1")
     chosen = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]

@@ -18,7 +18,7 @@ from sr_deploy.compress.fake_quantization import fake_quantized, kept_in, thresh
 from sr_deploy.compress.placement import placement
 from sr_deploy.compress.prune import awareness_of
 from sr_deploy.compress.qat import Awareness, begun, is_perceptual, pixel_loss
-from sr_deploy.compress.thresholds import Histogram, choose
+from sr_deploy.compress.thresholds import Counting, choose
 from sr_deploy.degrade import network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import read_measured
@@ -78,11 +78,11 @@ def test_the_method_of_the_first_thresholds_is_the_exports(dense: Path, photos: 
         for step in range(200):
             x = source.batch(size=4, seed=0, step=step).degraded
             seen.append(torch.relu(convolutions(network)["conv1"](x)).numpy())
-    histogram = Histogram.empty(float(max(part.max() for part in seen)))
+    counting = Counting()
     for part in seen:
-        histogram.add(part)
+        counting.add_(part)
     # fewer patches of the same pictures: the choice moves by some bins
-    assert start["conv2"] == pytest.approx(choose(histogram, "mse", name="conv2"), rel=0.1)
+    assert start["conv2"] == pytest.approx(choose(counting.histogram(), "mse", name="conv2"), rel=0.1)
 
 
 @pytest.mark.parametrize(

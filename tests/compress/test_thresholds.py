@@ -11,10 +11,10 @@ from sr_deploy.compress.thresholds import (
     LEVELS,
     METHODS,
     QMAX,
+    Counting,
     Histogram,
     _divergence,
     choose,
-    count,
     kl,
     kl_weighted,
     minmax,
@@ -27,9 +27,9 @@ Values = NDArray[np.float32]
 
 
 def histogram(values: Values) -> Histogram:
-    found = Histogram.empty(float(np.abs(values).max()))
-    found.add(values)
-    return found
+    found = Counting()
+    found.add_(values)
+    return found.histogram()
 
 
 def heavy_tailed(seed: int = 0) -> Values:
@@ -68,36 +68,61 @@ def scalar_divergence(weights: list[float], bins: int) -> float:
 
 
 def test_counts_fall_into_equal_bins() -> None:
-    edges = np.array([0.0, 0.49, 0.5, -0.5, 1.0, 1023.9, 1024.0, -2000.0], np.float32)
-    counts = count(edges, 1024.0)
-    assert counts.sum() == len(edges)
-    assert {int(i): int(counts[i]) for i in counts.nonzero()[0]} == {0: 2, 1: 2, 2: 1, BINS - 1: 3}
+    found = histogram(np.array([0.0, 0.49, 0.5, -0.5, 1.0, 1023.9, -1024.0], np.float32))
+    assert found.maximum == 1024.0
+    assert {int(i): int(found.counts[i]) for i in found.counts.nonzero()[0]} == {0: 2, 1: 2, 2: 1, BINS - 1: 2}
 
 
-def test_adding_in_any_order_gives_the_same() -> None:
-    parts = np.array_split(heavy_tailed(), 7)
-    whole, forward, backward = (Histogram.empty(1.0) for _ in range(3))
-    whole.add(heavy_tailed())
-    for part in parts:
-        forward.add(part)
-    for part in reversed(parts):
-        backward.add(part.reshape(1, -1))
-    assert np.array_equal(forward.counts, whole.counts)
-    assert np.array_equal(backward.counts, whole.counts)
+def test_a_range_that_is_no_power_of_two_has_equal_bins_too() -> None:
+    values = np.linspace(0.0, 3.0, 300_001, dtype=np.float32)
+    exact = np.minimum(np.abs(values) * (BINS / 3.0), BINS - 1).astype(int)
+    found = histogram(values)
+    assert found.maximum == 3.0 and found.counts.sum() == len(values)
+    # a fine bin, of which 24 make one of these, goes whole where its centre lies
+    assert np.abs(np.cumsum(found.counts) - np.cumsum(np.bincount(exact, minlength=BINS))).max() <= len(values) / BINS / 24
+
+
+def test_counting_in_any_order_gives_the_same() -> None:
+    # the range grows: by a factor of 2 to 2**40 at once, and from nothing
+    values = np.concatenate([heavy_tailed() * np.float32(2.0**-40), np.zeros(1000, np.float32), heavy_tailed()])
+    whole = histogram(values)
+    for parts in (
+        np.array_split(values, 7),
+        np.array_split(values[::-1], 11),
+        [np.sort(values)[::100], np.delete(np.sort(values), slice(None, None, 100))],
+    ):
+        found = Counting()
+        for part in parts:
+            found.add_(part.reshape(1, -1))
+        assert found.histogram().maximum == whole.maximum
+        assert np.array_equal(found.histogram().counts, whole.counts)
+
+
+def test_counting_knows_the_largest_value_or_is_told() -> None:
+    told, found = Counting(), Counting()
+    told.add_(uniform(), float(np.abs(uniform()).max()))
+    found.add_(uniform())
+    assert np.array_equal(told.histogram().counts, found.histogram().counts) and told.largest == found.largest
 
 
 def test_counts_do_not_depend_on_the_sign() -> None:
-    assert np.array_equal(count(uniform(), 1.0), count(-uniform(), 1.0))
+    assert np.array_equal(histogram(uniform()).counts, histogram(-uniform()).counts)
 
 
-def test_adding_leaves_the_values_alone() -> None:
+def test_counting_leaves_the_values_alone() -> None:
     values = np.array([-0.5, 0.25], np.float32)
-    Histogram.empty(1.0).add(values)
+    histogram(values)
     assert values.tolist() == [-0.5, 0.25]
 
 
+def test_nothing_counts_as_nothing() -> None:
+    found = Counting()
+    found.add_(np.zeros((0, 3), np.float32))
+    assert found.histogram().maximum == 0.0 and found.histogram().counts.sum() == 0
+
+
 def test_centres_span_the_range() -> None:
-    centres = Histogram.empty(2.0).centres
+    centres = Histogram(2.0, np.zeros(BINS, np.int64)).centres
     assert len(centres) == BINS
     assert centres[0] == 0.5 * 2.0 / BINS
     assert centres[-1] == 2.0 - 0.5 * 2.0 / BINS
@@ -218,13 +243,15 @@ def test_nothing_but_zeros_is_refused(method: str, maximum: float) -> None:
     with pytest.raises(
         InputError, match=f"conv1: its largest value over the calibration pictures is {maximum}; calibrate on real"
     ):
-        choose(Histogram.empty(maximum), method, name="conv1")
+        choose(Histogram(maximum, np.zeros(BINS, np.int64)), method, name="conv1")
 
 
-def test_zeros_can_be_added_to_a_histogram_of_zeros() -> None:
-    found = Histogram.empty(0.0)
-    found.add(np.zeros(5, np.float32))
-    assert found.counts.sum() == 0
+def test_values_next_to_zero_count_as_zeros() -> None:
+    found = Counting()
+    found.add_(np.full(5, 1e-35, np.float32))
+    assert found.histogram().maximum == pytest.approx(1e-35) and found.histogram().counts[0] == 5
+    found.add_(np.ones(1, np.float32))
+    assert found.histogram().counts[0] == 5 and found.histogram().counts[-1] == 1
 
 
 def test_an_unknown_method_is_refused() -> None:

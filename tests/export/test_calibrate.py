@@ -19,14 +19,13 @@ from PIL import Image
 from sr_deploy.card import Shape
 from sr_deploy.degrade import bicubic_pair
 from sr_deploy.errors import InputError
+from sr_deploy.export.activations import activations
 from sr_deploy.export.calibrate import (
     Calibration,
     CalibrationSet,
     calibrate,
     check_same,
     graph_digest_of,
-    histograms,
-    largest_magnitudes,
     read_calibration,
 )
 from sr_deploy.files import read_bytes
@@ -48,8 +47,7 @@ def tile_set(folder: Path, *, limit: int = 48, scale: int = 2, shape: Shape = SH
 
 
 def thresholds(model: onnx.ModelProto, tiles: CalibrationSet, *, method: str = "kl-weighted", threads: int = 1) -> Calibration:
-    maxima = largest_magnitudes(model, tiles, threads=threads)
-    return calibrate(model, graph_digest_of(model), tiles, method=method, maxima=maxima, threads=threads)
+    return calibrate(graph_digest_of(model), tiles, activations(model, tiles, threads=threads), method=method)
 
 
 def test_tiles_are_degraded_luma(photos: Path) -> None:
@@ -140,7 +138,7 @@ def test_minmax_is_the_largest_magnitude_that_pytorch_sees(fp32: onnx.ModelProto
 
 def test_histograms_count_every_value(fp32: onnx.ModelProto, photos: Path) -> None:
     tiles = tile_set(photos, limit=3)
-    found = histograms(fp32, tiles, largest_magnitudes(fp32, tiles, threads=1), threads=1)
+    found = activations(fp32, tiles, threads=1).histograms
     assert {name: int(h.counts.sum()) for name, h in found.items()} == {
         "conv1": 3 * 32 * 32,
         **{f"conv{n}": 3 * 8 * 32 * 32 for n in (2, 3, 4)},
@@ -237,7 +235,7 @@ def test_a_network_that_returns_no_numbers_is_an_error(fp32: onnx.ModelProto, ph
     values[0] = np.nan
     weight.CopyFrom(onnx.numpy_helper.from_array(values, "conv2.weight"))
     with pytest.raises(InputError, match="is not a finite number on a calibration picture"):
-        largest_magnitudes(broken, tile_set(photos), threads=1)
+        activations(broken, tile_set(photos), threads=1)
 
 
 def test_a_file_reads_back_equal(fp32: onnx.ModelProto, photos: Path, tmp_path: Path) -> None:
