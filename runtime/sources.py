@@ -99,14 +99,14 @@ class Finder:
     def _of_pattern(self, pattern: Path) -> list[Source]:
         parts = pattern.parts
         fixed = next(i for i, part in enumerate(parts) if MAGIC.search(part))
-        root, wanted = Path(*parts[:fixed]), parts[fixed:]
+        root, wanted, before = Path(*parts[:fixed]), parts[fixed:], len(self.refused)
         hidden = any(part.startswith(".") for part in wanted)
         files = self._walk(hidden=hidden, depth=None if "**" in wanted else len(wanted) - 1).files(root)
         matched = [path for path in files if matches(path.relative_to(root).parts, wanted)]
         suffix = Path(wanted[-1]).suffix
         if not suffix or MAGIC.search(suffix):
             matched = [path for path in matched if path.suffix.lower() in SUFFIXES]
-        if not matched:
+        if not matched and len(self.refused) == before:
             return self._none(pattern, f"{pattern}: matches no picture; check the pattern")
         return [Source(path, path.relative_to(root), root, "matched") for path in matched]
 
@@ -114,7 +114,7 @@ class Finder:
         return Walk(self.walk.left_out, hidden, depth, self._unlisted)
 
     def _unlisted(self, path: Path, err: OSError) -> None:
-        self._none(path, f"{path}: cannot be listed ({err.strerror or err}); check its permissions")
+        self._none(path, f"{path}: cannot be listed ({err.strerror or err}); check its name and permissions")
 
     def _none(self, name: str | Path, message: str) -> list[Source]:
         self.refused.append(Refused(str(name), InputError(message)))

@@ -31,7 +31,7 @@ def standard_input(*, limit: int = MAX_BYTES) -> Iterator[Path]:
     """Yield the path of a file that holds what comes from standard input; it is gone behind the block.
 
     Raises:
-        InputError: nothing comes, no picture, or more than ``limit`` bytes; or it is a terminal, closed, or a folder.
+        InputError: nothing comes, no picture, or more than ``limit`` bytes; or it is a terminal, or closed.
         DiskFullError: the folder for temporary files is full.
     """
     if sys.__stdin__ is None:
@@ -41,8 +41,6 @@ def standard_input(*, limit: int = MAX_BYTES) -> Iterator[Path]:
     with tempfile.TemporaryFile(prefix="sr-") as kept:
         try:
             _keep(kept, limit)
-        except IsADirectoryError as err:
-            raise InputError(f"{STDIN_NAME}: is a folder; pipe a picture into it") from err
         except OSError as err:
             kind = DiskFullError if err.errno in DISK_FULL else MachineError
             raise kind(f"{STDIN_NAME}: cannot be kept in {tempfile.gettempdir()} ({err.strerror}); set TMPDIR") from err
