@@ -21,7 +21,7 @@ from sr_deploy.runtime.outcomes import Outcome, Tally
 from sr_deploy.runtime.pipeline import StageTimes
 from sr_deploy.runtime.places import Inputs
 from sr_deploy.runtime.result_names import Pair, check_folder, result_pairs, results_folder
-from sr_deploy.runtime.sources import Refused, Source, sources_of
+from sr_deploy.runtime.sources import Refused, sources_of
 from sr_deploy.runtime.streams import STDIN_NAME, STDOUT, check_standard_output, standard_input
 from sr_deploy.runtime.upscale import check_scale
 from sr_deploy.temporary_files import remove_leftovers
@@ -42,12 +42,12 @@ def infer_command(arguments: argparse.Namespace) -> int:
 
         sources, refused = sources_of(arguments.pictures, results=results_folder(arguments.output), standard_input=spool)
         pairs = result_pairs(sources, arguments.output, scale, resumed=arguments.skip_existing)
-        check_places(arguments, sources, pairs)
+        check_places(arguments, pairs)
         log = stack.enter_context(JsonLog(arguments.json_log))
         report = Report(log, len(pairs) + len(refused), spooled)
         for one in refused:
             report.refused(one)
-        work = Work(engine, scale, arguments, Inputs([*(source.path for source in sources), arguments.engine]))
+        work = Work(engine, scale, arguments, Inputs([*(source for source, _ in pairs), arguments.engine]))
         return work.run(pairs, report)
 
 
@@ -66,14 +66,14 @@ def served_scale(engine: Engine, arguments: argparse.Namespace) -> int:
     return scale
 
 
-def check_places(arguments: argparse.Namespace, sources: Sequence[Source], pairs: Sequence[Pair]) -> None:
+def check_places(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> None:
     """Check, before any picture is read, that results and log can be written, and remove what a killed run left there.
 
     Raises:
         InputError: a place that can hold no results, or a log that would be written into something else.
         MachineError: the folder of the results cannot be written.
     """
-    kept = [*(source.path for source in sources), *(output for _, output in pairs), arguments.engine]
+    kept = [*(path for pair in pairs for path in pair), arguments.engine]
     check_reports({"--json-log": arguments.json_log}, kept)
     if any(output == STDOUT for _, output in pairs):
         check_standard_output()

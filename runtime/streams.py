@@ -12,9 +12,9 @@ import select
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from sr_deploy.errors import DiskFullError, InputError, MachineError
 from sr_deploy.files import DISK_FULL
@@ -38,17 +38,25 @@ def standard_input(*, limit: int = MAX_BYTES) -> Iterator[Path]:
         raise InputError(f"{STDIN_NAME}: is closed; pipe a picture into it")
     if os.isatty(0):
         raise InputError(f"{STDIN_NAME}: is a terminal; pipe a picture into it, or name a file")
-    with tempfile.TemporaryFile(prefix="sr-") as kept:
-        try:
-            _keep(kept, limit)
-        except OSError as err:
-            kind = DiskFullError if err.errno in DISK_FULL else MachineError
-            raise kind(f"{STDIN_NAME}: cannot be kept in {tempfile.gettempdir()} ({err.strerror}); set TMPDIR") from err
+    with _kept(limit) as kept:
         own = Path("/proc/self/fd")
         yield (own if own.is_dir() else Path("/dev/fd")) / str(kept.fileno())
 
 
-def _keep(kept: BinaryIO, limit: int) -> None:
+def _kept(limit: int) -> BinaryIO:
+    try:
+        with ExitStack() as stack:
+            kept = stack.enter_context(tempfile.TemporaryFile(prefix="sr-"))
+            _copy(kept, limit)
+            stack.pop_all()
+    except OSError as err:
+        kind = DiskFullError if err.errno in DISK_FULL else MachineError
+        reason = f"cannot be kept in a temporary file ({err.strerror})"
+        raise kind(f"{STDIN_NAME}: {reason}; set TMPDIR to a folder with room") from err
+    return cast(BinaryIO, kept)
+
+
+def _copy(kept: IO[bytes], limit: int) -> None:
     size, head = 0, b""
     while part := _read():
         size += len(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -50,10 +51,8 @@ def test_only_plain_files_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_file_whose_lock_came_too_late_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sr_deploy import temporary_files
-
-    real = temporary_files.fcntl.flock
-    removed = []
+    real = fcntl.flock
+    removed: list[Path] = []
 
     def late(handle: int, operation: int) -> None:
         if not removed:
@@ -62,19 +61,17 @@ def test_a_file_whose_lock_came_too_late_is_made_again(tmp_path: Path, monkeypat
             removed.append(path)
         real(handle, operation)
 
-    monkeypatch.setattr(temporary_files.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     with replacing(tmp_path / "a.png") as temporary:
         temporary.write_bytes(b"new")
     assert removed and (tmp_path / "a.png").read_bytes() == b"new"
 
 
 def test_a_file_system_without_locks_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sr_deploy import temporary_files
-
     def no_locks(handle: int, operation: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(temporary_files.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with replacing(tmp_path / "a.png") as temporary:
         temporary.write_bytes(b"new")
         assert remove_leftovers(tmp_path) == 0

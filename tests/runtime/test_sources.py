@@ -113,7 +113,9 @@ def test_a_folder_with_a_pictures_name_is_a_folder(here: Path) -> None:
     assert "x.png/y.png" in found(".")
 
 
-@pytest.mark.parametrize("name", [b"-x.png", b"a b.png", b"a\nb.png", b"\xff\xfe.png", "\u00fc\u202e.png".encode(), b"'\"$(x).png"])
+@pytest.mark.parametrize(
+    "name", [b"-x.png", b"a b.png", b"a\nb.png", b"\xff\xfe.png", "\u00fc\u202e.png".encode(), b"'\"$(x).png"]
+)
 def test_odd_names_are_found(here: Path, name: bytes) -> None:
     (here / os.fsdecode(name)).write_text("")
     assert os.fsdecode(name) in found(".") and os.fsdecode(name) in found("*.png")
