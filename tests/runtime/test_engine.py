@@ -201,7 +201,7 @@ def test_a_graph_that_fails_while_it_runs_fails_as_an_engine(tmp_path: Path) -> 
 
 
 def test_a_card_whose_shape_is_not_the_graphs_is_refused(tmp_path: Path) -> None:
-    shapes = {"input_shape": (1, 1, 9, 9), "output_shape": (1, 1, 9, 9)}
-    path = tiny.write(tmp_path / "m.onnx", tiny.zero_weights((2, 1)), (1, 1, 8, 8), **shapes)
+    wrong = (1, 1, 9, 9)
+    path = tiny.write(tmp_path / "m.onnx", tiny.zero_weights((2, 1)), (1, 1, 8, 8), input_shape=wrong, output_shape=wrong)
     with pytest.raises(InputError, match=r"names an input of \(1, 1, 9, 9\), the graph has \[\[1, 1, 8, 8\]\]"):
         load(path, threads=1)

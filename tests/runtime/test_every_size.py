@@ -42,7 +42,7 @@ def defined(path: Path, write: Write, planes: NDArray[np.float32]) -> NDArray[np
     _, h, w = planes.shape
     thin = [(0, 0), (0, max(TILE[0] - h, 0)), (0, max(TILE[1] - w, 0))]
     whole = np.pad(planes, thin, mode="edge")
-    output = load(write(path, (1, 1, *whole.shape[1:])), threads=1).run(whole[None])[0]
+    output: NDArray[np.float32] = load(write(path, (1, 1, *whole.shape[1:])), threads=1).run(whole[None])[0]
     factor = output.shape[1] // whole.shape[1]
     return output[:, : h * factor, : w * factor]
 
