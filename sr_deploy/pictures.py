@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from sr_deploy.bounded_file import BoundedFile
 from sr_deploy.degrade import Color, Plane, Planes
 from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
+from sr_deploy.quiet_libtiff import silence_libtiff
 
 MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
@@ -66,7 +68,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"{path}: not a regular file; write it to one first")
-        with path.open("rb") as stream, _DECODING, warnings.catch_warnings():
+        with BoundedFile(path) as stream, _DECODING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield _open_unlimited(stream, path)
     except InputError:
@@ -101,6 +103,8 @@ def _open_unlimited(stream: BinaryIO, path: Path) -> Image.Image:
         image = Image.open(stream, formats=FORMATS)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+    if image.format == "TIFF":
+        silence_libtiff()
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(f"{path}: declares {width}x{height} pixels, the limit is {MAX_PIXELS}; cut it into parts")
