@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_deploy.console import Advance, failed, one_line, progress
-from sr_deploy.errors import DiskFullError, EngineError, SrDeployError
+from sr_deploy.errors import DiskFullError, EngineError, InputError, SrDeployError
 from sr_deploy.files import check_reports
 from sr_deploy.runtime.bench import CPU
 from sr_deploy.runtime.engine import Engine, load
@@ -73,11 +73,12 @@ def check_places(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> None:
         InputError: a place that can hold no results, or a log that would be written into something else.
         MachineError: the folder of the results cannot be written.
     """
-    kept = [*(path for pair in pairs for path in pair), arguments.engine]
-    check_reports({"--json-log": arguments.json_log}, kept)
+    folder = results_folder(arguments.output)
+    if str(arguments.json_log) == "-":
+        raise InputError("--json-log -: standard output is for names or a picture; name a file")
+    check_reports({"--json-log": arguments.json_log}, [*(path for pair in pairs for path in pair), arguments.engine, folder])
     if any(output == STDOUT for _, output in pairs):
         check_standard_output()
-    folder = results_folder(arguments.output)
     if folder is not None:
         check_folder(folder)
     for place in {output.parent for _, output in pairs if output != STDOUT}:

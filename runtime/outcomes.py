@@ -6,7 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from sr_deploy.console import one_line
 
 Status = Literal["done", "skipped", "failed"]
 NAMED = 3  # pictures of a group that are named at the end
@@ -62,7 +65,7 @@ def grouped(failures: Sequence[Outcome]) -> list[str]:
     for key, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         reasons = {reason_of(failure) for failure in group}
         reason = reasons.pop() if len(reasons) == 1 else key.replace("#", "...")
-        names = ", ".join(failure.source for failure in group[:NAMED])
+        names = ", ".join(one_line(failure.source) for failure in group[:NAMED])
         more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
         lines.append(f"{len(group)} {reason}: {names}{more}")
     return lines
@@ -71,7 +74,7 @@ def grouped(failures: Sequence[Outcome]) -> list[str]:
 def reason_of(failure: Outcome) -> str:
     """Return why a picture failed without its name and the advice: what such failures have in common."""
     text = failure.error or "failed"
-    for name in (failure.source, failure.output):
+    for name in (failure.source, failure.output, failure.output and str(Path(failure.output).parent)):
         if name is not None:
-            text = text.removeprefix(f"{name}: ")
+            text = text.removeprefix(f"{one_line(name)}: ")
     return text.partition(";")[0].partition(" (")[0].strip()

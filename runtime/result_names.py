@@ -114,5 +114,5 @@ def check_folder(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"{folder}: cannot be a folder ({place} is a file or leads nowhere); choose another place with -o")
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise MachineError(f"{folder}: cannot be written (no permission for {place}); choose another place with -o")

@@ -1,4 +1,4 @@
-"""Keeps libtiff, with which Pillow decodes TIFF files, from writing to standard error itself: what is wrong is told in one line."""
+"""Keeps libtiff, with which Pillow decodes TIFF files, from writing to standard error itself: all is told in one line."""
 
 from __future__ import annotations
 

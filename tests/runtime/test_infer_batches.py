@@ -90,9 +90,10 @@ def test_a_log_is_never_written_into_a_picture_or_the_engine(
 ) -> None:
     source = picture(tmp_path / "a.png")
     before = source.read_bytes()
-    for log in (source, identity_file, tmp_path / "a_x2.png", tmp_path):
+    for log in (source, identity_file, tmp_path / "a_x2.png", tmp_path, "-"):
         assert infer(identity_file, source, "--json-log", log) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert infer(identity_file, source, "-o", tmp_path / "out", "--json-log", tmp_path / "out") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 6
     assert source.read_bytes() == before and files(tmp_path) == ["a.png"]
 
 

@@ -24,12 +24,16 @@ def test_failures_are_grouped_by_their_reason() -> None:
     tally.add(failed("f.png", "out/f.png: exists already; add --overwrite"))
     tally.add(failed("g.png", "g.png: declares 30x20 pixels, the limit is 5; cut it"))
     tally.add(failed("h.png", "h.png: declares 40x50 pixels, the limit is 5; cut it", 3))
+    tally.add(failed("a\nb.png", "a\\nb.png: cannot be read (Permission denied); check it"))
+    tally.add(failed("c.png", "out: cannot be written (no permission for .); choose another place"))
     tally.add(Outcome("i.png", "out/i.png", "done"))
-    assert tally.lines(9) == [
-        "8 of 9 pictures failed",
+    assert tally.lines(11) == [
+        "10 of 11 pictures failed",
         "5 cannot be decoded: a.png, b.png, c.png and 2 more",
         "2 declares ...x... pixels, the limit is ...: g.png, h.png",
         "1 exists already: f.png",
+        "1 cannot be read: a\\nb.png",
+        "1 cannot be written: c.png",
     ]
     assert tally.code == 3
 
