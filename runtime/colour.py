@@ -63,7 +63,6 @@ def srgb_from(image: Image.Image) -> Image.Image:
 def rgb_from_lab16(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return sRGB, uint8 (h, w, 3), from CIELAB as TIFF has it in 16 bits: (h, w, 3), a and b signed."""
     octets = (samples >> 8).astype(np.uint8)
-    octets[..., 1:] ^= 128  # as Pillow has them
     h, w, _ = octets.shape
     return np.asarray(srgb_from(Image.frombytes("LAB", (w, h), octets.tobytes())))
 
