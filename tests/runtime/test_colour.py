@@ -53,7 +53,9 @@ def test_lab_becomes_srgb(tmp_path: Path, lab: tuple[float, ...], rgb: tuple[int
     # CIELAB of sRGB white, grey and red adapted to D50 (Bradford)
     octets = np.array([[[round(lab[0] * 2.55), round(lab[1]) & 255, round(lab[2]) & 255]]], np.uint8)
     (tmp_path / "p.tif").write_bytes(odd_tiff(octets, Shape(8)))
-    assert np.abs(read_picture(tmp_path / "p.tif").pixels[0, 0].astype(int) - rgb).max() <= 6  # Lab in 8 bits: a step of a moves red by three
+    assert (
+        np.abs(read_picture(tmp_path / "p.tif").pixels[0, 0].astype(int) - rgb).max() <= 6
+    )  # Lab in 8 bits: a step of a moves red by three
     words = np.array([[[round(lab[0] * 655.35), round(lab[1] * 256) & 65535, round(lab[2] * 256) & 65535]]], np.uint16)
     (tmp_path / "q.tif").write_bytes(odd_tiff(words, Shape(8)))
     found = read_picture(tmp_path / "q.tif").pixels
