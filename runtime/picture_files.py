@@ -118,6 +118,8 @@ def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Read
         durations.append(int(image.info.get("duration", 0)))
     if picture.format == "tiff":
         return replace(picture, rest=Frames(tuple(found[1:])))
+    if all(pixels.shape[2] in (2, 4) and (pixels[..., -1] == 255).all() for pixels in found):  # Pillow gives WebP's so
+        found = [np.ascontiguousarray(pixels[..., :-1]) for pixels in found]
     found = [in_channels(pixels, max(pixels.shape[2] for pixels in found)) for pixels in found]
     profile = fitting_profile(picture.icc_profile, found[0].shape[2])
     rest = Frames(tuple(found[1:]), tuple(durations), int(loop or 0))
