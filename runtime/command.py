@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.runtime.picture_options import add_picture_options
 
 PROG = "sr-infer"
 
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         help="picture file, folder, quoted pattern ('**/*.png'), or - for standard input",
     )
     p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx or .plan)")
-    p.add_argument("-o", "--output", metavar="OUT", help="folder, .png file for one picture, or - (default: beside the input)")
+    p.add_argument("-o", "--output", metavar="OUT", help="folder, file for one picture, or - (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
     existing = p.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
     p.add_argument("--times", action="store_true", help="say at the end what each stage took")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
+    add_picture_options(p)
     return p
 
 

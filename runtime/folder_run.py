@@ -19,8 +19,12 @@ import numpy as np
 
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import replacing
+from sr_deploy.pictures import DEFAULT, Reading
+from sr_deploy.runtime.encode import Content, encoded
 from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.picture_files import PNG_MAX_SIDE, Picture, png_bytes, read_picture
+from sr_deploy.runtime.frames import FramesUpscaling
+from sr_deploy.runtime.picture_files import Picture, read_picture
+from sr_deploy.runtime.picture_formats import FOLLOWING, Writing, check_holds, followed, format_of_name
 from sr_deploy.runtime.pipeline import Budget, Stages, StageTimes
 from sr_deploy.runtime.streams import STDOUT, write_standard_output
 from sr_deploy.runtime.tiling import Band
@@ -39,10 +43,10 @@ class Task:
     source: Path
     output: Path
     picture: Picture | None = None
-    work: Upscaling | None = None
-    content: bytes | memoryview = b""  # of the result's file
+    work: Upscaling | FramesUpscaling | None = None
+    content: Content = ()  # of the result's file
     error: SrDeployError | MemoryError | OSError | None = None
-    frames: int = 1  # in the file; the first is enlarged
+    frames: int = 1  # in the file
     held: int = 0  # bytes of the budget
     skipped: bool = False  # its result was there already
     size: tuple[int, int] | None = None  # width and height of the result
@@ -59,6 +63,8 @@ class FolderRun:
     overwrite: bool = False
     skip_existing: bool = False
     overlap: bool = True  # every stage in its own thread
+    reading: Reading = DEFAULT
+    writing: Writing = FOLLOWING
     on_part: Callable[[Task, float], None] = lambda task, part: None  # told the part of a picture that is done, 0 to 1
 
     def run(
@@ -84,7 +90,7 @@ class FolderRun:
                         attempt(task, self._write, task)
                 task.seconds = time.perf_counter() - task.began
                 budget.give(task.held)
-                task.picture, task.work, task.content = None, None, b""
+                task.picture, task.work, task.content = None, None, ()
                 yield task
 
     def _decoded(
@@ -109,20 +115,22 @@ class FolderRun:
             return
         if is_taken(task.output) and not (self.overwrite or self.skip_existing):
             raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
-        task.picture = read_picture(task.source)
+        task.picture = read_picture(task.source, self.reading)
         task.frames = task.picture.frames
-        h, w, _ = task.picture.pixels.shape
-        if max(h, w) * self.scale > PNG_MAX_SIDE:
-            raise InputError(f"{task.source}: {w * self.scale}x{h * self.scale} pixels do not fit into a PNG; cut it into parts")
-        task.work = Upscaling(self.engine.card, task.picture.pixels, self.scale)
-        task.size = (w * self.scale, h * self.scale)
+        check_holds(self._format(task), task.picture, self.scale, task.source)
+        card, frames = self.engine.card, task.picture.all_frames
+        task.work = Upscaling(card, frames[0], self.scale) if len(frames) == 1 else FramesUpscaling(card, frames, self.scale)
+        task.size = (frames[0].shape[1] * self.scale, frames[0].shape[0] * self.scale)
+
+    def _format(self, task: Task) -> str:
+        return format_of_name(task.output) or followed(task.source, self.writing, self.reading)
 
     def _write(self, task: Task) -> None:
         if task.output == STDOUT:
             write_standard_output(task.content)
             return
-        with replacing(task.output) as temporary:
-            temporary.write_bytes(task.content)
+        with replacing(task.output) as temporary, temporary.open("wb") as stream:
+            stream.writelines(task.content)
 
     def _cut(self, tasks: Iterable[Task], times: StageTimes) -> Generator[tuple[Task, Band | None], None, None]:
         for task in tasks:
@@ -165,9 +173,9 @@ class FolderRun:
     def _encoded(self, tasks: Iterable[Task], times: StageTimes) -> Generator[Task, None, None]:
         for task in tasks:
             if task.error is None and task.work is not None and task.picture is not None:
-                profile = task.picture.icc_profile
+                kind, quality = self._format(task), self.writing.quality
                 with times.of("encode"):
-                    task.content = attempt(task, png_bytes, task.work.result, icc_profile=profile, scratch=True) or b""
+                    task.content = attempt(task, encoded, kind, task.work.results, task.picture, quality) or ()
             yield task
 
 

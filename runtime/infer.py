@@ -18,9 +18,10 @@ from sr_deploy.runtime.ensemble import EnsembleEngine
 from sr_deploy.runtime.folder_run import FolderRun, Task
 from sr_deploy.runtime.json_log import JsonLog
 from sr_deploy.runtime.outcomes import Outcome, Tally
+from sr_deploy.runtime.picture_options import reading_of, writing_of
 from sr_deploy.runtime.pipeline import StageTimes
 from sr_deploy.runtime.places import Inputs
-from sr_deploy.runtime.result_names import Pair, check_folder, result_pairs, results_folder
+from sr_deploy.runtime.result_names import Naming, Pair, check_folder, result_pairs, results_folder
 from sr_deploy.runtime.sources import Refused, sources_of
 from sr_deploy.runtime.streams import STDIN_NAME, STDOUT, check_standard_output, standard_input
 from sr_deploy.runtime.upscale import check_scale
@@ -41,10 +42,11 @@ def infer_command(arguments: argparse.Namespace) -> int:
             return spooled[0]
 
         sources, refused = sources_of(arguments.pictures, results=results_folder(arguments.output), standard_input=spool)
-        pairs = result_pairs(sources, arguments.output, scale, resumed=arguments.skip_existing)
+        naming = Naming(arguments.output, scale, reading_of(arguments), writing_of(arguments))
+        pairs = result_pairs(sources, naming, resumed=arguments.skip_existing)
         check_places(arguments, pairs)
         log = stack.enter_context(JsonLog(arguments.json_log))
-        report = Report(log, len(pairs) + len(refused), spooled)
+        report = Report(log, len(pairs) + len(refused), spooled, all_frames=arguments.frames)
         for one in refused:
             report.refused(one)
         work = Work(engine, scale, arguments, Inputs([*(source for source, _ in pairs), arguments.engine]))
@@ -121,6 +123,8 @@ class Work:
             skip_existing=self.arguments.skip_existing,
             overlap=getattr(self.engine, "provider", "") != CPU,
             on_part=on_part,
+            reading=reading_of(self.arguments),
+            writing=writing_of(self.arguments),
         )
 
     def _check(self) -> Callable[[Task], None]:
@@ -139,11 +143,11 @@ class Work:
 class Report:
     """Tells the user and the log what becomes of each picture."""
 
-    def __init__(self, log: JsonLog, total: int, spooled: Sequence[Path]) -> None:
+    def __init__(self, log: JsonLog, total: int, spooled: Sequence[Path], *, all_frames: bool = False) -> None:
         """Remember how many pictures there are, and which files hold what came from standard input."""
         self.log, self.total, self.spooled = log, total, spooled
         self.tally = Tally()
-        self.full = False
+        self.full, self.all_frames = False, all_frames
 
     def task(self, task: Task) -> None:
         """Tell what became of a picture.
@@ -152,8 +156,8 @@ class Report:
             BrokenPipeError: nobody reads the standard output it was written to.
         """
         name = self._named(str(task.source))
-        if task.frames > 1:
-            failed(PROG, f"warning: {name}: has {task.frames} frames, the first one is enlarged", 0)
+        if task.frames > 1 and not self.all_frames:
+            failed(PROG, f"warning: {name}: has {task.frames} frames, the first one is enlarged; --frames takes all", 0)
         if isinstance(task.error, BrokenPipeError):
             raise task.error
         output = "-" if task.output == STDOUT else str(task.output)

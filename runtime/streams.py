@@ -11,7 +11,7 @@ import os
 import select
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -97,8 +97,8 @@ def check_standard_output() -> None:
         raise InputError("standard output: is a terminal, which shows no pictures; redirect it, or name a file with -o")
 
 
-def write_standard_output(content: bytes | memoryview) -> None:
-    """Write all of ``content`` to standard output.
+def write_standard_output(content: Iterable[bytes | memoryview]) -> None:
+    """Write all parts of ``content`` to standard output.
 
     Raises:
         BrokenPipeError: nobody reads it.
@@ -106,7 +106,11 @@ def write_standard_output(content: bytes | memoryview) -> None:
     """
     if sys.stdout is not None:
         sys.stdout.flush()
-    left = memoryview(content).cast("B")
+    for part in content:
+        _write(memoryview(part).cast("B"))
+
+
+def _write(left: memoryview) -> None:
     while left:
         try:
             left = left[os.write(1, left[:CHUNK]) :]

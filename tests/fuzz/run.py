@@ -82,7 +82,7 @@ def run_atheris(target: str, arguments: argparse.Namespace) -> int:
 
     options = [f"-max_total_time={round(60 * arguments.minutes)}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=1500"]
     options += [f"-seed={arguments.seed}", f"-artifact_prefix={arguments.found}/", "-print_final_stats=1", "-verbosity=0"]
-    with targets.small_pictures():
+    with targets.little_memory():
         atheris.Setup([sys.argv[0], *options, str(arguments.corpus)], lambda data: one(target, data))
         atheris.Fuzz()
     return 0
@@ -94,7 +94,7 @@ def with_hypothesis(target: str, seconds: float, arguments: argparse.Namespace) 
     from hypothesis import strategies as st
 
     from tests.fuzz.strategies import changed_pictures
-    from tests.fuzz.targets import small_pictures
+    from tests.fuzz.targets import little_memory
 
     drawn = changed_pictures() if target == "loader" else st.binary(min_size=NUMBERS.size, max_size=NUMBERS.size)
     end, tried, broken, number = time.monotonic() + seconds, [0], 0, arguments.seed
@@ -108,7 +108,7 @@ def with_hypothesis(target: str, seconds: float, arguments: argparse.Namespace) 
     while time.monotonic() < end:
         some = settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         try:
-            with small_pictures():
+            with little_memory():
                 seed(number)(some(given(data=drawn)(attempt)))()
         except Exception as err:  # whatever it is, it is what was looked for
             broken += 1

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sr_deploy import pictures
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
+from sr_deploy.pictures import Reading
 from sr_deploy.runtime.engine import Engine, Tiles
 from sr_deploy.runtime.picture_files import read_picture
 from sr_deploy.runtime.tiling import run_bands
@@ -36,7 +36,7 @@ def load_bytes(data: bytes) -> bool:
     handle = os.memfd_create("picture")
     try:
         os.write(handle, data)
-        found = read_picture(Path(f"/proc/self/fd/{handle}")).pixels
+        found = read_picture(Path(f"/proc/self/fd/{handle}"), Reading(max_pixels=MAX_PIXELS)).pixels
     except InputError as err:
         assert "\n" not in str(err), str(err)
         return False
@@ -47,17 +47,15 @@ def load_bytes(data: bytes) -> bool:
 
 
 @contextmanager
-def small_pictures() -> Iterator[None]:
-    """Let pictures have ``MAX_PIXELS`` at most, and this process ``MEMORY`` more than it has."""
+def little_memory() -> Iterator[None]:
+    """Let this process have ``MEMORY`` more than it has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before, pixels = resource.getrlimit(resource.RLIMIT_AS), pictures.MAX_PIXELS
+    before = resource.getrlimit(resource.RLIMIT_AS)
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (min(limit, before[1]) if before[1] > 0 else limit, before[1]))
-    pictures.MAX_PIXELS = MAX_PIXELS
     try:
         yield
     finally:
-        pictures.MAX_PIXELS = pixels
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 

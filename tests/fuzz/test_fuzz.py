@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sr_deploy import pictures
 from tests.fuzz.strategies import changed_pictures
-from tests.fuzz.targets import BoxEngine, Cut, check_cut, cut_of, load_bytes, seeds, small_pictures
+from tests.fuzz.targets import BoxEngine, Cut, check_cut, cut_of, little_memory, load_bytes, seeds
 
 FEW = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 FOUND = sorted((Path(__file__).parent / "found").glob("*.bin"))  # what fuzzing found once, each a few bytes
@@ -22,7 +22,7 @@ FOUND = sorted((Path(__file__).parent / "found").glob("*.bin"))  # what fuzzing 
 @settings(FEW, max_examples=300)
 @given(data=changed_pictures())
 def test_a_changed_picture_is_a_picture_or_refused(data: bytes) -> None:
-    with small_pictures():
+    with little_memory():
         load_bytes(data)
 
 
@@ -34,20 +34,20 @@ def test_bands_partition_the_result_of_the_whole_picture(numbers: list[int]) -> 
 
 @pytest.mark.parametrize("name", sorted(seeds()))
 def test_each_seed_is_read_or_refused(name: str) -> None:
-    with small_pictures():
+    with little_memory():
         load_bytes(seeds()[name])
 
 
 def test_seeds_cover_the_formats_and_most_are_pictures() -> None:
     found = seeds()
     assert {name.split("-")[0] for name in found} == set(pictures.FORMATS)
-    with small_pictures():
+    with little_memory():
         assert sum(load_bytes(data) for data in found.values()) > len(found) / 2
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.name)
 def test_what_was_found_once_is_read_or_refused(path: Path) -> None:
-    with small_pictures():
+    with little_memory():
         load_bytes(path.read_bytes())
 
 
@@ -71,9 +71,9 @@ def test_a_tiler_that_errs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_loader_that_errs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(image: object) -> bool:
+    def broken(path: object, reading: object) -> bool:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("sr_deploy.runtime.picture_files.is_grey", broken)
-    with small_pictures(), pytest.raises(ZeroDivisionError, match="a bug"):
+    monkeypatch.setattr("tests.fuzz.targets.read_picture", broken)
+    with little_memory(), pytest.raises(ZeroDivisionError, match="a bug"):
         load_bytes(seeds()["PNG-RGB"])

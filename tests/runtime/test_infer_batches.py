@@ -31,7 +31,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-RESULTS = ["a_x2.png", "b_x2.png", "sub/c_x2.png", "sub/deep/d_x2.png"]
+RESULTS = ["a_x2.png", "b_x2.jpg", "sub/c_x2.png", "sub/deep/d_x2.bmp"]
 
 
 def test_a_folder_is_mirrored_and_the_broken_one_is_named_at_the_end(
@@ -49,9 +49,9 @@ def test_a_folder_is_mirrored_and_the_broken_one_is_named_at_the_end(
 def test_a_second_run_does_only_what_is_missing(identity_file: Path, photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log.jsonl"
     infer(identity_file, photos, "-o", out)
-    (out / "b_x2.png").unlink()
+    (out / "b_x2.jpg").unlink()
     (out / "sub" / "c_x2.png").write_bytes(b"")  # nothing: a crash of the machine may leave it
-    before = {name: (out / name).stat().st_mtime_ns for name in ("a_x2.png", "sub/deep/d_x2.png")}
+    before = {name: (out / name).stat().st_mtime_ns for name in ("a_x2.png", "sub/deep/d_x2.bmp")}
     assert infer(identity_file, photos, "-o", out, "--skip-existing", "--json-log", log) == 2
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert {Path(entry["input"]).name: entry["status"] for entry in entries} == {
@@ -114,7 +114,7 @@ def test_a_file_in_the_place_of_one_folder_costs_its_pictures_only(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub").write_text("kept")
     assert infer(identity_file, photos, "-o", tmp_path / "out") == 2
-    assert files(tmp_path / "out") == ["a_x2.png", "b_x2.png", "sub"]
+    assert files(tmp_path / "out") == ["a_x2.png", "b_x2.jpg", "sub"]
     assert "3 of 5 pictures failed" in capsys.readouterr().err
 
 
@@ -159,7 +159,7 @@ def test_paths_go_to_standard_output_while_a_bar_is_shown(identity_file: Path, p
     shown = os.read(ours, 65536)
     os.close(ours)
     os.close(theirs)
-    assert done.stdout.decode().splitlines() == [str(tmp_path / "out" / name) for name in ("a_x2.png", "b_x2.png")]
+    assert done.stdout.decode().splitlines() == [str(tmp_path / "out" / name) for name in ("a_x2.png", "b_x2.jpg")]
     assert b"2/2" in shown and b"pictures/s" in shown
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sr_deploy.errors import InputError, MachineError
-from sr_deploy.runtime.result_names import check_folder, result_pairs, results_folder
+from sr_deploy.runtime.result_names import Naming, check_folder, result_pairs, results_folder
 from sr_deploy.runtime.sources import Source, sources_of
 from sr_deploy.runtime.streams import STDOUT
 
@@ -23,19 +23,19 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def results(arguments: list[str], asked: str | None = None, *, resumed: bool = False) -> dict[str, str]:
     sources, _ = sources_of(arguments, results=results_folder(asked), standard_input=lambda: Path("/proc/self/fd/9"))
-    return {str(source): str(result) for source, result in result_pairs(sources, asked, 2, resumed=resumed)}
+    return {str(source): str(result) for source, result in result_pairs(sources, Naming(asked, 2), resumed=resumed)}
 
 
 @pytest.mark.parametrize(
     ("argument", "asked", "expected"),
     [
         ("a.png", None, {"a.png": "a_x2.png"}),
-        ("photos/b.jpg", None, {"photos/b.jpg": "photos/b_x2.png"}),
-        ("photos/b.jpg", "out", {"photos/b.jpg": "out/b_x2.png"}),
+        ("photos/b.jpg", None, {"photos/b.jpg": "photos/b_x2.jpg"}),
+        ("photos/b.jpg", "out", {"photos/b.jpg": "out/b_x2.jpg"}),
         ("photos/b.jpg", "new.png", {"photos/b.jpg": "new.png"}),
-        ("photos", "out", {"photos/b.jpg": "out/b_x2.png", "photos/sub/c.png": "out/sub/c_x2.png"}),
-        ("photos", None, {"photos/b.jpg": "photos_x2/b_x2.png", "photos/sub/c.png": "photos_x2/sub/c_x2.png"}),
-        ("photos/", "out.v1/", {"photos/b.jpg": "out.v1/b_x2.png", "photos/sub/c.png": "out.v1/sub/c_x2.png"}),
+        ("photos", "out", {"photos/b.jpg": "out/b_x2.jpg", "photos/sub/c.png": "out/sub/c_x2.png"}),
+        ("photos", None, {"photos/b.jpg": "photos_x2/b_x2.jpg", "photos/sub/c.png": "photos_x2/sub/c_x2.png"}),
+        ("photos/", "out.v1/", {"photos/b.jpg": "out.v1/b_x2.jpg", "photos/sub/c.png": "out.v1/sub/c_x2.png"}),
         ("**/c.png", "out", {"photos/sub/c.png": "out/photos/sub/c_x2.png"}),
         ("**/c.png", None, {"photos/sub/c.png": "photos/sub/c_x2.png"}),
         ("-", None, {"/proc/self/fd/9": str(STDOUT)}),
@@ -51,7 +51,7 @@ def test_results_mirror_what_is_read(argument: str, asked: str | None, expected:
 def test_the_current_folder_has_its_results_beside_it(tmp_path: Path) -> None:
     assert results(["."])["a.png"] == str(tmp_path.with_name(f"{tmp_path.name}_x2") / "a_x2.png")
     with pytest.raises(InputError, match="no place beside it"):
-        result_pairs([Source(Path("/a.png"), Path("a.png"), Path("/"), "walked")], None, 2)
+        result_pairs([Source(Path("/a.png"), Path("a.png"), Path("/"), "walked")], Naming(None, 2))
 
 
 @pytest.mark.parametrize("arguments", [["*.png"], ["photos", "-o"], ["."]])
@@ -81,7 +81,7 @@ def test_what_a_shell_expands_is_resumed_too() -> None:
         (["a.png", "photos/b.jpg"], "-", "-: one file for 2 pictures"),
         (["a.png", "-"], None, "standard output takes one picture, not 2"),
         (["a.png"], "", "-o '': an empty name"),
-        (["a.png"], "a.tar", "pictures are written as PNG"),
+        (["a.png"], "a.tar", ".tar is no format that is written"),
     ],
 )
 def test_a_place_that_does_not_fit_is_refused(arguments: list[str], asked: str | None, message: str) -> None:
@@ -91,8 +91,8 @@ def test_a_place_that_does_not_fit_is_refused(arguments: list[str], asked: str |
 
 def test_two_folders_with_one_name_in_both_are_refused() -> None:
     Path("other").mkdir()
-    Path("other/b.png").write_text("")
-    with pytest.raises(InputError, match=r"out/b_x2\.png: would be written for photos/b\.jpg and for other/b\.png"):
+    Path("other/b.jpg").write_text("")
+    with pytest.raises(InputError, match=r"out/b_x2\.jpg: would be written for photos/b\.jpg and for other/b\.jpg"):
         results(["photos", "other"], "out")
 
 
