@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.runtime.picture_options import add_picture_options
 
 PROG = "sr-infer"
 
@@ -14,16 +15,25 @@ PROG = "sr-infer"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-infer``."""
     p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
-    p.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture file")
+    p.add_argument(
+        "pictures",
+        nargs="+",
+        metavar="PICTURE",
+        help="picture file, folder, quoted pattern ('**/*.png'), or - for standard input",
+    )
     p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx or .plan)")
-    p.add_argument("-o", "--output", metavar="OUT", help="folder, or .png file for one picture (default: beside the input)")
+    p.add_argument("-o", "--output", metavar="OUT", help="folder, file for one picture, or - (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
-    p.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
+    existing = p.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
+    existing.add_argument("--skip-existing", action="store_true", help="do only the pictures whose result is missing")
+    p.add_argument("--json-log", type=Path, metavar="FILE", help="append one line of JSON for each picture to FILE")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
     p.add_argument("--times", action="store_true", help="say at the end what each stage took")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
+    add_picture_options(p)
     return p
 
 

@@ -8,6 +8,8 @@ and a picture that fails holds no other up.
 from __future__ import annotations
 
 import os
+import stat
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,14 @@ import numpy as np
 
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import replacing
+from sr_deploy.pictures import DEFAULT, Reading
+from sr_deploy.runtime.encode import Content, encoded
 from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.picture_files import PNG_MAX_SIDE, Picture, png_bytes, read_picture
+from sr_deploy.runtime.frames import FramesUpscaling
+from sr_deploy.runtime.picture_files import Picture, read_picture
+from sr_deploy.runtime.picture_formats import FOLLOWING, Writing, check_holds, followed, format_of_name
 from sr_deploy.runtime.pipeline import Budget, Stages, StageTimes
+from sr_deploy.runtime.streams import STDOUT, write_standard_output
 from sr_deploy.runtime.tiling import Band
 from sr_deploy.runtime.upscale import Upscaling
 
@@ -36,11 +43,15 @@ class Task:
     source: Path
     output: Path
     picture: Picture | None = None
-    work: Upscaling | None = None
-    content: bytes | memoryview = b""  # of the result's file
+    work: Upscaling | FramesUpscaling | None = None
+    content: Content = ()  # of the result's file
     error: SrDeployError | MemoryError | OSError | None = None
-    frames: int = 1  # in the file; the first is enlarged
+    frames: int = 1  # in the file
     held: int = 0  # bytes of the budget
+    skipped: bool = False  # its result was there already
+    size: tuple[int, int] | None = None  # width and height of the result
+    began: float = 0.0  # when it was its turn to be read, by time.perf_counter
+    seconds: float = 0.0  # from then until it was done; other pictures were on their way too
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,10 @@ class FolderRun:
     engine: Engine
     scale: int
     overwrite: bool = False
+    skip_existing: bool = False
     overlap: bool = True  # every stage in its own thread
+    reading: Reading = DEFAULT
+    writing: Writing = FOLLOWING
     on_part: Callable[[Task, float], None] = lambda task, part: None  # told the part of a picture that is done, 0 to 1
 
     def run(
@@ -71,18 +85,19 @@ class FolderRun:
             computed = stages.ahead(self._computed(cut, times), depth=1)
             finished = stages.ahead(self._finished(computed, times))
             for task in stages.ahead(self._encoded(finished, times)):
-                if task.error is None:
+                if task.error is None and not task.skipped:
                     with times.of("write"):
                         attempt(task, self._write, task)
+                task.seconds = time.perf_counter() - task.began
                 budget.give(task.held)
-                task.picture, task.work, task.content = None, None, b""
+                task.picture, task.work, task.content = None, None, ()
                 yield task
 
     def _decoded(
         self, pairs: Sequence[tuple[Path, Path]], times: StageTimes, budget: Budget, check: Callable[[Task], None] | None
     ) -> Generator[Task, None, None]:
         for source, output in pairs:
-            task = Task(source, output)
+            task = Task(source, output, began=time.perf_counter())
             if check is not None:
                 attempt(task, check, task)
             with times.of("decode"):
@@ -95,18 +110,27 @@ class FolderRun:
     def _read(self, task: Task) -> None:
         if task.error is not None:
             return
-        if os.path.exists(task.output) and not self.overwrite:  # noqa: PTH110 -- a name that is too long exists not
+        if self.skip_existing and is_done(task.output):
+            task.skipped = True
+            return
+        if is_taken(task.output) and not (self.overwrite or self.skip_existing):
             raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
-        task.picture = read_picture(task.source)
+        task.picture = read_picture(task.source, self.reading)
         task.frames = task.picture.frames
-        h, w, _ = task.picture.pixels.shape
-        if max(h, w) * self.scale > PNG_MAX_SIDE:
-            raise InputError(f"{task.source}: {w * self.scale}x{h * self.scale} pixels do not fit into a PNG; cut it into parts")
-        task.work = Upscaling(self.engine.card, task.picture.pixels, self.scale)
+        check_holds(self._format(task), task.picture, self.scale, task.source)
+        card, frames = self.engine.card, task.picture.all_frames
+        task.work = Upscaling(card, frames[0], self.scale) if len(frames) == 1 else FramesUpscaling(card, frames, self.scale)
+        task.size = (frames[0].shape[1] * self.scale, frames[0].shape[0] * self.scale)
+
+    def _format(self, task: Task) -> str:
+        return format_of_name(task.output) or followed(task.source, self.writing, self.reading)
 
     def _write(self, task: Task) -> None:
-        with replacing(task.output) as temporary:
-            temporary.write_bytes(task.content)
+        if task.output == STDOUT:
+            write_standard_output(task.content)
+            return
+        with replacing(task.output) as temporary, temporary.open("wb") as stream:
+            stream.writelines(task.content)
 
     def _cut(self, tasks: Iterable[Task], times: StageTimes) -> Generator[tuple[Task, Band | None], None, None]:
         for task in tasks:
@@ -149,10 +173,24 @@ class FolderRun:
     def _encoded(self, tasks: Iterable[Task], times: StageTimes) -> Generator[Task, None, None]:
         for task in tasks:
             if task.error is None and task.work is not None and task.picture is not None:
-                profile = task.picture.icc_profile
+                kind, quality = self._format(task), self.writing.quality
                 with times.of("encode"):
-                    task.content = attempt(task, png_bytes, task.work.result, icc_profile=profile, scratch=True) or b""
+                    task.content = attempt(task, encoded, kind, task.work.results, task.picture, quality) or ()
             yield task
+
+
+def is_done(output: Path) -> bool:
+    """Return whether a result is there already: results appear whole or not at all, so a file that holds anything is complete."""
+    try:
+        found = output.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
+
+
+def is_taken(output: Path) -> bool:
+    """Return whether something has the name of a result; a name that is too long exists not."""
+    return output != STDOUT and os.path.exists(output)  # noqa: PTH110
 
 
 def attempt(task: Task, step: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | None:

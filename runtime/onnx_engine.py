@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import EngineError, InputError, MachineError
 from sr_deploy.files import read_bytes
+from sr_deploy.runtime.card_check import check_card, check_shapes
 from sr_deploy.runtime.engine import Provider, Tiles, check_tiles
 from sr_deploy.runtime.onnx_file import read_card, with_outputs
 
@@ -30,10 +31,13 @@ class OnnxEngine:
         self._card = read_card(path)
         if self._card.input_shape is None:
             raise InputError(f"{path}: its card names no input shape; export it again with sr-export")
+        check_card(self._card, source=str(path))
         self._session: ort.InferenceSession | None = open_session(path, providers_for(provider), threads)
         self.provider: str = self._session.get_providers()[0]
         check_provider(provider, self.provider)
-        self._input = self._session.get_inputs()[0].name
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_shapes(self._card, [x.shape for x in inputs], [x.shape for x in outputs], source=str(path))
+        self._input = inputs[0].name
 
     @property
     def card(self) -> ModelCard:

@@ -31,5 +31,9 @@ class MachineError(SrDeployError):
     exit_code = 3
 
 
+class DiskFullError(MachineError):
+    """The disk is full, or the user's share of it: nothing more can be written there."""
+
+
 class EngineError(MachineError):
     """An inference backend failed while loading or running a model."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sr_deploy.errors import InputError, MachineError
+from sr_deploy.errors import DiskFullError, InputError, MachineError
+from sr_deploy.temporary_files import new_temporary
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".pt", ".pth"})  # of this project, and of well-known repositories
 PRECIOUS = PICTURE_SUFFIXES | CHECKPOINT_SUFFIXES | {".onnx", ".plan", ".toml", ".py"}  # no report is called so
 _ASKING = threading.Lock()
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 WRONG_NAME = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT, errno.ELOOP})
 
 
@@ -24,13 +25,16 @@ WRONG_NAME = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.E
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; on success it is renamed to ``path``, on failure removed.
 
-    Where ``path`` is a link, the file it points to is replaced.
+    Where ``path`` is a link, the file it points to is replaced. What a killed process leaves of a temporary file,
+    :func:`sr_deploy.temporary_files.remove_leftovers` removes.
 
     Raises:
         InputError: ``path`` cannot be a file: its folder is a file, its name is too long, it is a device.
-        MachineError: the folder cannot be written or the disk is full.
+        DiskFullError: the disk or the user's share of it is full.
+        MachineError: the folder cannot be written.
     """
     temporary: Path | None = None
+    lock = -1
     try:
         target = path.resolve() if path.is_symlink() else path
         if target.is_symlink():
@@ -40,13 +44,10 @@ def replacing(path: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         if len(os.fsencode(target.name)) > os.pathconf(target.parent, "PC_NAME_MAX"):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        handle, name = tempfile.mkstemp(prefix=".sr-", suffix=f".part{path.suffix[:16]}", dir=target.parent)
-        temporary = Path(name)
-        os.close(handle)
+        temporary, lock = new_temporary(target.parent, path.suffix)
     except (OSError, RuntimeError) as err:
-        known = isinstance(err, RuntimeError) or err.errno in WRONG_NAME
         reason = "a loop of links" if isinstance(err, RuntimeError) else err.strerror
-        raise (InputError if known else MachineError)(f"{path}: cannot be written ({reason}); choose another place") from err
+        raise _kind(err)(f"{path}: cannot be written ({reason}); choose another place") from err
     except BaseException:  # a signal between making the file and handing it out
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -56,10 +57,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as err:
-        raise MachineError(f"{path}: writing failed ({err.strerror or err}); nothing was changed") from err
+        full = err.errno in DISK_FULL
+        raise (DiskFullError if full else MachineError)(
+            f"{path}: writing failed ({err.strerror or err}); nothing was changed"
+        ) from err
     finally:
         with suppress(OSError):
             temporary.unlink()
+        os.close(lock)
+
+
+def _kind(err: OSError | RuntimeError) -> type[InputError] | type[MachineError]:
+    if isinstance(err, RuntimeError) or err.errno in WRONG_NAME:
+        return InputError
+    return DiskFullError if err.errno in DISK_FULL else MachineError
 
 
 def write_bytes(path: Path, content: bytes) -> None:

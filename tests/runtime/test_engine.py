@@ -192,8 +192,16 @@ def test_a_card_without_shape_is_refused(tmp_path: Path) -> None:
         load(path, threads=1)
 
 
-def test_a_card_whose_shape_is_not_the_graphs_fails_as_an_engine(tmp_path: Path) -> None:
-    path = tiny.write(tmp_path / "m.onnx", tiny.zero_weights((2, 1)), (1, 1, 8, 8), input_shape=(1, 1, 9, 9))
+def test_a_graph_that_fails_while_it_runs_fails_as_an_engine(tmp_path: Path) -> None:
+    engine = OnnxEngine(tiny.write(tmp_path / "m.onnx", tiny.zero_weights((2, 1)), (1, 1, 8, 8)), threads=1)
+    engine._card = engine.card.with_changes(input_shape=(1, 1, 9, 9))
     with pytest.raises(EngineError, match="ONNX Runtime failed") as caught:
-        load(path, threads=1).run(np.zeros((1, 1, 9, 9), np.float32))
+        engine.run(np.zeros((1, 1, 9, 9), np.float32))
     assert "\n" not in str(caught.value)
+
+
+def test_a_card_whose_shape_is_not_the_graphs_is_refused(tmp_path: Path) -> None:
+    wrong = (1, 1, 9, 9)
+    path = tiny.write(tmp_path / "m.onnx", tiny.zero_weights((2, 1)), (1, 1, 8, 8), input_shape=wrong, output_shape=wrong)
+    with pytest.raises(InputError, match=r"names an input of \(1, 1, 9, 9\), the graph has \[\[1, 1, 8, 8\]\]"):
+        load(path, threads=1)
