@@ -24,7 +24,7 @@ def test_levels_are_0_to_255_at_every_depth(ends: Pixels) -> None:
 
 def test_every_integer_sample_comes_back() -> None:
     for dtype in (np.uint8, np.uint16):
-        every = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
+        every: Pixels = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
         assert np.array_equal(samples_of(every).stored(samples_of(every).levels(every)), every)
 
 
