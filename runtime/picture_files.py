@@ -21,6 +21,7 @@ from sr_deploy.runtime.samples import Pixels
 from sr_deploy.runtime.tiff_samples import is_tiff, layout_of, pages_of, tiff_samples
 
 PROFILE_TAG = 34675  # of TIFF
+BEFORE_PIXELS = 2**22  # bytes of a PNG that are searched for what it says of its colours
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
         raw = b""
         if kind == "png":
             with source(path, content) as stream:
-                raw = stream.read()
+                raw = stream.read() if deep and not single else stream.read(BEFORE_PIXELS)
         if deep and not single:
             pixels = pixels_from_png(raw, path, image.info.get("transparency")) if kind == "png" else _unread(image, path)
         else:
