@@ -21,6 +21,7 @@ from sr_deploy.runtime.samples import Pixels
 from sr_deploy.runtime.tiff_samples import is_tiff, layout_of, pages_of, tiff_samples
 
 PROFILE_TAG = 34675  # of TIFF
+BEFORE_PIXELS = 2**22  # bytes of a PNG that are searched for what it says of its colours
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
         raw = b""
         if kind == "png":
             with source(path, content) as stream:
-                raw = stream.read()
+                raw = stream.read() if deep and not single else stream.read(BEFORE_PIXELS)
         if deep and not single:
             pixels = pixels_from_png(raw, path, image.info.get("transparency")) if kind == "png" else _unread(image, path)
         else:
@@ -144,7 +145,16 @@ def _unread(image: Image.Image, path: Path) -> Pixels:
 
 def _lossless_webp(path: Path, content: bytes | None) -> bool:
     with source(path, content) as stream:
-        return b"VP8L" in stream.read(64)
+        stream.seek(12)  # behind RIFF, its size and WEBP
+        while len(head := stream.read(8)) == 8:
+            if head[:4] == b"ANMF":  # a frame: its place, size and duration, then chunks of its own
+                stream.seek(16, 1)
+            elif head[:4] in (b"VP8L", b"VP8 ", b"ALPH"):
+                return head[:4] == b"VP8L"
+            else:
+                size = int.from_bytes(head[4:], "little")
+                stream.seek(size + size % 2, 1)
+    return False
 
 
 def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture | None:

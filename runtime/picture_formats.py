@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading, source
@@ -76,17 +75,21 @@ def followed(path: Path, writing: Writing, reading: Reading, *, content: bytes |
         return writing.format
     try:
         with source(path, content) as stream:
-            head = stream.read(12)
-            if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-                return "webp"
-            kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
-            stream.seek(0)
-            if kind == "bmp" and Image.open(stream, formats=("BMP",)).mode == "RGBA":
-                return "png"
-    except Exception:  # whatever a missing or damaged file makes them raise: it is told when the picture is read
+            head = stream.read(70)
+        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+            return "webp"
+        kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+        kind = "png" if kind == "bmp" and has_alpha(head) else kind
+    except (OSError, InputError):  # it is told when the picture is read
         kind = None
     kind = kind or format_of_name(path) or "png"
     return "png" if kind == "gif" and not reading.frames else kind
+
+
+def has_alpha(head: bytes) -> bool:
+    """Return whether the header of a BMP, its first 70 bytes, names an alpha channel: 32 bits in fields, one of them alpha's."""
+    size, bits, compression = (int.from_bytes(head[a:b], "little") for a, b in ((14, 18), (28, 30), (30, 34)))
+    return size >= 56 and bits == 32 and compression == 3 and any(head[66:70])
 
 
 def result_name(path: Path, scale: int, kind: str) -> str:

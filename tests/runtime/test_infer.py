@@ -356,3 +356,24 @@ def test_another_scale_than_the_calibrated_one_is_told(
     assert infer(engine, picture(tmp_path / "a.png"), "--scale", scale) == 0
     found = error_lines(capsys)
     assert len(found) == lines and all("was calibrated for x2, not for x3" in line for line in found)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_a_truncated_picture_is_taken_as_far_as_it_goes_when_asked(identity_file: Path, tmp_path: Path, suffix: str) -> None:
+    content = picture(tmp_path / f"a.{suffix}", (60, 50)).read_bytes()
+    (tmp_path / f"a.{suffix}").write_bytes(content[: len(content) * 2 // 3])
+    assert infer(identity_file, tmp_path / f"a.{suffix}") == 2
+    assert infer(identity_file, tmp_path / f"a.{suffix}", "--allow-truncated") == 0
+    assert read_pixels(tmp_path / f"a_x2.{suffix}").shape == (100, 120, 3)
+
+
+def test_the_limit_of_pixels_is_an_option(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), "--max-pixels", "239") == 2
+    assert "a.png: declares 20x12 pixels, the limit is 239; cut it into parts" in error_lines(capsys)[0]
+    assert infer(identity_file, tmp_path / "a.png", "--max-pixels", "240") == 0
+
+
+def test_a_result_in_another_format_has_its_name(identity_file: Path, tmp_path: Path) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), "--format", "webp", "--quality", "80") == 0
+    with Image.open(tmp_path / "a_x2.webp") as found:
+        assert (found.format, found.size) == ("WEBP", (40, 24))
