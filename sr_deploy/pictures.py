@@ -37,7 +37,7 @@ def open_picture(path: Path) -> Image.Image:
     Raises:
         InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
         image.load()
         upright = ImageOps.exif_transpose(image)
@@ -53,7 +53,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: missing, not a picture, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         width, height = image.size
         if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all of it to look further
             return height, width
@@ -61,7 +61,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """Yield the picture, its pixels not read yet; what goes wrong inside is explained in one line."""
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
