@@ -47,7 +47,10 @@ class VipsRows:
         self.broken: type[Exception] = pyvips.Error
         fail_on = "none" if allow_truncated else "truncated"
         try:
-            image = pyvips.Image.new_from_file(str(head.path), access="sequential", fail_on=fail_on, revalidate=True)
+            # By a descriptor: libvips takes brackets in a name for options, and pyvips takes no name that is not UTF-8.
+            with head.path.open("rb") as file:
+                source = pyvips.Source.new_from_descriptor(file.fileno())
+            image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on=fail_on, revalidate=True)
         except self.broken as err:
             raise self._damaged(err) from err
         found = (image.height, image.width, image.bands)

@@ -39,12 +39,12 @@ def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
 class Upscaling:
     """One picture on its way through an engine: bands of tiles go out, the engine's outputs come back, in order."""
 
-    def __init__(self, card: ModelCard, pixels: Pixels, scale: int) -> None:
+    def __init__(self, card: ModelCard, pixels: Pixels, scale: int, *, result: Pixels | None = None) -> None:
         """Hold the picture and the place for its result, uint8 (scale * h, scale * w, c); nothing is computed yet."""
         h, w, channels = pixels.shape
         self.card, self.pixels, self.scale = card, pixels, scale
         self.grey, self.alpha = channels <= 2, channels in (2, 4)
-        self.result = np.empty((h * scale, w * scale, channels), np.uint8)
+        self.result = np.empty((h * scale, w * scale, channels), np.uint8) if result is None else result
 
     @property
     def nbytes(self) -> int:
