@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.runtime.picture_options import add_picture_options
 
 PROG = "sr-infer"
 
@@ -16,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
     p.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture file")
     p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx or .plan)")
-    p.add_argument("-o", "--output", metavar="OUT", help="folder, or .png file for one picture (default: beside the input)")
+    p.add_argument("-o", "--output", metavar="OUT", help="folder, or file for one picture (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
     p.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
     p.add_argument("--times", action="store_true", help="say at the end what each stage took")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
+    add_picture_options(p)
     return p
 
 

@@ -17,8 +17,12 @@ import numpy as np
 
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import replacing
+from sr_deploy.pictures import DEFAULT, Reading
+from sr_deploy.runtime.encode import Content, encoded
 from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.picture_files import PNG_MAX_SIDE, Picture, png_bytes, read_picture
+from sr_deploy.runtime.frames import FramesUpscaling
+from sr_deploy.runtime.picture_files import Picture, read_picture
+from sr_deploy.runtime.picture_formats import FOLLOWING, Writing, check_holds, format_of_name
 from sr_deploy.runtime.pipeline import Budget, Stages, StageTimes
 from sr_deploy.runtime.tiling import Band
 from sr_deploy.runtime.upscale import Upscaling
@@ -36,10 +40,10 @@ class Task:
     source: Path
     output: Path
     picture: Picture | None = None
-    work: Upscaling | None = None
-    content: bytes | memoryview = b""  # of the result's file
+    work: Upscaling | FramesUpscaling | None = None
+    content: Content = ()  # of the result's file
     error: SrDeployError | MemoryError | OSError | None = None
-    frames: int = 1  # in the file; the first is enlarged
+    frames: int = 1  # in the file
     held: int = 0  # bytes of the budget
 
 
@@ -51,6 +55,8 @@ class FolderRun:
     scale: int
     overwrite: bool = False
     overlap: bool = True  # every stage in its own thread
+    reading: Reading = DEFAULT
+    writing: Writing = FOLLOWING
     on_part: Callable[[Task, float], None] = lambda task, part: None  # told the part of a picture that is done, 0 to 1
 
     def run(
@@ -75,7 +81,7 @@ class FolderRun:
                     with times.of("write"):
                         attempt(task, self._write, task)
                 budget.give(task.held)
-                task.picture, task.work, task.content = None, None, b""
+                task.picture, task.work, task.content = None, None, ()
                 yield task
 
     def _decoded(
@@ -97,16 +103,15 @@ class FolderRun:
             return
         if os.path.exists(task.output) and not self.overwrite:  # noqa: PTH110 -- a name that is too long exists not
             raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
-        task.picture = read_picture(task.source)
+        task.picture = read_picture(task.source, self.reading)
         task.frames = task.picture.frames
-        h, w, _ = task.picture.pixels.shape
-        if max(h, w) * self.scale > PNG_MAX_SIDE:
-            raise InputError(f"{task.source}: {w * self.scale}x{h * self.scale} pixels do not fit into a PNG; cut it into parts")
-        task.work = Upscaling(self.engine.card, task.picture.pixels, self.scale)
+        check_holds(format_of_name(task.output) or "png", task.picture, self.scale, task.source)
+        card, frames = self.engine.card, task.picture.all_frames
+        task.work = Upscaling(card, frames[0], self.scale) if len(frames) == 1 else FramesUpscaling(card, frames, self.scale)
 
     def _write(self, task: Task) -> None:
-        with replacing(task.output) as temporary:
-            temporary.write_bytes(task.content)
+        with replacing(task.output) as temporary, temporary.open("wb") as stream:
+            stream.writelines(task.content)
 
     def _cut(self, tasks: Iterable[Task], times: StageTimes) -> Generator[tuple[Task, Band | None], None, None]:
         for task in tasks:
@@ -149,9 +154,9 @@ class FolderRun:
     def _encoded(self, tasks: Iterable[Task], times: StageTimes) -> Generator[Task, None, None]:
         for task in tasks:
             if task.error is None and task.work is not None and task.picture is not None:
-                profile = task.picture.icc_profile
+                kind, quality = format_of_name(task.output) or "png", self.writing.quality
                 with times.of("encode"):
-                    task.content = attempt(task, png_bytes, task.work.result, icc_profile=profile, scratch=True) or b""
+                    task.content = attempt(task, encoded, kind, task.work.results, task.picture, quality) or ()
             yield task
 
 

@@ -1,51 +1,67 @@
-"""Picture files in and out: Pillow modes to plain arrays, and PNG files that appear whole or not at all."""
+"""Picture files as plain arrays: every format, depth and kind of colour that is read, upright, with what goes along."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from dataclasses import dataclass
-from io import BytesIO
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
-from sr_deploy.files import replacing
-from sr_deploy.pictures import is_grey, open_picture
-from sr_deploy.runtime.upscale import Pixels
+from sr_deploy.errors import InputError
+from sr_deploy.files import write_bytes
+from sr_deploy.pictures import DEFAULT, Reading, check_declared, explained, frame_count, is_deep, opened, source
+from sr_deploy.runtime.colour import fitting_profile, pixels_of
+from sr_deploy.runtime.deep_pictures import pixels_from_png, pixels_from_single, pixels_from_tiff
+from sr_deploy.runtime.metadata import Tags, colour_chunks, tags_from
+from sr_deploy.runtime.orientation import ORIENTATION, upright
+from sr_deploy.runtime.png_file import png_bytes
+from sr_deploy.runtime.samples import Pixels
+from sr_deploy.runtime.tiff_samples import is_tiff, layout_of, pages_of, tiff_samples
 
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-PROFILE_SPACES = {"grey": b"GRAY", "colour": b"RGB "}
-PNG_MAX_SIDE = 2**31 - 1
-OPENCV_MAX_SIDE = 1_000_000  # its libpng refuses more
-HEADER_END = 8 + 25  # signature, and IHDR with its length, name and checksum
-ROWS = 256  # converted at once
-LEVEL = 2  # of compression: 1 is fastest, 9 smallest
+PROFILE_TAG = 34675  # of TIFF
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of a picture file behind the first, and how they are shown."""
+
+    pixels: tuple[Pixels, ...] = ()
+    durations_ms: tuple[int, ...] = ()  # of all frames, the first among them; none of pages
+    loop: int = 0  # how often an animation is shown, 0 for ever
 
 
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture file."""
 
-    pixels: Pixels  # uint8 (h, w, c): grey, grey+alpha, RGB or RGBA
+    pixels: Pixels  # (h, w, c): grey, grey+alpha, RGB or RGBA
     icc_profile: bytes | None = None  # of the same colour space as the pixels
     frames: int = 1  # in the file; the first one is here
+    format: str = "png"  # of the file
+    tags: Tags | None = None  # EXIF
+    chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, that say what its colours are
+    lossless: bool = True
+    rest: Frames = field(default_factory=Frames)  # where all frames are read
+
+    @property
+    def all_frames(self) -> tuple[Pixels, ...]:
+        """The frames that were read, at least the first."""
+        return (self.pixels, *self.rest.pixels)
 
 
-def read_picture(path: Path) -> Picture:
-    """Return the first frame of a picture file; alpha is kept wherever the file has it.
+def read_picture(path: Path, reading: Reading = DEFAULT, *, content: bytes | None = None) -> Picture:
+    """Return a picture file upright, its first frame or all of them; alpha is kept wherever the file has it.
+
+    8-bit pictures come as uint8, 16-bit ones as uint16 and float TIFF as float32. CMYK and Lab come as sRGB in 8 bits. With
+    ``content`` that is decoded, and ``path`` is its name in messages.
 
     Raises:
-        InputError: see :func:`sr_deploy.pictures.open_picture`.
+        InputError: missing, no picture, damaged, of samples that are not read, or over a limit of ``reading``.
     """
-    image = open_picture(path)
-    pixels = pixels_of(image)
-    space = PROFILE_SPACES["grey" if pixels.shape[2] <= 2 else "colour"]
-    profile = image.info.get("icc_profile")
-    fits = isinstance(profile, bytes) and profile[16:20] == space  # header field "colour space of data", ICC.1:2022 7.2.8
-    return Picture(pixels, profile if fits else None, int(image.info.get("frames", 1)))
+    deep = _deep_tiff(path, reading, content)
+    return deep if deep is not None else _picture(path, reading, content)
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -53,54 +69,115 @@ def read_pixels(path: Path) -> Pixels:
     return read_picture(path).pixels
 
 
-def pixels_of(image: Image.Image) -> Pixels:
-    """Return uint8 (h, w, c) in the fewest channels that hold the picture."""
-    transparent = image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info
-    if is_grey(image) and transparent:
-        # Through RGBA: Pillow resolves a transparency key of a grey picture only there.
-        rgba = np.asarray(image.convert("RGBA"))
-        return np.ascontiguousarray(rgba[..., (0, 3)])
-    mode = "L" if is_grey(image) else "RGBA" if transparent else "RGB"
-    pixels = np.asarray(image.convert(mode))
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
+    with opened(path, reading, content=content) as image:
+        frames, kind = frame_count(image), "jpeg" if image.format == "MPO" else str(image.format).lower()
+        if reading.frames:
+            check_declared(path, image.size, reading, area=frames * image.width * image.height)
+        deep = is_deep(image) and image.mode != "CMYK"
+        image.load()
+        single = len(image.getbands()) == 1
+        if deep and frames > 1 and reading.frames:
+            raise InputError(f"{path}: {frames} frames of 16 bits; leave --frames out for the first, or write them in 8 bits")
+        raw = b""
+        if kind == "png":
+            with source(path, content) as stream:
+                raw = stream.read()
+        if deep and not single:
+            pixels = pixels_from_png(raw, path, image.info.get("transparency")) if kind == "png" else _unread(image, path)
+        else:
+            pixels = pixels_from_single(image, path) if deep else pixels_of(image)
+        exif = image.getexif()
+        turn = exif.get(ORIENTATION)
+        picture = Picture(
+            upright(pixels, turn),
+            fitting_profile(image.info.get("icc_profile"), pixels.shape[2]),
+            frames,
+            kind,
+            tags_from(exif),
+            colour_chunks(raw),
+            lossless=kind not in ("jpeg", "webp") or (kind == "webp" and _lossless_webp(path, content)),
+        )
+        if not reading.frames or frames == 1:
+            return picture
+        return _with_frames(picture, image, path, reading)
 
 
-def png_bytes(pixels: Pixels, *, icc_profile: bytes | None = None, scratch: bool = False) -> bytes | memoryview:
-    """Return uint8 (h, w, c) as the content of a PNG file with its colour profile.
-
-    With ``scratch``, ``pixels`` may be changed: a large picture is then not copied. No side may be longer than ``PNG_MAX_SIDE``.
-
-    Raises:
-        MemoryError: there is too little.
-    """
-    h, w, channels = pixels.shape
-    if channels == 2 or max(h, w) > OPENCV_MAX_SIDE:  # OpenCV has no grey with alpha
-        stream = BytesIO()
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels, MODES[channels])
-        image.save(stream, format="PNG", compress_level=LEVEL, icc_profile=icc_profile)
-        return stream.getbuffer()
-    ready = np.ascontiguousarray(pixels) if scratch or channels == 1 else pixels.copy()
-    if channels >= 3:
-        for top in range(0, h, ROWS):  # OpenCV's order is blue, green, red
-            ready[top : top + ROWS, :, :3] = ready[top : top + ROWS, :, 2::-1].copy()
-    # OpenCV encodes without holding the interpreter, so that other stages go on.
-    try:
-        worked, content = cv2.imencode(".png", ready, [cv2.IMWRITE_PNG_COMPRESSION, LEVEL])
-    except cv2.error as err:
-        raise MemoryError from err  # the picture is a plain array of a size that a PNG holds: nothing else can be wrong
-    if not worked:
-        raise MemoryError
-    return with_profile(content.data, icc_profile) if icc_profile else content.data
+def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Reading) -> Picture:
+    """Return a picture with all its frames; those of an animation in one mode."""
+    found, durations, area, turn = [], [], 0, image.getexif().get(ORIENTATION)
+    loop = image.info.get("loop")
+    if picture.format == "gif":  # it counts repetitions, and not to be repeated is to have no count
+        loop = 1 if loop is None else loop + 1 if loop else 0
+    for number in range(picture.frames):
+        image.seek(number)
+        area += image.width * image.height
+        check_declared(path, image.size, reading, area=area)
+        image.load()
+        found.append(upright(pixels_of(image), turn))
+        durations.append(int(image.info.get("duration", 0)))
+    if picture.format == "tiff":
+        return replace(picture, rest=Frames(tuple(found[1:])))
+    found = [in_channels(pixels, max(pixels.shape[2] for pixels in found)) for pixels in found]
+    profile = fitting_profile(picture.icc_profile, found[0].shape[2])
+    rest = Frames(tuple(found[1:]), tuple(durations), int(loop or 0))
+    return replace(picture, pixels=found[0], icc_profile=profile, rest=rest)
 
 
-def with_profile(png: memoryview, icc_profile: bytes) -> bytes:
-    """Return a PNG with an embedded ICC profile: chunk iCCP behind the header (PNG, third edition, 11.3.2.3)."""
-    body = b"iCCP" + b"ICC Profile\0\0" + zlib.compress(icc_profile)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return b"".join((png[:HEADER_END], chunk, png[HEADER_END:]))
+def in_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Return (h, w, c) in more channels: grey three times, opaque alpha."""
+    if pixels.shape[2] == channels:
+        return pixels
+    colours = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 and channels >= 3 else pixels
+    if colours.shape[2] == channels:
+        return colours
+    return np.concatenate([colours, np.full((*colours.shape[:2], 1), 255, colours.dtype)], axis=2)
+
+
+def _unread(image: Image.Image, path: Path) -> Pixels:
+    raise InputError(
+        f"{path}: {image.format} of 16-bit samples in an unusual order is not read; write it as a plain 16-bit TIFF or PNG"
+    )
+
+
+def _lossless_webp(path: Path, content: bytes | None) -> bool:
+    with source(path, content) as stream:
+        return b"VP8L" in stream.read(64)
+
+
+def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture | None:
+    """Return a TIFF whose samples Pillow would cut or does not know; ``None`` of any other file."""
+    with explained(path), source(path, content) as stream:
+        if not is_tiff(stream):
+            return None
+        first = next(pages_of(stream), None)
+        if first is None or layout_of(first) is None:
+            return None
+        stream.seek(0)
+        pages = list(pages_of(stream))
+        found, area = [], 0
+        for tags in pages if reading.frames else pages[:1]:
+            layout = layout_of(tags)
+            if layout is None:
+                raise InputError(f"{path}: pages of 8 bits among deep ones; leave --frames out for the first")
+            area += layout.width * layout.height
+            check_declared(path, (layout.width, layout.height), reading, area=area)
+            samples = tiff_samples(stream, layout, path, allow_truncated=reading.allow_truncated)
+            found.append(_finite(upright(pixels_from_tiff(samples, layout, path), tags.get(ORIENTATION)), path))
+        profile = fitting_profile(pages[0].get(PROFILE_TAG), found[0].shape[2])
+        exif = Image.Exif()
+        stream.seek(0)
+        with suppress(Exception):  # whatever Pillow's parser meets: EXIF that cannot be read is no reason to refuse the picture
+            exif.load_from_fp(stream)
+        return Picture(found[0], profile, len(pages), "tiff", tags_from(exif), rest=Frames(tuple(found[1:])))
+
+
+def _finite(pixels: Pixels, path: Path) -> Pixels:
+    if pixels.dtype == np.float32 and not (np.isfinite(pixels.min(initial=0)) and np.isfinite(pixels.max(initial=0))):
+        raise InputError(f"{path}: holds values that are no finite numbers; replace them first")
+    return pixels
 
 
 def write_png(path: Path, pixels: Pixels, *, icc_profile: bytes | None = None) -> None:
-    """Write uint8 (h, w, c) as a PNG with its colour profile, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(png_bytes(pixels, icc_profile=icc_profile))
+    """Write uint8 or uint16 (h, w, c) as a PNG with its colour profile, whole or not at all."""
+    write_bytes(path, bytes(png_bytes(pixels, icc_profile=icc_profile)))

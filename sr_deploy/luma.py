@@ -28,15 +28,36 @@ def luma_from_planes(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.tensordot(weights, planes, axes=1) + np.float32(OFFSET[0]), np.float32)
 
 
-def ycbcr_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return Y, Cb, Cr in grey levels, unrounded: float32 (3, h, w) from uint8 (h, w, 3)."""
+def ycbcr_from_rgb(rgb: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return Y, Cb, Cr in grey levels, unrounded: float32 (3, h, w) from uint8 or float32 (h, w, 3) in grey levels.
+
+    Chroma is computed from R - G and B - G, so that a grey pixel has exactly 128.
+    """
     matrix = (FORWARD / 255.0).astype(np.float32)
-    planes = np.moveaxis(rgb.astype(np.float32) @ matrix.T, -1, 0) + OFFSET.astype(np.float32)[:, None, None]
-    return np.ascontiguousarray(planes, np.float32)
+    r, g, b = np.moveaxis(rgb, -1, 0).astype(np.float32, order="C")
+    out = np.empty((3, *g.shape), np.float32)
+    out[0] = matrix[0, 0] * r + matrix[0, 1] * g + matrix[0, 2] * b + np.float32(OFFSET[0])
+    r -= g
+    b -= g
+    out[1] = matrix[1, 0] * r + matrix[1, 2] * b + np.float32(OFFSET[1])
+    out[2] = matrix[2, 0] * r + matrix[2, 2] * b + np.float32(OFFSET[2])
+    return out
+
+
+def levels_from_ycbcr(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return R, G, B in grey levels, neither rounded nor clipped: float32 (h, w, 3) from Y, Cb, Cr, float32 (3, h, w).
+
+    Where both chroma planes are 128 the three channels are equal to the last bit.
+    """
+    blue, red = planes[1] - np.float32(OFFSET[1]), planes[2] - np.float32(OFFSET[2])
+    grey = (planes[0] - np.float32(OFFSET[0])) * np.float32(255.0 / 219.0)
+    matrix = (INVERSE * 255.0).astype(np.float32)
+    out = np.empty((*grey.shape, 3), np.float32)
+    for channel in range(3):
+        out[..., channel] = grey + matrix[channel, 1] * blue + matrix[channel, 2] * red
+    return out
 
 
 def rgb_from_ycbcr(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return rounded and clipped uint8 (h, w, 3) from Y, Cb, Cr in grey levels, float32 (3, h, w)."""
-    matrix = (INVERSE * 255.0).astype(np.float32)
-    centred = np.moveaxis(planes, 0, -1) - OFFSET.astype(np.float32)
-    return np.asarray(np.clip(np.rint(centred @ matrix.T), 0, 255), np.uint8)
+    return np.asarray(np.clip(np.rint(levels_from_ycbcr(planes)), 0, 255), np.uint8)

@@ -7,12 +7,14 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from sr_deploy.degrade import Color, Plane, Planes
 from sr_deploy.errors import InputError
@@ -29,6 +31,23 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Pillow's word
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What may be read."""
+
+    max_pixels: int = MAX_PIXELS  # that a file may declare, all its frames together where all are read
+    allow_truncated: bool = False  # take what is there of a file that ends early
+    frames: bool = False  # all of an animation or a document, instead of the first
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` where the limit is not positive."""
+        if self.max_pixels < 1:
+            raise InputError(f"--max-pixels {self.max_pixels}: not a positive number; the default is {MAX_PIXELS}")
+
+
+DEFAULT = Reading()
+
+
 def open_picture(path: Path) -> Image.Image:
     """Return the decoded picture, EXIF orientation applied; its first frame if it has several. Thread-safe.
 
@@ -38,7 +57,8 @@ def open_picture(path: Path) -> Image.Image:
         InputError: missing, not a picture, truncated, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
     with opened(path) as image:
-        frames = 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+        refuse_deep(image, path)
+        frames = frame_count(image)
         image.load()
         upright = ImageOps.exif_transpose(image)
         upright.info["frames"] = frames
@@ -54,21 +74,75 @@ def picture_size(path: Path) -> tuple[int, int]:
         InputError: missing, not a picture, deeper than 8 bits, or over ``MAX_PIXELS``.
     """
     with opened(path) as image:
+        refuse_deep(image, path)
         width, height = image.size
         if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all of it to look further
             return height, width
         return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in TURNED else (height, width)
 
 
+def frame_count(image: Image.Image) -> int:
+    """Return the number of frames or pages; the previews in a camera's JPEG do not count."""
+    return 1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1))
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Return whether an opened picture, not decoded yet, has samples deeper than 8 bits."""
+    # Pillow cuts 16-bit RGB to 8 bits without a word; only the raw mode of its tiles tells.
+    return image.mode in DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+
+
+def refuse_deep(image: Image.Image, path: Path) -> None:
+    """Raise ``InputError`` where samples are deeper than 8 bits."""
+    if is_deep(image):
+        raise InputError(
+            f"{path}: has samples deeper than 8 bits ({image.mode}), 8-bit pictures are measured and trained on; convert it"
+        )
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Yield the picture, its pixels not read yet; what goes wrong inside is explained in one line."""
+def opened(path: Path, reading: Reading = DEFAULT, *, content: bytes | None = None) -> Iterator[Image.Image]:
+    """Yield the picture, its pixels not read yet; what goes wrong inside is explained in one line. Thread-safe.
+
+    With ``content`` that is decoded, and ``path`` is its name in messages.
+
+    Raises:
+        InputError: missing, not a picture, or over the limit of pixels; whatever a decoder raises inside.
+    """
+    with explained(path), source(path, content) as stream, _DECODING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, reading.allow_truncated
+        try:
+            yield _open_unlimited(stream, path, reading)
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@contextmanager
+def source(path: Path, content: bytes | None = None) -> Iterator[BinaryIO]:
+    """Yield a regular file, or ``content``, for reading.
+
+    Raises:
+        InputError: ``path`` is a device or a pipe, or the file is empty.
+    """
+    if content is None and path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: not a regular file; write it to one first")
+    with path.open("rb") if content is None else BytesIO(content) as stream:
+        if not stream.read(1):
+            raise InputError(f"{path}: an empty file; it was probably never written out")
+        stream.seek(0)
+        yield stream
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what goes wrong inside while a picture file is read into one line.
+
+    Raises:
+        InputError: anything but too little memory.
+    """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise InputError(f"{path}: not a regular file; write it to one first")
-        with path.open("rb") as stream, _DECODING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield _open_unlimited(stream, path)
+        yield
     except InputError:
         raise
     except FileNotFoundError as err:
@@ -92,22 +166,28 @@ def undecodable(path: Path, err: Exception) -> str:
     return f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged"
 
 
-def _open_unlimited(stream: BinaryIO, path: Path) -> Image.Image:
-    if not stream.read(1):
-        raise InputError(f"{path}: an empty file; it was probably never written out")
-    stream.seek(0)
+def _open_unlimited(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own limit is a global; ours is below
     try:
         image = Image.open(stream, formats=FORMATS)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise InputError(f"{path}: declares {width}x{height} pixels, the limit is {MAX_PIXELS}; cut it into parts")
-    # Pillow cuts 16-bit RGB to 8 bits without a word; only the raw mode of its tiles tells.
-    if image.mode in DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        raise InputError(f"{path}: has samples deeper than 8 bits ({image.mode}), this version reads 8-bit pictures; convert it")
+    check_declared(path, image.size, reading)
     return image
+
+
+def check_declared(path: Path, size: tuple[int, int], reading: Reading, *, area: int | None = None) -> None:
+    """Check (width, height) that a file declares; ``area`` is that of several frames together.
+
+    Raises:
+        InputError: more pixels than the limit.
+    """
+    width, height = size
+    if (width * height if area is None else area) > reading.max_pixels:
+        what = f"{width}x{height} pixels" if area in (None, width * height) else f"{area} pixels in its frames"
+        raise InputError(
+            f"{path}: declares {what}, the limit is {reading.max_pixels}; raise it with --max-pixels, or cut the picture"
+        )
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -1,0 +1,73 @@
+"""Colour of decoded pictures: every mode of Pillow to grey or RGB samples, with or without alpha, that look the same.
+
+RGB and grey samples stay as they are and keep their profile. CMYK is brought to sRGB by its own profile, relative colorimetric
+with black point compensation, and by Pillow's plain formula where it has none; Lab (D50) is brought to sRGB.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from sr_deploy.pictures import is_grey
+
+TRANSPARENT = ("LA", "RGBA", "PA", "La", "RGBa")
+BLACK_POINT_COMPENSATION = 0x2000  # littleCMS's cmsFLAGS_BLACKPOINTCOMPENSATION
+SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}  # by channels; header field "colour space of data", ICC.1:2022 7.2.8
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """Return uint8 (h, w, c) in the fewest channels that hold a decoded picture of 8 bits."""
+    if image.mode in ("CMYK", "LAB"):
+        return np.asarray(srgb_from(image))
+    transparent = image.mode in TRANSPARENT or "transparency" in image.info
+    if is_grey(image) and transparent:
+        # Through RGBA: Pillow resolves a transparency key of a grey picture only there.
+        rgba = np.asarray(image.convert("RGBA"))
+        return np.ascontiguousarray(rgba[..., (0, 3)])
+    mode = "L" if is_grey(image) else "RGBA" if transparent else "RGB"
+    pixels = np.asarray(image.convert(mode))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def srgb_from(image: Image.Image) -> Image.Image:
+    """Return a CMYK or Lab picture in sRGB."""
+    srgb = ImageCms.createProfile("sRGB")
+    if image.mode == "LAB":
+        lab = ImageCms.createProfile("LAB")
+        transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC)
+        found = ImageCms.applyTransform(image, transform)
+        assert found is not None
+        return found
+    profile = image.info.get("icc_profile")
+    if isinstance(profile, bytes) and profile[16:20] == b"CMYK":
+        try:
+            found = ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(BytesIO(profile)),
+                srgb,
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags(BLACK_POINT_COMPENSATION),
+            )
+        except (ImageCms.PyCMSError, OSError):  # a profile that littleCMS cannot read is none
+            found = None
+        if found is not None:
+            return found
+    return image.convert("RGB")
+
+
+def rgb_from_lab16(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return sRGB, uint8 (h, w, 3), from CIELAB as TIFF has it in 16 bits: (h, w, 3), a and b signed."""
+    octets = (samples >> 8).astype(np.uint8)
+    octets[..., 1:] ^= 128  # as Pillow has them
+    h, w, _ = octets.shape
+    return np.asarray(srgb_from(Image.frombytes("LAB", (w, h), octets.tobytes())))
+
+
+def fitting_profile(profile: object, channels: int) -> bytes | None:
+    """Return an ICC profile where it is one for pixels of so many channels."""
+    return profile if isinstance(profile, bytes) and profile[16:20] == SPACES[channels] else None
