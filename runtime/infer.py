@@ -15,6 +15,8 @@ from sr_deploy.runtime.bench import CPU
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.ensemble import EnsembleEngine
 from sr_deploy.runtime.folder_run import FolderRun, Task
+from sr_deploy.runtime.large import Memory
+from sr_deploy.runtime.large_memory import available_bytes
 from sr_deploy.runtime.picture_formats import FOLLOWING, FORMATS, Writing, followed, format_of_name, result_name
 from sr_deploy.runtime.picture_options import reading_of, writing_of
 from sr_deploy.runtime.pipeline import StageTimes
@@ -48,6 +50,7 @@ def infer_command(arguments: argparse.Namespace) -> int:
                 on_part=on_part,
                 reading=reading,
                 writing=writing,
+                memory=Memory(arguments.memory or available_bytes(), reading, writing),
             )
             with closing(run.run(pairs, times, check=inputs.check)) as tasks:
                 for task in tasks:

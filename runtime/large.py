@@ -1,55 +1,58 @@
 """Pictures that do not fit into the memory: told before they are decoded, and enlarged by rows where that can be done.
 
 A picture in memory takes its samples, those of the result, and the file that the result is encoded into. By rows, decoding
-(libvips, extra ``large``), tiles and encoding (by this project) hold some hundreds of rows: memory goes by the width.
+(libvips, extra ``large``), tiles and encoding hold some hundreds of rows: memory goes by the width. The pixels are the same.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
-
-import numpy as np
+from typing import BinaryIO
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.files import replacing
+from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.engine import Engine
-from sr_deploy.runtime.large_head import Head, head_of
+from sr_deploy.runtime.large_estimate import band_bytes, in_memory_bytes
+from sr_deploy.runtime.large_facts import Facts, facts_of, need_reading, nominal_facts
+from sr_deploy.runtime.large_head import Head, blank, head_of
 from sr_deploy.runtime.large_jpeg import JpegWriter
-from sr_deploy.runtime.large_memory import available_bytes, in_words
+from sr_deploy.runtime.large_memory import in_words
 from sr_deploy.runtime.large_png import PngWriter
-from sr_deploy.runtime.large_rows import Samples
-from sr_deploy.runtime.large_saving import Saving, check_holds, format_of
-from sr_deploy.runtime.large_source import unreadable, upright_rows
+from sr_deploy.runtime.large_rows import RowSource, Stoppable
+from sr_deploy.runtime.large_saving import Carried, RowWriter, carried_by
+from sr_deploy.runtime.large_source import VipsRows, unreadable, upright_rows
 from sr_deploy.runtime.large_tiff import TiffWriter
 from sr_deploy.runtime.large_upscale import enlarged_rows
-from sr_deploy.runtime.streams import STDOUT, write_standard_output
-from sr_deploy.runtime.tiling import grid_of, spans
+from sr_deploy.runtime.picture_formats import FOLLOWING, Writing, check_holds, format_of_name, lacks
+from sr_deploy.runtime.samples import Pixels
 
-PROGRAM_BYTES = 200 * 2**20  # Python, the libraries and a small engine
-TILE_COPIES = 2.5  # of a band's tiles, in and out: those that wait, the engine's, and the joined rows
-CHUNK = 2**20
-RESULT_FLOATS = 14  # float32 numbers that colour holds for each pixel of a band's result
-
-
-class RowWriter(Protocol):
-    """Writes one picture by rows."""
-
-    def write(self, rows: Samples) -> None: ...
-    def close(self) -> None: ...
-
-
-WRITERS: dict[str, Callable[[BinaryIO, tuple[int, int, int], np.dtype[np.generic], Saving], RowWriter]] = {
-    "PNG": PngWriter,
-    "JPEG": JpegWriter,
-    "TIFF": TiffWriter,
+WRITERS: dict[str, Callable[[BinaryIO, Pixels, Carried], RowWriter]] = {
+    "png": PngWriter,
+    "jpeg": JpegWriter,
+    "tiff": TiffWriter,
 }
+STDOUT = Path("/dev/stdout")  # as a place for a result
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a picture by rows is watched while it is enlarged."""
+
+    on_part: Callable[[float], None] = lambda part: None  # told the part that is done, 0 to 1, after each band of tiles
+    stop: threading.Event = field(default_factory=threading.Event)  # ends it where it is; nothing is left
+    overlap: bool = False  # decode, compute and finish in threads
+
+
+QUIET = Watch()
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,10 @@ class LargePicture:
 
     head: Head
     scale: int
-    saving: Saving
+    format: str = "png"  # of the result, one of ``WRITERS``
+    quality: int | None = None
     allow_truncated: bool = False
+    budget: int = 2**62  # bytes that may be taken
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,122 +72,110 @@ class LargePicture:
         h, w, _ = self.head.shape
         return w * self.scale, h * self.scale
 
-    def enlarge(
-        self,
-        engine: Engine,
-        output: Path | None,
-        *,
-        on_part: Callable[[float], None] = lambda part: None,
-        overlap: bool = False,
-    ) -> None:
-        """Write the enlarged picture, whole or not at all; ``None`` is standard output. Other work on ``engine`` has to wait.
+    def enlarge(self, engine: Engine, output: Path, watch: Watch = QUIET) -> None:
+        """Write the enlarged picture, whole or not at all. Other work on ``engine`` has to wait.
 
         Args:
             engine: that serves the scale.
-            output: a file of the format in ``saving``.
-            on_part: told the part that is done, 0 to 1, after each band of tiles.
-            overlap: decode, compute and finish in threads.
+            output: a file, or ``STDOUT``, which gets the picture when it is complete.
+            watch: who is told, and who may end it.
 
         Raises:
+            KeyboardInterrupt: ``watch.stop`` was set.
             InputError: the picture is damaged.
             MachineError: pyvips is missing, the picture cannot be read by rows, or the disk is full.
             EngineError: the backend failed.
         """
-        if output is None:
-            self._to_standard_output(engine, on_part, overlap)
+        if output == STDOUT:
+            folder = Path(tempfile.gettempdir())
+            with tempfile.TemporaryFile(prefix="sr-", dir=folder) as stream:
+                self._write(engine, stream, folder, watch)
+                stream.seek(0)
+                with open(1, "wb", closefd=False) as standard:
+                    while content := stream.read(CHUNK):
+                        standard.write(content)
             return
         with replacing(output) as temporary, temporary.open("r+b") as stream:
-            self._write(engine, stream, output.parent, on_part, overlap)
+            self._write(engine, stream, output.parent, watch)
 
-    def _write(self, engine: Engine, stream: BinaryIO, folder: Path, on_part: Callable[[float], None], overlap: bool) -> None:
-        with closing(upright_rows(self.head, folder, allow_truncated=self.allow_truncated)) as source:
-            shape = (*self.size[::-1], self.head.channels)
-            writer = WRITERS[self.saving.format](stream, shape, source.dtype, self.saving)
-            with closing(enlarged_rows(engine, source, self.scale, overlap=overlap)) as parts:
+    def _write(self, engine: Engine, stream: BinaryIO, folder: Path, watch: Watch) -> None:
+        facts = self._facts(engine, watch)
+        with closing(upright_rows(self._opened(engine, watch), self.head.orientation, folder)) as source:
+            w, h = self.size
+            carried = carried_by(self.head.picture, self.format, self.scale, self.quality)
+            writer = WRITERS[self.format](stream, blank((h, w), source.shape[2], source.dtype), carried)
+            with closing(enlarged_rows(engine, source, self.scale, facts, overlap=watch.overlap)) as parts:
                 for part, rows in parts:
                     writer.write(rows)
-                    on_part(part)
+                    watch.on_part(part)
             writer.close()
             stream.flush()
 
-    def _to_standard_output(self, engine: Engine, on_part: Callable[[float], None], overlap: bool) -> None:
-        folder = Path(tempfile.gettempdir())
-        with tempfile.TemporaryFile(prefix="sr-", dir=folder) as stream:
-            self._write(engine, stream, folder, on_part, overlap)
-            stream.seek(0)
-            while content := stream.read(CHUNK):
-                write_standard_output(content)
+    def _facts(self, engine: Engine, watch: Watch) -> Facts:
+        pixels = self.head.picture.pixels
+        if not need_reading(pixels.shape[2], pixels.dtype):
+            return nominal_facts(pixels.dtype)
+        with closing(self._opened(engine, watch)) as source:
+            return facts_of(source)
+
+    def _opened(self, engine: Engine, watch: Watch) -> RowSource:
+        source = VipsRows(self.head, allow_truncated=self.allow_truncated)
+        need = source.whole_bytes + band_bytes(self.head, engine.card, self.scale)
+        if source.whole_bytes and need > self.budget:
+            source.close()
+            raise MachineError(
+                f"{self.head.path}: takes {in_words(need)} of memory by rows, because it is stored progressively or interlaced, "
+                f"and {in_words(self.budget)} may be used; allow more with --memory, or store it plainly"
+            )
+        return Stoppable(source, watch.stop)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """How many bytes a picture may take, and how the engine cuts it."""
+    """How many bytes a picture may take, and what becomes of one that takes more."""
 
     budget: int
-    card: ModelCard
+    reading: Reading = DEFAULT
+    writing: Writing = FOLLOWING
 
-    def large(self, path: Path, output: Path, scale: int, saving: Saving | None = None) -> LargePicture | None:
-        """Return how a picture is enlarged by rows, or ``None`` where it fits into the memory or is no picture at all.
+    def large(self, path: Path, output: Path, card: ModelCard, scale: int) -> LargePicture | None:
+        """Return how a picture is enlarged by rows, or ``None`` where it fits into the memory, or is no picture at all.
 
         Args:
             path: of the picture; its header is read.
-            output: of the result, whose suffix is the format; ``STDOUT`` gets a PNG.
+            output: of the result, whose suffix is its format; of ``STDOUT``, png.
+            card: of the engine.
             scale: the factor.
-            saving: what is asked of the result's file; profile and EXIF come from the picture.
 
         Raises:
             MachineError: it does not fit, and cannot be enlarged by rows: pyvips is missing, or even that takes too much.
-            InputError: it does not fit, and the result's format cannot be written by rows or cannot hold it.
+            InputError: it does not fit, and the result's format cannot hold it or cannot be written by rows.
         """
         try:
-            head = head_of(path)
+            head = head_of(path, self.reading)
+            need = in_memory_bytes(head, card, scale)
         except (InputError, OSError):
             return None  # told where it is decoded
-        need = in_memory_bytes(head, self.card, scale)
         if need <= self.budget:
             return None
+        kind = format_of_name(output) or "png"
+        check_holds(kind, head.picture, scale, path)
+        self._check(head, need, band_bytes(head, card, scale))
+        if kind not in WRITERS:
+            able = next(name for name in WRITERS if not lacks(name, head.picture, scale))
+            raise InputError(f"{self._told(head, need)}, and {kind} cannot be written by rows; use --format {able}, or --memory")
+        return LargePicture(head, scale, kind, self.writing.quality, self.reading.allow_truncated, self.budget)
+
+    def _check(self, head: Head, need: int, by_rows: int) -> None:
         if importlib.util.find_spec("pyvips") is None:
-            raise MachineError(
-                f"{self._told(head, need)}; pip install 'sr-deploy[large]' enlarges it by rows, or cut it into parts"
-            )
-        least = by_rows_bytes(head, self.card, scale)
-        if least > self.budget:
-            raise MachineError(
-                f"{self._told(head, need)}, and {in_words(least)} by rows; allow more with --memory, or cut it into parts"
-            )
+            told = self._told(head, need)
+            raise MachineError(f"{told}; pip install 'sr-deploy[large]' to enlarge it by rows, or cut it into parts")
+        if by_rows > self.budget:
+            told = self._told(head, need)
+            raise MachineError(f"{told}, and {in_words(by_rows)} by rows; allow more with --memory, or cut it into parts")
         if not head.plain:
             raise MachineError(unreadable(head))
-        asked = saving or Saving("PNG" if output == STDOUT else format_of(output))
-        asked = replace(asked, icc_profile=head.icc_profile, exif=head.exif)
-        found = LargePicture(head, scale, asked)
-        check_holds(asked, (*found.size[::-1], head.channels), np.dtype(f"u{head.depth}"), output)
-        return found
 
     def _told(self, head: Head, need: int) -> str:
         h, w, _ = head.shape
-        return (
-            f"{head.path}: {w}x{h} pixels take {in_words(need)} of memory with their result, {in_words(self.budget)} may be used"
-        )
-
-
-def in_memory_bytes(head: Head, card: ModelCard, scale: int) -> int:
-    """Return an upper bound of the memory that a picture takes with its result and the file of it, a PNG of noise at worst."""
-    # While it is decoded it is there twice; the result, in memory and encoded, comes later.
-    return head.nbytes * max(2, 1 + 2 * scale**2) + band_bytes(head, card, scale)
-
-
-def by_rows_bytes(head: Head, card: ModelCard, scale: int) -> int:
-    """Return an upper bound of the memory that a picture takes by rows, which grows with its width."""
-    return band_bytes(head, card, scale)
-
-
-def band_bytes(head: Head, card: ModelCard, scale: int) -> int:
-    """Return about what one band of tiles takes on its way, and the program itself."""
-    grid = grid_of(card)
-    assert card.input_shape is not None
-    w, c = head.shape[1], head.channels
-    before = scale if card.upscale == "before" else 1
-    across = len(spans(max(w * before, grid.width), grid.width, grid.halo))
-    tiles = 4 * across * card.input_shape[1] * grid.height * grid.width * (1 + grid.factor**2)
-    made = 4 * grid.height * grid.factor * w * scale * max(c, 3 if card.color == "rgb" else 1)
-    return int(PROGRAM_BYTES + TILE_COPIES * tiles + RESULT_FLOATS / 3 * made)
+        return f"{head.path}: {w}x{h} pixels take {in_words(need)} of memory, and {in_words(self.budget)} may be used"

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import ExifTags, Image
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from sr_deploy.pictures import TURNED, opened
+from sr_deploy.pictures import (
+    DEFAULT,
+    GREY_MODES,
+    TURNED,
+    Reading,
+    check_declared,
+    explained,
+    frame_count,
+    is_deep,
+    opened,
+    source,
+)
+from sr_deploy.runtime.colour import TRANSPARENT, fitting_profile
+from sr_deploy.runtime.deep_pictures import MULTIPLIED, SEPARATE_ALPHA
+from sr_deploy.runtime.metadata import colour_chunks, tags_from
+from sr_deploy.runtime.orientation import ORIENTATION
+from sr_deploy.runtime.picture_files import PROFILE_TAG, Frames, Picture
+from sr_deploy.runtime.samples import Pixels
+from sr_deploy.runtime.tiff_samples import Layout, is_tiff, layout_of, pages_of
 
-EXTRA_SAMPLES, UNASSOCIATED_ALPHA = 338, 2  # TIFF 6.0, section 18
-PROFILE_SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}  # by channels
+EXTRA_SAMPLES = 338  # TIFF 6.0, section 18
+BY_ROWS = frozenset({"png", "jpeg", "tiff"})
+MOST_CHUNKS = 2**24  # bytes before a PNG's pixels
 
 
 @dataclass(frozen=True)
@@ -20,108 +41,114 @@ class Head:
     """A picture file's header."""
 
     path: Path
-    format: str  # as Pillow calls it
+    picture: Picture  # as it will be when it is read, but for the values of the pixels, which take no memory
     mode: str  # as Pillow calls it
-    stored: tuple[int, int]  # (h, w) in the file, before its orientation is applied
-    channels: int  # 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha
-    depth: int  # bytes of a sample
     orientation: int  # EXIF's, 1 to 8
-    plain: bool  # rows of it are samples as they are meant
-    icc_profile: bytes | None  # of the colour space of the pixels
-    exif: bytes | None  # without the orientation
-    frames: int
+    plain: bool  # what libvips reads of it are the samples that are read of it elsewhere
+    cmyk_profile: bytes | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(h, w, c) of the upright picture."""
-        height, width = self.stored[::-1] if self.orientation in TURNED else self.stored
-        return height, width, self.channels
+        h, w, c = self.picture.pixels.shape
+        return h, w, c
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """(h, w) in the file, before the orientation is applied."""
+        h, w, _ = self.shape
+        return (w, h) if self.orientation in TURNED else (h, w)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its samples."""
-        return self.stored[0] * self.stored[1] * self.channels * self.depth
+        """Bytes of the samples of all frames that are to be read."""
+        return self.picture.pixels.nbytes * (1 + len(self.picture.rest.pixels))
 
 
-def head_of(path: Path) -> Head:
+def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
     """Return what a picture file's header says.
 
     Raises:
-        InputError: see :func:`sr_deploy.pictures.opened`.
+        InputError: missing, no picture, or over a limit of ``reading``.
+        OSError: the file cannot be read.
     """
-    with opened(path) as image:
-        width, height = image.size
-        channels, depth = channels_of(image), depth_of(image)
-        orientation, exif = orientation_of(image, path)
+    with explained(path), source(path) as stream:
+        tags = next(pages_of(stream), None) if is_tiff(stream) else None
+        layout = None if tags is None else layout_of(tags)
+    return _head(path, reading) if tags is None or layout is None else _deep_tiff_head(path, reading, tags, layout)
+
+
+def _deep_tiff_head(path: Path, reading: Reading, tags: ImageFileDirectory_v2, layout: Layout) -> Head:
+    check_declared(path, (layout.width, layout.height), reading)
+    colours = 1 if layout.photometric <= 1 else 3
+    alone = layout.channels == colours + 1 and layout.extra in ((), (SEPARATE_ALPHA,))
+    alpha = alone or MULTIPLIED in layout.extra or SEPARATE_ALPHA in layout.extra
+    pixels = blank((layout.height, layout.width), colours + alpha, np.dtype(np.float32 if layout.kind == "f" else np.uint16))
+    exif = Image.Exif()
+    with source(path) as stream, suppress(Exception):  # whatever Pillow's parser meets: such EXIF is no reason to refuse
+        exif.load_from_fp(stream)
+    picture = Picture(pixels, fitting_profile(tags.get(PROFILE_TAG), colours + alpha), 1, "tiff", tags_from(exif))
+    plain = layout.dtype == np.uint16 and layout.photometric in (1, 2) and (alone or layout.channels == colours)
+    head = Head(path, picture, f"{layout.channels} x {layout.dtype}", 1, plain and not reading.frames)
+    return _upright(head, tags.get(ORIENTATION))
+
+
+def _head(path: Path, reading: Reading) -> Head:
+    with opened(path, reading) as image:
+        kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
+        transparent = image.mode in TRANSPARENT or "transparency" in image.info
+        grey = image.mode in GREY_MODES or image.mode == "F" or image.mode.startswith("I")
+        deep = is_deep(image) and image.mode != "CMYK"
+        pixels = blank(image.size[::-1], (1 if grey else 3) + transparent, np.dtype(np.uint16 if deep else np.uint8))
+        frames = frame_count(image)
+        taken = frames if reading.frames else 1
+        content, chunks = png_parts(path) if kind == "png" else (None, ())
+        if content is not None:
+            image.info.setdefault("exif", content)
+        exif = Image.Image.getexif(image)  # that of PNG would decode all of it to look behind the pixels
         profile = image.info.get("icc_profile")
-        fits = isinstance(profile, bytes) and profile[16:20] == PROFILE_SPACES[channels]  # ICC.1:2022 7.2.8
-        return Head(
-            path,
-            str(image.format),
-            image.mode,
-            (height, width),
-            channels,
-            depth,
-            orientation,
-            is_plain(image),
-            profile if fits else None,
-            exif,
-            1 if image.format in ("JPEG", "MPO") else int(getattr(image, "n_frames", 1)),
-        )
+        picture = Picture(pixels, fitting_profile(profile, pixels.shape[2]), frames, kind, tags_from(exif), chunks)
+        plain = kind in BY_ROWS and taken == 1 and _samples_agree(image, deep=deep, transparent=transparent)
+        own = profile if image.mode == "CMYK" and isinstance(profile, bytes) else None
+        return _upright(Head(path, picture, image.mode, 1, plain, own), exif.get(ORIENTATION), frames=taken)
 
 
-def channels_of(image: Image.Image) -> int:
-    """Return the channels of a picture that is not decoded yet, 1 to 4."""
-    grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
-    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    return (1 if grey else 3) + transparent
-
-
-def depth_of(image: Image.Image) -> int:
-    """Return the bytes of a sample of a picture that is not decoded yet: 1, 2 or 4."""
-    if image.mode in ("I", "F") and image.format != "PNG":
-        return 4
-    # Pillow gives 16-bit RGB the mode of 8 bits; only the raw mode of its tiles tells.
-    deep = image.mode.startswith("I") or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
-    return 2 if deep else 1
-
-
-def is_plain(image: Image.Image) -> bool:
-    """Return whether both Pillow and libvips read rows of it as the same samples."""
-    modes = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA"), "JPEG": ("L", "RGB"), "MPO": ("L", "RGB")}
-    modes["TIFF"] = ("1", "L", "LA", "P", "RGB", "RGBA")
-    deep = image.mode.startswith("I;16") and "transparency" not in image.info
-    if image.format == "TIFF" and image.mode in ("LA", "RGBA"):
+def _samples_agree(image: Image.Image, *, deep: bool, transparent: bool) -> bool:
+    """Return whether libvips reads a picture's samples as Pillow does: measured for these modes."""
+    if deep:
+        return image.format == "PNG"
+    if image.format == "TIFF" and transparent:
         extra = getattr(image, "tag_v2", {}).get(EXTRA_SAMPLES)
-        return extra in ((UNASSOCIATED_ALPHA,), UNASSOCIATED_ALPHA)  # others are multiplied into the colours
-    return image.mode in modes.get(str(image.format), ()) or (deep and image.format in ("PNG", "TIFF"))
+        return extra in (SEPARATE_ALPHA, (SEPARATE_ALPHA,))  # others are multiplied into the colours
+    return image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")
 
 
-def orientation_of(image: Image.Image, path: Path) -> tuple[int, bytes | None]:
-    """Return the EXIF orientation, 1 where there is none, and the EXIF without it, ``Exif\\0\\0`` in front."""
-    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all of it to look behind the pixels
-        content = png_exif(path)
-        if content is None:
-            return 1, None
-        exif = Image.Exif()
-        exif.load(content)
-    else:
-        exif = image.getexif()
-    orientation = exif.get(ExifTags.Base.Orientation, 1)
-    if image.format == "TIFF":  # its own tags, which describe the file and not the picture
-        return orientation if orientation in range(1, 9) else 1, None
-    with suppress(KeyError):
-        del exif[ExifTags.Base.Orientation]
-    return orientation if orientation in range(1, 9) else 1, exif.tobytes() if len(exif) else None
+def _upright(head: Head, turn: object, *, frames: int = 1) -> Head:
+    """Return the head with an orientation and more frames of the same size."""
+    orientation = turn if isinstance(turn, int) and turn in range(1, 9) else 1
+    pixels = head.picture.pixels
+    pixels = pixels.swapaxes(0, 1) if orientation in TURNED else pixels
+    rest = Frames((pixels,) * (frames - 1), (0,) * frames if head.picture.format != "tiff" else ())
+    return replace(head, orientation=orientation, picture=replace(head.picture, pixels=pixels, rest=rest))
 
 
-def png_exif(path: Path) -> bytes | None:
-    """Return what an eXIf chunk of a PNG holds, wherever it lies; chunks are skipped, not read."""
+def blank(size: tuple[int, int], channels: int, dtype: np.dtype[np.generic]) -> Pixels:
+    """Return (h, w, channels) of one value that takes the memory of one sample; ``nbytes`` is what a picture would take."""
+    found: Pixels = np.broadcast_to(np.zeros((), dtype), (*size, channels))
+    return found
+
+
+def png_parts(path: Path) -> tuple[bytes | None, tuple[tuple[bytes, bytes], ...]]:
+    """Return what the eXIf chunk of a PNG holds, wherever it lies, and the chunks about colour; pixels are skipped, not read."""
+    exif, before = None, 0
     with path.open("rb") as stream:
-        stream.seek(8)
+        place = stream.seek(8)
         while len(start := stream.read(8)) == 8:
             length, name = struct.unpack(">I4s", start)
             if name == b"eXIf":
-                return stream.read(length)
-            stream.seek(length + 4, 1)
-    return None
+                exif = stream.read(length)
+            if name == b"IDAT" and not before:
+                before = place
+            place = stream.seek(place + length + 12)
+        stream.seek(0)
+        return exif, colour_chunks(stream.read(min(before, MOST_CHUNKS)))

@@ -1,99 +1,93 @@
-"""JPEG files written by rows: bands that Pillow encodes one by one, joined into one picture at restart markers.
+"""JPEG files written by rows: bands that are encoded one by one, joined into one picture at restart markers.
 
 Behind a restart marker the decoder starts as at the beginning of a picture, DC predictors at zero (ITU-T T.81, F.1.1.5.1). So a
-band of whole MCU rows, encoded as a picture of its own with the same tables, is a piece of the large picture as it is: its
-header is left out, its restart markers are numbered on (modulo 8, T.81 B.1.1.3), and the height in the first header is that of
-the whole. Every pixel is what encoding the picture at once gives. The Huffman tables are the standard's, because optimized ones
-differ from band to band.
+band of whole MCU rows, encoded as a picture of its own with the same tables, is a piece of the large picture as it is: its header
+is left out, its restart markers are numbered on (modulo 8, T.81 B.1.1.3), and the height in the first header is that of the
+whole. Every pixel is what encoding the picture at once gives. The Huffman tables are the standard's, because optimized ones
+differ from band to band: files are a few percent larger.
 """
 
 from __future__ import annotations
 
 import struct
-from io import BytesIO
 from typing import BinaryIO
 
+import cv2
 import numpy as np
-from PIL import Image
 
-from sr_deploy.errors import MachineError
-from sr_deploy.runtime.large_rows import Samples
-from sr_deploy.runtime.large_saving import Saving
+from sr_deploy.runtime.encode import eight_bits
+from sr_deploy.runtime.jpeg_file import HEADER_END, sampling_of, segments_of
+from sr_deploy.runtime.large_saving import Carried
+from sr_deploy.runtime.png_file import swap_
+from sr_deploy.runtime.samples import Pixels
 
-SOF0, SOS, DRI, RST0 = 0xC0, 0xDA, 0xDD, 0xD0
+SOF0, SOS, RST0 = 0xC0, 0xDA, 0xD0
 BAND = 64  # rows encoded at once: whole MCUs, whose height is 8 or 16
 
 
 class JpegWriter:
     """Takes the rows of one picture and writes a baseline JPEG file with its profile and EXIF."""
 
-    def __init__(self, stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[np.generic], saving: Saving) -> None:
+    def __init__(self, stream: BinaryIO, page: Pixels, carried: Carried) -> None:
         """Write nothing yet.
 
         Args:
             stream: open for writing; it need not be seekable.
-            shape: (h, w, c) of the whole picture, c 1 or 3, no side above 65500.
-            dtype: uint8.
-            saving: quality, subsampling, profile and EXIF.
+            page: of the shape of the whole result, 1 or 3 channels, no side above 65500; its values are not looked at.
+            carried: quality, profile and EXIF.
         """
-        if dtype != np.uint8 or shape[2] not in (1, 3):
-            raise ValueError(f"{dtype} samples in {shape[2]} channels; JPEG holds 8-bit grey or RGB")
-        self.stream, self.shape, self.saving = stream, shape, saving
-        self.waiting: list[Samples] = []  # rows that do not fill a band yet
+        self.stream, self.carried = stream, carried
+        self.height, width, channels = page.shape
+        mcu = 16 if channels == 3 and sampling_of(carried.quality) == cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 else 8
+        self.interval = -(-width // mcu)  # a restart marker behind each row of MCUs
+        self.waiting: list[Pixels] = []  # rows that do not fill a band yet
         self.markers = 0  # restart markers so far
         self.begun = False
 
-    def write(self, rows: Samples) -> None:
-        """Write the rows that come next, (n, w, c), as far as they fill bands.
-
-        Raises:
-            OSError: the stream cannot be written.
-            MachineError: Pillow is too old.
-        """
+    def write(self, rows: Pixels) -> None:
+        """See :class:`RowWriter`."""
         self.waiting.append(rows)
         count = sum(map(len, self.waiting))
         if count < BAND:
             return
-        joined = np.concatenate(self.waiting)
+        joined: Pixels = np.concatenate(self.waiting)
         whole = count - count % BAND
         for top in range(0, whole, BAND):
             self._band(joined[top : top + BAND])
         self.waiting = [joined[whole:].copy()]
 
     def close(self) -> None:
-        """Write the last rows and the end of the file; the stream stays open.
-
-        Raises:
-            OSError: the stream cannot be written.
-        """
-        rest = np.concatenate(self.waiting)
+        """See :class:`RowWriter`."""
+        rest: Pixels = np.concatenate(self.waiting)
         if len(rest):
             self._band(rest)
         self.stream.write(b"\xff\xd9")
 
-    def _band(self, rows: Samples) -> None:
-        content = BytesIO()
-        first = not self.begun
-        Image.fromarray(np.ascontiguousarray(rows[..., 0] if rows.shape[2] == 1 else rows)).save(
-            content,
-            format="JPEG",
-            quality=self.saving.quality,
-            subsampling=self.saving.subsampling,
-            restart_marker_rows=1,
-            icc_profile=self.saving.icc_profile if first else None,
-            exif=self.saving.exif or b"" if first else b"",
-        )
-        encoded = content.getvalue()
-        header, scan = parted(encoded)
-        if first:
-            self.stream.write(with_height(header, self.shape[0]))
-            self.begun = True
-        else:
+    def _band(self, rows: Pixels) -> None:
+        header, scan = parted(self._encoded(rows))
+        if self.begun:
             self.stream.write(bytes((0xFF, RST0 + self.markers % 8)))
             self.markers += 1
+        else:
+            own = segments_of(self.carried.icc_profile, self.carried.exif)
+            self.stream.write(with_height(b"".join((header[:HEADER_END], *own, header[HEADER_END:])), self.height))
+            self.begun = True
         renumbered, count = numbered_on(scan, self.markers)
         self.markers += count
         self.stream.write(renumbered)
+
+    def _encoded(self, rows: Pixels) -> bytes:
+        ready = np.array(eight_bits(rows), order="C")
+        swap_(ready)
+        options = [cv2.IMWRITE_JPEG_QUALITY, self.carried.quality, cv2.IMWRITE_JPEG_RST_INTERVAL, self.interval]
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling_of(self.carried.quality)]
+        try:
+            worked, content = cv2.imencode(".jpg", ready, options)
+        except cv2.error as err:
+            raise MemoryError from err  # a plain array of a size that a JPEG holds: nothing else can be wrong
+        if not worked:
+            raise MemoryError
+        return content.tobytes()
 
 
 def segments(encoded: bytes) -> list[tuple[int, int, int]]:
@@ -108,15 +102,8 @@ def segments(encoded: bytes) -> list[tuple[int, int, int]]:
 
 
 def parted(encoded: bytes) -> tuple[bytes, bytes]:
-    """Return the header and the entropy-coded scan of a baseline JPEG with one scan.
-
-    Raises:
-        MachineError: it has no restart interval, as Pillow before 10.2 writes it.
-    """
-    found = segments(encoded)
-    if DRI not in (marker for marker, _, _ in found):
-        raise MachineError("Pillow writes no restart markers, which large JPEG files need; pip install 'sr-deploy[large]'")
-    end = found[-1][2]
+    """Return the header and the entropy-coded scan of a baseline JPEG with one scan."""
+    end = segments(encoded)[-1][2]
     return encoded[:end], encoded[end:-2]
 
 

@@ -1,7 +1,7 @@
 """How much memory a picture takes, and how much there is: known before it is decoded.
 
-What may be used is the least of what the machine has available (``MemAvailable``), what the control groups of this process leave, and
-the limit on its address space; ``--memory`` replaces all of them.
+What may be used is the least of what the machine has available (``MemAvailable``), what the control groups of this process
+leave, and the limit on its address space; ``--memory`` replaces all of them.
 """
 
 from __future__ import annotations

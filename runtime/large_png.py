@@ -12,63 +12,51 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.runtime.large_rows import Samples
-from sr_deploy.runtime.large_saving import Saving
+from sr_deploy.runtime.large_saving import Carried
+from sr_deploy.runtime.png_file import COLOUR_TYPES, LEVEL, SIGNATURE, SUB, chunk
+from sr_deploy.runtime.samples import Pixels
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # IHDR's, by channels
-SUB, UP = 1, 2
-LEVEL = 2  # of compression: 1 is fastest, 9 smallest
+UP = 2  # the filter: what a sample adds to the one above it
 
 
 class PngWriter:
-    """Takes the rows of one picture and writes a PNG file with its profile and EXIF."""
+    """Takes the rows of one picture and writes a PNG file with its profile, EXIF and other chunks."""
 
-    def __init__(self, stream: BinaryIO, shape: tuple[int, int, int], dtype: np.dtype[np.generic], saving: Saving) -> None:
+    def __init__(self, stream: BinaryIO, page: Pixels, carried: Carried) -> None:
         """Write the header.
 
         Args:
             stream: open for writing; it need not be seekable.
-            shape: (h, w, c) of the whole picture.
-            dtype: uint8 or uint16.
-            saving: profile and EXIF.
+            page: of the shape and type, uint8 or uint16, of the whole result; its values are not looked at.
+            carried: profile and chunks.
 
         Raises:
             OSError: the stream cannot be written.
         """
-        height, width, channels = shape
-        self.stream, self.step = stream, channels * dtype.itemsize
+        height, width, channels = page.shape
+        depth = page.dtype.itemsize
+        self.stream, self.step = stream, channels * depth
         self.above: NDArray[np.uint8] = np.zeros(width * self.step, np.uint8)
-        self.packed = zlib.compressobj(LEVEL)
-        stream.write(SIGNATURE)
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * dtype.itemsize, COLOR_TYPES[channels], 0, 0, 0))
-        if saving.icc_profile:
-            self._chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(saving.icc_profile))
-        if saving.exif:
-            self._chunk(b"eXIf", saving.exif.removeprefix(b"Exif\0\0"))
+        self.packer = zlib.compressobj(LEVEL)
+        head = struct.pack(">IIBBBBB", width, height, 8 * depth, COLOUR_TYPES[channels], 0, 0, 0)
+        stream.write(SIGNATURE + chunk(b"IHDR", head))
+        if carried.icc_profile:
+            stream.write(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(carried.icc_profile)))
+        for name, data in carried.chunks:
+            stream.write(chunk(name, data))
 
-    def write(self, rows: Samples) -> None:
-        """Write the rows that come next, (n, w, c).
-
-        Raises:
-            OSError: the stream cannot be written.
-        """
-        data = self.packed.compress(self._filtered(rows).data)
+    def write(self, rows: Pixels) -> None:
+        """See :class:`RowWriter`."""
+        data = self.packer.compress(self._filtered(rows).data)
         if data:
-            self._chunk(b"IDAT", data)
+            self.stream.write(chunk(b"IDAT", data))
 
     def close(self) -> None:
-        """Write the end of the file; the stream stays open.
+        """See :class:`RowWriter`."""
+        self.stream.write(chunk(b"IDAT", self.packer.flush()) + chunk(b"IEND", b""))
 
-        Raises:
-            OSError: the stream cannot be written.
-        """
-        self._chunk(b"IDAT", self.packed.flush())
-        self._chunk(b"IEND", b"")
-
-    def _filtered(self, rows: Samples) -> NDArray[np.uint8]:
-        big_endian = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">"))
-        raw = big_endian.view(np.uint8).reshape(len(rows), -1)
+    def _filtered(self, rows: Pixels) -> NDArray[np.uint8]:
+        raw = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">")).view(np.uint8).reshape(len(rows), -1)
         up = np.empty_like(raw)
         np.subtract(raw[0], self.above, out=up[0])
         np.subtract(raw[1:], raw[:-1], out=up[1:])
@@ -81,12 +69,8 @@ class PngWriter:
         found[:, 1:] = np.where(chosen[:, None], sub, up)
         return found
 
-    def _chunk(self, name: bytes, body: bytes) -> None:
-        self.stream.write(struct.pack(">I", len(body)) + name)
-        self.stream.write(body)
-        self.stream.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(name))))
-
 
 def magnitudes(filtered: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the sum of magnitudes of each row of differences, which are taken as signed bytes."""
-    return np.minimum(filtered, np.negative(filtered)).sum(axis=1, dtype=np.int64)
+    found: NDArray[np.int64] = np.minimum(filtered, np.negative(filtered)).sum(axis=1, dtype=np.int64)
+    return found

@@ -12,10 +12,8 @@ from collections import deque
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Samples = NDArray[np.uint8] | NDArray[np.uint16]
-"""Rows of a picture: uint8 or uint16 (n, w, c); c is 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
+from sr_deploy.runtime.samples import Pixels
 
 Key = slice | tuple[slice, slice, int | slice]
 STEP = 64  # rows that are read at once, at least
@@ -25,9 +23,9 @@ class RowSource(Protocol):
     """A picture that gives its rows once, from top to bottom."""
 
     shape: tuple[int, int, int]
-    dtype: np.dtype[np.uint8] | np.dtype[np.uint16]
+    dtype: np.dtype[np.generic]
 
-    def rows(self, first: int, last: int) -> Samples:
+    def rows(self, first: int, last: int) -> Pixels:
         """Return rows ``[first, last)`` as (last - first, w, c), a new array; ``first`` is the ``last`` of the call before.
 
         Raises:
@@ -46,7 +44,7 @@ class Window:
         self.source = source
         self.shape, self.dtype = source.shape, source.dtype
         self.end = 0  # of the rows that were read
-        self.parts: deque[tuple[int, Samples]] = deque()  # (first row, rows), without gaps, up to ``end``
+        self.parts: deque[tuple[int, Pixels]] = deque()  # (first row, rows), without gaps, up to ``end``
         self.lock = threading.Lock()
 
     @property
@@ -57,7 +55,7 @@ class Window:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: Key) -> Samples:
+    def __getitem__(self, key: Key) -> Pixels:
         """Return rows and, where asked for, columns and channels of them: a copy or a view that is not written to.
 
         Raises:
@@ -85,7 +83,7 @@ class Window:
             self.parts.append((self.end, self.source.rows(self.end, until)))
             self.end = until
 
-    def _joined(self, first: int, last: int) -> Samples:
+    def _joined(self, first: int, last: int) -> Pixels:
         if first < last and (not self.parts or first < self.parts[0][0]):
             held = self.parts[0][0] if self.parts else self.end
             raise LookupError(f"row {first} was released; the window holds rows {held} to {self.end}")
@@ -98,17 +96,17 @@ class Window:
 class NextRows:
     """Stands where the result of a picture would: gives room for the rows that come next, and then hands them out."""
 
-    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[np.uint8] | np.dtype[np.uint16]) -> None:
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> None:
         """Hold no rows yet; ``shape`` is that of the whole result."""
         self.shape, self.dtype = shape, dtype
         self.nbytes = 0
         self.top = 0
-        self.room: Samples | None = None
+        self.room: Pixels | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice) -> Samples:
+    def __getitem__(self, rows: slice) -> Pixels:
         """Return room for the rows that come next, to be filled.
 
         Raises:
@@ -120,8 +118,29 @@ class NextRows:
         self.room = np.empty((last - first, *self.shape[1:]), self.dtype)
         return self.room
 
-    def taken(self) -> Samples:
+    def taken(self) -> Pixels:
         """Return the rows that were filled; the next ones follow them."""
         found = self.room if self.room is not None else np.empty((0, *self.shape[1:]), self.dtype)
         self.top, self.room = self.top + len(found), None
         return found
+
+
+class Stoppable:
+    """A source that gives no more rows once ``stop`` is set."""
+
+    def __init__(self, source: RowSource, stop: threading.Event) -> None:
+        self.source, self.stop, self.shape, self.dtype = source, stop, source.shape, source.dtype
+
+    def rows(self, first: int, last: int) -> Pixels:
+        """See :class:`RowSource`.
+
+        Raises:
+            KeyboardInterrupt: the run that this picture is part of was ended.
+        """
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        return self.source.rows(first, last)
+
+    def close(self) -> None:
+        """See :class:`RowSource`."""
+        self.source.close()

@@ -1,8 +1,8 @@
 """Rows of picture files by libvips, which decodes as it goes where OpenCV and Pillow need the whole picture (extra ``large``).
 
-What it gives is, sample by sample, what Pillow gives. An EXIF orientation that mirrors rows is applied to each; one that turns the
-picture, or turns it over, needs its last rows first, so the decoded picture is first written to a temporary file: of the size of
-the input's samples, in the folder of the result, without a name, so that nothing is left whatever happens.
+What it gives is, sample by sample, what the picture gives in memory. An EXIF orientation that mirrors rows is applied to each;
+one that turns the picture, or turns it over, needs its last rows first, so the decoded picture is first written to a temporary
+file: of the size of the input's samples, in the folder of the result, without a name, so that nothing is left whatever happens.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from sr_deploy.console import missing_package
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.pictures import TURNED
+from sr_deploy.runtime.colour import pixels_of
 from sr_deploy.runtime.large_head import Head
-from sr_deploy.runtime.large_rows import RowSource, Samples
+from sr_deploy.runtime.large_rows import RowSource
+from sr_deploy.runtime.samples import Pixels
 
 BLOCK = 256  # rows that lie together in the temporary file
 DTYPES = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
-SPACES = {1: ("b-w", "grey16"), 2: ("b-w", "grey16"), 3: ("srgb", "rgb16"), 4: ("srgb", "rgb16")}
 
 
 class VipsRows:
@@ -53,24 +55,26 @@ class VipsRows:
             image = pyvips.Image.new_from_source(source, "", access="sequential", fail_on=fail_on, revalidate=True)
         except self.broken as err:
             raise self._damaged(err) from err
-        found = (image.height, image.width, image.bands)
-        same = found == (*head.stored, head.channels) and image.format in DTYPES and DTYPES[image.format].itemsize == head.depth
-        if not (head.plain and same and image.interpretation in SPACES[head.channels]):
+        self.shape = (*head.stored, head.shape[2])
+        self.dtype: np.dtype[np.generic] = head.picture.pixels.dtype
+        self.stored = (*head.stored, 4 if head.mode == "CMYK" else head.shape[2])
+        found = (image.height, image.width, image.bands), DTYPES.get(image.format)
+        if not head.plain or found != (self.stored, self.dtype) or image.interpretation not in spaces(head):
             raise MachineError(unreadable(head))
-        self.shape, self.dtype = found, DTYPES[image.format]
         several = image.get_typeof("jpeg-multiscan") and image.get("jpeg-multiscan")
         interlaced = image.get_typeof("interlaced") and image.get("interlaced")
         # Several scans: libjpeg keeps the coefficients of the whole picture, 16 bits each. Interlaced: libpng keeps its samples.
-        self.whole_bytes = head.nbytes * (2 if several else 1 if interlaced else 0)
+        self.whole_bytes = int(np.prod(self.stored)) * self.dtype.itemsize * (2 if several else 1 if interlaced else 0)
         self.region = pyvips.Region.new(image)
 
-    def rows(self, first: int, last: int) -> Samples:
+    def rows(self, first: int, last: int) -> Pixels:
         """See :class:`RowSource`."""
         try:
             content = self.region.fetch(0, first, self.shape[1], last - first)
         except self.broken as err:
             raise self._damaged(err) from err
-        return np.frombuffer(content, self.dtype).reshape(last - first, *self.shape[1:])
+        raw = np.frombuffer(content, self.dtype).reshape(last - first, *self.stored[1:])
+        return raw if self.stored == self.shape else srgb_rows(raw, self.head)
 
     def close(self) -> None:
         """See :class:`RowSource`."""
@@ -82,12 +86,25 @@ class VipsRows:
         return InputError(f"{self.head.path}: cannot be decoded ({reason}); the file is truncated or damaged")
 
 
+def spaces(head: Head) -> tuple[str, ...]:
+    """Return what libvips may call the colours of a picture."""
+    return ("cmyk",) if head.mode == "CMYK" else ("b-w", "grey16") if head.shape[2] <= 2 else ("srgb", "rgb16")
+
+
+def srgb_rows(raw: Pixels, head: Head) -> Pixels:
+    """Return rows of CMYK as they are read of a whole picture: sRGB, uint8 (n, w, 3)."""
+    image = Image.frombytes("CMYK", (raw.shape[1], len(raw)), raw.tobytes())
+    if head.cmyk_profile is not None:
+        image.info["icc_profile"] = head.cmyk_profile
+    return pixels_of(image)
+
+
 def unreadable(head: Head) -> str:
     """Return one line about a picture that is too large for the memory and cannot be read by rows."""
     h, w, _ = head.shape
     return (
-        f"{head.path}: {w}x{h} pixels, {head.format} of mode {head.mode}, cannot be read by rows; "
-        "convert it to an 8-bit RGB or grey PNG, JPEG or TIFF, or allow more with --memory"
+        f"{head.path}: {w}x{h} pixels, {head.picture.format} of {head.mode}, too large for the memory, cannot be read by rows; "
+        "write it as RGB or grey PNG, JPEG or TIFF, or allow more with --memory"
     )
 
 
@@ -97,7 +114,7 @@ class Mirrored:
     def __init__(self, source: RowSource) -> None:
         self.source, self.shape, self.dtype = source, source.shape, source.dtype
 
-    def rows(self, first: int, last: int) -> Samples:
+    def rows(self, first: int, last: int) -> Pixels:
         """See :class:`RowSource`."""
         return np.ascontiguousarray(self.source.rows(first, last)[:, ::-1])
 
@@ -109,8 +126,8 @@ class Mirrored:
 class Turned:
     """An upright picture from one that was decoded into a temporary file, as orientations 3 to 8 need it.
 
-    The file holds blocks of ``BLOCK`` rows, each turned so that its columns lie one behind the other where the orientation exchanges
-    height and width: some rows of the upright picture are then one piece of each block.
+    The file holds blocks of ``BLOCK`` rows, each turned so that its columns lie one behind the other where the orientation
+    exchanges height and width: some rows of the upright picture are then one piece of each block.
     """
 
     def __init__(self, source: RowSource, orientation: int, folder: Path) -> None:
@@ -136,7 +153,7 @@ class Turned:
         finally:
             source.close()
 
-    def rows(self, first: int, last: int) -> Samples:
+    def rows(self, first: int, last: int) -> Pixels:
         """See :class:`RowSource`; these may be asked for in any order."""
         height, width, _ = self.stored
         backwards = self.orientation in (3, 4, 7, 8)  # the last row or column of what is stored comes first
@@ -150,7 +167,7 @@ class Turned:
         """See :class:`RowSource`."""
         self.file.close()
 
-    def _columns(self, begin: int, end: int) -> Samples:
+    def _columns(self, begin: int, end: int) -> Pixels:
         """Return columns of the stored picture as rows: (end - begin, stored height, c)."""
         height, width, channels = self.stored
         parts = []
@@ -159,7 +176,7 @@ class Turned:
             parts.append(self._read(first * width + begin * count, (end - begin, count, channels)))
         return np.concatenate(parts, axis=1)
 
-    def _read(self, pixel: int, shape: tuple[int, int, int]) -> Samples:
+    def _read(self, pixel: int, shape: tuple[int, int, int]) -> Pixels:
         size = int(np.prod(shape)) * self.dtype.itemsize
         content, place = bytearray(), pixel * self.stored[2] * self.dtype.itemsize
         while len(content) < size:  # one call reads at most 2 GiB
@@ -170,15 +187,13 @@ class Turned:
         return np.frombuffer(content, self.dtype).reshape(shape)
 
 
-def upright_rows(head: Head, folder: Path, *, allow_truncated: bool = False) -> RowSource:
-    """Return the rows of a picture file as it is to be seen; ``folder`` takes the temporary file of a turned one.
+def upright_rows(source: RowSource, orientation: int, folder: Path) -> RowSource:
+    """Return the rows of a picture as it is to be seen; ``folder`` takes the temporary file of a turned one.
 
     Raises:
-        MachineError: pyvips is not installed, or the picture is of a kind that cannot be read by rows.
-        InputError: the file is damaged.
+        InputError: the picture is truncated or damaged.
         OSError: the temporary file cannot be written.
     """
-    source = VipsRows(head, allow_truncated=allow_truncated)
-    if head.orientation <= 2:
-        return source if head.orientation == 1 else Mirrored(source)
-    return Turned(source, head.orientation, folder)
+    if orientation == 1:
+        return source
+    return Mirrored(source) if orientation == 2 else Turned(source, orientation, folder)

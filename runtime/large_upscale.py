@@ -1,4 +1,4 @@
-"""A picture that is read by rows through an engine: the same numbers as :class:`Upscaling` with the picture in memory."""
+"""A picture that is read by rows through an engine: the same numbers as :class:`Upscaling` gives with the picture in memory."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ from typing import cast
 
 from sr_deploy.card import ModelCard
 from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.large_rows import NextRows, RowSource, Samples, Window
+from sr_deploy.runtime.large_facts import Facts
+from sr_deploy.runtime.large_rows import NextRows, RowSource, Window
 from sr_deploy.runtime.pipeline import Stages
+from sr_deploy.runtime.samples import Pixels
 from sr_deploy.runtime.tiling import Band, grid_of
-from sr_deploy.runtime.upscale import Pixels, Upscaling
+from sr_deploy.runtime.transparency import REACH, Hidden
+from sr_deploy.runtime.upscale import Upscaling
 
-REACH = 40  # rows above a band that are looked at besides its tiles: bicubic's taps, neighbours of hidden pixels
+TAPS = 8  # rows above a tile that bicubic looks at, and more
 
 
 class StreamedUpscaling(Upscaling):
-    """An :class:`Upscaling` that holds a window of the picture and of the result only the rows that are being made."""
+    """An :class:`Upscaling` that holds a window of the picture, and of the result only the rows that are being made."""
 
-    def __init__(self, card: ModelCard, source: RowSource, scale: int) -> None:
-        """Read nothing yet."""
+    def __init__(self, card: ModelCard, source: RowSource, scale: int, facts: Facts) -> None:
+        """Read nothing yet; ``facts`` are those of all of ``source``."""
         self.window = Window(source)
         h, w, c = source.shape
         self.made = NextRows((h * scale, w * scale, c), source.dtype)
-        # Both are sliced as the arrays would be, and that is all that is done with them.
-        super().__init__(card, cast(Pixels, self.window), scale, result=cast(Pixels, self.made))
-        self.margin = grid_of(card).height + REACH
+        self.margin = grid_of(card).height + REACH + TAPS
+        # Both are sliced as the arrays would be, and nothing else is done with them.
+        pixels, result = cast(Pixels, self.window), cast(Pixels, self.made)
+        hidden = None if facts.hidden_mean is None else Hidden(pixels, facts.samples, facts.hidden_mean)
+        super().__init__(card, pixels, scale, known=(facts.samples, hidden), result=result)
 
-    def finished(self, band: Band, output: Tiles) -> tuple[float, Samples]:
+    def finished(self, band: Band, output: Tiles) -> tuple[float, Pixels]:
         """Return the part of the picture that is done, 0 to 1, and the rows of the result that a band supplies, (n, w, c)."""
         done = self.put(band, output)
         rows = self.made.taken()
@@ -36,21 +41,22 @@ class StreamedUpscaling(Upscaling):
 
 
 def enlarged_rows(
-    engine: Engine, source: RowSource, scale: int, *, overlap: bool = False
-) -> Generator[tuple[float, Samples], None, None]:
+    engine: Engine, source: RowSource, scale: int, facts: Facts, *, overlap: bool = False
+) -> Generator[tuple[float, Pixels], None, None]:
     """Yield the part of the picture that is done, 0 to 1, and the rows of its result that come next, (n, scale * w, c).
 
     Args:
         engine: used by one thread at a time, which need not be the caller's.
         source: read from top to bottom.
         scale: the factor.
+        facts: about all of ``source``.
         overlap: read and cut, compute, and finish rows in a thread each.
 
     Raises:
         InputError: the picture is truncated or damaged.
         EngineError: the backend failed.
     """
-    work = StreamedUpscaling(engine.card, source, scale)
+    work = StreamedUpscaling(engine.card, source, scale, facts)
     with Stages(overlap=overlap) as stages:
         cut = stages.ahead(_bands(work), depth=1)
         computed = stages.ahead(_computed(engine, cut), depth=1)
@@ -66,6 +72,6 @@ def _computed(engine: Engine, bands: Iterator[Band]) -> Generator[tuple[Band, Ti
         yield band, engine.run(band.tiles)
 
 
-def _finished(work: StreamedUpscaling, computed: Iterator[tuple[Band, Tiles]]) -> Generator[tuple[float, Samples], None, None]:
+def _finished(work: StreamedUpscaling, computed: Iterator[tuple[Band, Tiles]]) -> Generator[tuple[float, Pixels], None, None]:
     for band, output in computed:
         yield work.finished(band, output)

@@ -45,6 +45,7 @@ class Tags:
 
     def _made(self, size: tuple[int, int], exif: Directory) -> bytes:
         block = Image.Exif()
+        block.endian = "<"
         for tag, value in self.first.items():
             block[tag] = value
         block[ORIENTATION] = 1
