@@ -160,22 +160,16 @@ class Memory:
             return None
         kind = format_of_name(output) or "png"
         check_holds(kind, head.picture, scale, path)
-        self._check(head, need, band_bytes(head, card, scale))
-        if kind not in WRITERS:
-            able = next(name for name in WRITERS if not lacks(name, head.picture, scale))
-            raise InputError(f"{self._told(head, need)}, and {kind} cannot be written by rows; use --format {able}, or --memory")
-        return LargePicture(head, scale, kind, self.writing.quality, self.reading.allow_truncated, self.budget)
-
-    def _check(self, head: Head, need: int, by_rows: int) -> None:
+        told = f"{path}: {head.shape[1]}x{head.shape[0]} pixels take {in_words(need)} of memory"
+        may = f"{in_words(self.budget)} may be used"
         if importlib.util.find_spec("pyvips") is None:
-            told = self._told(head, need)
-            raise MachineError(f"{told}; pip install 'sr-deploy[large]' to enlarge it by rows, or cut it into parts")
-        if by_rows > self.budget:
-            told = self._told(head, need)
-            raise MachineError(f"{told}, and {in_words(by_rows)} by rows; allow more with --memory, or cut it into parts")
+            raise MachineError(f"{told}, {may}; pip install 'sr-deploy[large]' to enlarge it by rows, or cut it into parts")
+        least = band_bytes(head, card, scale)
+        if least > self.budget:
+            raise MachineError(f"{told}, {in_words(least)} by rows, {may}; allow more with --memory, or cut it into parts")
         if not head.plain:
             raise MachineError(unreadable(head))
-
-    def _told(self, head: Head, need: int) -> str:
-        h, w, _ = head.shape
-        return f"{head.path}: {w}x{h} pixels take {in_words(need)} of memory, and {in_words(self.budget)} may be used"
+        if kind not in WRITERS:
+            able = next(name for name in WRITERS if not lacks(name, head.picture, scale))
+            raise InputError(f"{told}, {may}, and {kind} cannot be written by rows; use --format {able}, or more --memory")
+        return LargePicture(head, scale, kind, self.writing.quality, self.reading.allow_truncated, self.budget)

@@ -47,7 +47,7 @@ class VipsRows:
         logging.getLogger("pyvips").addHandler(logging.NullHandler())  # else its words are a second line beside ours
         self.head, self.vips = head, pyvips
         self.broken: type[Exception] = pyvips.Error
-        fail_on = "none" if allow_truncated else "truncated"
+        fail_on = "none" if allow_truncated else "error"
         try:
             # By a descriptor: libvips takes brackets in a name for options, and pyvips takes no name that is not UTF-8.
             with head.path.open("rb") as file:
