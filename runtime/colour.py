@@ -62,8 +62,9 @@ def srgb_from(image: Image.Image) -> Image.Image:
 
 def rgb_from_lab16(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Return sRGB, uint8 (h, w, 3), from CIELAB as TIFF has it in 16 bits: (h, w, 3), a and b signed."""
-    octets = (samples >> 8).astype(np.uint8)
-    octets[..., 1:] ^= 128  # as Pillow has them
+    signed = samples.view(np.int16)
+    octets = np.clip((signed.astype(np.int32) + 128) >> 8, -128, 127).astype(np.int8).view(np.uint8)
+    octets[..., 0] = np.rint(samples[..., 0] / 257.0)
     h, w, _ = octets.shape
     return np.asarray(srgb_from(Image.frombytes("LAB", (w, h), octets.tobytes())))
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
-from sr_deploy.pictures import DEFAULT, Reading, check_declared, explained, frame_count, is_deep, opened, source
+from sr_deploy.pictures import DEFAULT, Reading, check_declared, decoding, explained, frame_count, is_deep, opened, source
 from sr_deploy.runtime.colour import fitting_profile, pixels_of
 from sr_deploy.runtime.deep_pictures import pixels_from_png, pixels_from_single, pixels_from_tiff
 from sr_deploy.runtime.metadata import Tags, colour_chunks, tags_from
@@ -147,7 +147,7 @@ def _lossless_webp(path: Path, content: bytes | None) -> bool:
 
 def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture | None:
     """Return a TIFF whose samples Pillow would cut or does not know; ``None`` of any other file."""
-    with explained(path), source(path, content) as stream:
+    with explained(path), source(path, content) as stream, decoding(reading):
         if not is_tiff(stream):
             return None
         first = next(pages_of(stream), None)

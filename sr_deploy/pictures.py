@@ -109,11 +109,18 @@ def opened(path: Path, reading: Reading = DEFAULT, *, content: bytes | None = No
     Raises:
         InputError: missing, not a picture, or over the limit of pixels; whatever a decoder raises inside.
     """
-    with explained(path), source(path, content) as stream, _DECODING, warnings.catch_warnings():
+    with explained(path), source(path, content) as stream, decoding(reading):
+        yield _open_unlimited(stream, path, reading)
+
+
+@contextmanager
+def decoding(reading: Reading) -> Iterator[None]:
+    """Run a block in which Pillow says nothing and takes truncated files as ``reading`` says. One thread at a time."""
+    with _DECODING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, reading.allow_truncated
         try:
-            yield _open_unlimited(stream, path, reading)
+            yield
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = before
 
@@ -185,9 +192,8 @@ def check_declared(path: Path, size: tuple[int, int], reading: Reading, *, area:
     width, height = size
     if (width * height if area is None else area) > reading.max_pixels:
         what = f"{width}x{height} pixels" if area in (None, width * height) else f"{area} pixels in its frames"
-        raise InputError(
-            f"{path}: declares {what}, the limit is {reading.max_pixels}; raise it with --max-pixels, or cut the picture"
-        )
+        limit = f"the limit is {reading.max_pixels}"
+        raise InputError(f"{path}: declares {what}, {limit}; cut it into parts, or see sr-infer --max-pixels")
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -7,10 +7,20 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import sr_deploy.pictures
 from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
-from sr_deploy.pictures import is_grey, open_picture, picture_size, read_luma, read_rgb, rgb_pixels
+from sr_deploy.pictures import (
+    MAX_PIXELS,
+    Reading,
+    is_grey,
+    open_picture,
+    opened,
+    picture_size,
+    read_luma,
+    read_rgb,
+    rgb_pixels,
+)
+from sr_deploy.runtime import picture_options
 
 BAD = (
     "bmp_bad_bitcount.bmp",
@@ -72,14 +82,17 @@ def test_a_broken_file_is_refused_in_one_line(shared_data: Path, name: str) -> N
 
 @pytest.mark.parametrize("name", ["bmp_2147483647x6.bmp", "bmp_3000000x2000000.bmp"])
 def test_a_picture_over_the_limit_is_refused(shared_data: Path, name: str) -> None:
-    with pytest.raises(InputError, match=rf"{name}: declares \d+x\d+ pixels, the limit is 500000000; cut it into parts"):
+    with pytest.raises(
+        InputError,
+        match=rf"{name}: declares \d+x\d+ pixels, the limit is 500000000; cut it into parts, or see sr-infer --max-pixels",
+    ):
         open_picture(shared_data / "odd" / "huge" / name)
 
 
 @pytest.mark.parametrize("name", DEEP)
 def test_deep_samples_are_refused(shared_data: Path, name: str) -> None:
     with pytest.raises(
-        InputError, match=rf"{name}: has samples deeper than 8 bits .*, this version reads 8-bit pictures; convert it"
+        InputError, match=rf"{name}: has samples deeper than 8 bits .*, 8-bit pictures are measured and trained on; convert it"
     ):
         open_picture(shared_data / "odd" / "valid" / name)
 
@@ -133,7 +146,8 @@ def test_a_grey_picture_gives_three_equal_channels(tmp_path: Path) -> None:
 def test_16_bit_grey_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(tmp_path / "a.png")
     with pytest.raises(
-        InputError, match=r"a\.png: has samples deeper than 8 bits \(I;16\), this version reads 8-bit pictures; convert it"
+        InputError,
+        match=r"a\.png: has samples deeper than 8 bits \(I;16\), 8-bit pictures are measured and trained on; convert it",
     ):
         open_picture(tmp_path / "a.png")
 
@@ -175,9 +189,12 @@ def test_the_limit_is_ours_and_pillows_stays(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert open_picture(tmp_path / "a.png").size == (30, 20)
     assert Image.MAX_IMAGE_PIXELS == 10
-    monkeypatch.setattr(sr_deploy.pictures, "MAX_PIXELS", 599)
-    with pytest.raises(InputError, match=r"declares 30x20 pixels, the limit is 599"):
-        open_picture(tmp_path / "a.png")
+    limit = pytest.raises(InputError, match=r"declares 30x20 pixels, the limit is 599; cut it into parts")
+    with limit, opened(tmp_path / "a.png", Reading(max_pixels=599)):
+        pass
+    with opened(tmp_path / "a.png", Reading(max_pixels=600)) as image:
+        assert image.size == (30, 20)
+    assert Reading().max_pixels == MAX_PIXELS == picture_options.MAX_PIXELS == 500_000_000
 
 
 def test_rgb_is_full_range_and_a_grey_picture_its_copy(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from sr_deploy.errors import EngineError, InputError
+from sr_deploy.pictures import Reading
 from sr_deploy.runtime import folder_run
 from sr_deploy.runtime.engine import Engine, Tiles, load
 from sr_deploy.runtime.folder_run import FolderRun
@@ -152,10 +153,10 @@ def test_pictures_are_not_decoded_far_ahead(
     alive: list[int] = []
     held: set[Path] = set()
 
-    def counting(path: Path) -> Picture:
+    def counting(path: Path, reading: Reading) -> Picture:
         held.add(path)
         alive.append(len(held))
-        return read_picture(path)
+        return read_picture(path, reading)
 
     monkeypatch.setattr(folder_run, "read_picture", counting)
     with closing(load(random_file, threads=1)) as engine:

@@ -95,12 +95,6 @@ def test_orientation_is_applied(tmp_path: Path) -> None:
     assert read_pixels(saved(tmp_path / "p.png", image, exif=exif)).shape == (16, 8, 3)
 
 
-def test_deep_samples_are_refused(tmp_path: Path) -> None:
-    deep = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8))
-    with pytest.raises(InputError, match="this version reads 8-bit pictures"):
-        read_pixels(saved(tmp_path / "p.png", deep))
-
-
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_written_png_reads_back_equal(tmp_path: Path, channels: int) -> None:
     values = noise(6, 9, channels).reshape(6, 9, channels)

@@ -133,3 +133,58 @@ def test_a_scale_that_is_not_served_is_refused(upscaling: str, scale: int) -> No
     card = tiny.card_of(WEIGHTS, (1, 1, 32, 32)).with_changes(upscale=upscaling)
     with pytest.raises(InputError, match=rf"m\.onnx: serves scales .*2, 3, 4, not {scale}; choose one with --scale"):
         check_scale(card, scale, source="m.onnx")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deep_samples_come_back_from_identity(identity: Engine, channels: int, dtype: type) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (40, 50, channels), np.uint16)
+    pixels[..., -1] |= 1 if channels in (2, 4) else 0  # nothing fully transparent
+    given = pixels if dtype is np.uint16 else (pixels / 65535).astype(np.float32)
+    found = upscale(identity, given, 1)
+    assert found.dtype == dtype and found.shape == pixels.shape
+    # float32 in grey levels: 2e-5 of 255, a hundredth of a 16-bit step
+    assert np.abs(found.astype(np.float64) - given).max() <= (0 if dtype is np.uint16 else 1e-6)
+
+
+def test_16_bits_are_the_8_bit_result_in_finer_steps(random_file: Path) -> None:
+    pixels, engine = smooth_picture(60, 70, 3), load(random_file, threads=1)
+    pixels[0, 0] = 255  # a 16-bit picture
+    deep = upscale(engine, pixels.astype(np.uint16) * np.uint16(257), 2)
+    assert np.abs(deep / 257 - upscale(engine, pixels, 2)).max() <= 0.51
+
+
+def test_float_is_neither_rounded_nor_clipped(tmp_path: Path) -> None:
+    bright = load(tiny.write(tmp_path / "m.onnx", tiny.zero_weights((2, 1)), (1, 1, 16, 16), offset=3.0), threads=1)
+    found = upscale(bright, np.full((16, 16, 1), 0.5, np.float32), 1)
+    assert found == pytest.approx(0.5 + 3.0 * 255 / 219, abs=1e-5)  # studio range to full range
+
+
+def test_float_of_any_range_is_enlarged_in_it(random_file: Path) -> None:
+    unit = smooth_picture(50, 60, 3).astype(np.float32) / 255
+    unit.flat[0], unit.flat[1] = 0.0, 1.0
+    engine = load(random_file, threads=1)
+    assert upscale(engine, unit * 40 - 3, 2) == pytest.approx(upscale(engine, unit, 2) * 40 - 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_grey_stays_grey_to_the_last_bit(random_file: Path, pictures: Path, dtype: type, scale: int) -> None:
+    grey = np.asarray(read_pixels(pictures / "grass.png")[:130, :130]).astype(np.float64) / 255
+    white = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
+    colour = np.repeat((grey * white).astype(dtype), 3, axis=2)
+    found = upscale(load(random_file, threads=1), colour, scale)
+    assert np.array_equal(found[..., 0], found[..., 1]) and np.array_equal(found[..., 0], found[..., 2])
+
+
+@pytest.mark.parametrize("name", ["kodim03.png", "kodim20.png", "kodim23.png"])
+def test_a_real_photograph_comes_back_from_identity(identity: Engine, shared_data: Path, name: str) -> None:
+    pixels = read_pixels(shared_data / "kodak24" / name)
+    assert np.abs(upscale(identity, pixels, 1).astype(int) - pixels).max() <= 1
+
+
+def test_a_real_grey_photograph_comes_back_exactly(identity: Engine, shared_data: Path) -> None:
+    pixels = read_pixels(sorted((shared_data / "train" / "div2k_gray181").iterdir())[0])
+    colour = np.repeat(pixels, 3, axis=2)
+    assert np.array_equal(upscale(identity, pixels, 1), pixels)
+    assert np.array_equal(upscale(identity, colour, 1), colour)

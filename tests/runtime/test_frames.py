@@ -1,0 +1,114 @@
+"""All frames of an animation and all pages of a document, one after the other and shown as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_deploy.errors import InputError
+from sr_deploy.pictures import Reading
+from sr_deploy.runtime.command import main
+from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.frames import FramesUpscaling
+from sr_deploy.runtime.picture_files import read_picture
+from sr_deploy.runtime.upscale import upscale
+
+ALL = Reading(frames=True)
+
+
+def animation(path: Path, *, count: int = 4, loop: int | None = 0, clear: bool = False) -> Path:
+    frames = []
+    for number in range(count):
+        frame = Image.new("RGBA", (24, 20), (0, 0, 0, 0) if clear else (250, 240, 230, 255))
+        frame.paste((200, 30 * number, 10, 255), (3 * number, 2, 3 * number + 9, 14))
+        frames.append(frame if clear else frame.convert("RGB"))
+    options = {} if loop is None else {"loop": loop}
+    lossless = {"lossless": True} if path.suffix == ".webp" else {}
+    disposal = {"disposal": 2} if clear and path.suffix == ".gif" else {}
+    durations = [40 + 10 * number for number in range(count)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, **options, **lossless, **disposal)  # type: ignore[arg-type]
+    return path
+
+
+def infer(engine: Path, *arguments: Path | str) -> int:
+    return main(["--engine", str(engine), "--threads", "1", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("clear", [False, True])
+@pytest.mark.parametrize(
+    ("suffix", "loop"), [(".gif", 0), (".gif", None), (".gif", 3), (".webp", 0), (".webp", 2), (".png", 0), (".png", 5)]
+)
+def test_an_animation_keeps_frames_durations_and_loop(
+    identity_file: Path, tmp_path: Path, suffix: str, loop: int | None, clear: bool
+) -> None:
+    source = animation(tmp_path / f"a{suffix}", loop=loop, clear=clear)
+    assert infer(identity_file, source, "--frames", "--scale", "1", "-o", tmp_path / f"b{suffix}") == 0
+    given, found = read_picture(source, ALL), read_picture(tmp_path / f"b{suffix}", ALL)
+    assert (found.frames, found.rest.durations_ms, found.rest.loop) == (4, (40, 50, 60, 70), given.rest.loop)
+    for before, after in zip(given.all_frames, found.all_frames, strict=True):
+        assert before.shape == after.shape
+        seen = before[..., 3:] > 0 if before.shape[2] == 4 else 1
+        assert np.abs((before[..., :3].astype(int) - after[..., :3]) * seen).max() <= 1  # an identity network
+        assert np.array_equal(before[..., 3:], after[..., 3:])
+
+
+@pytest.mark.parametrize(("given", "made"), [(".gif", ".webp"), (".webp", ".gif"), (".gif", ".png")])
+def test_an_animation_may_change_its_format(identity_file: Path, tmp_path: Path, given: str, made: str) -> None:
+    source = animation(tmp_path / f"a{given}", loop=None if given == ".gif" else 1)
+    assert infer(identity_file, source, "--frames", "-o", tmp_path / f"b{made}") == 0
+    found = read_picture(tmp_path / f"b{made}", ALL)
+    assert (found.frames, found.rest.loop) == (4, 1)
+    assert found.pixels.shape[:2] == (40, 48)
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_pages_of_a_tiff_stay_pages_and_keep_their_sizes(identity_file: Path, tmp_path: Path, frames: bool) -> None:
+    pages = [Image.effect_noise((20 + n, 12), 60).convert(mode) for n, mode in enumerate(("L", "RGB", "RGBA"))]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert infer(identity_file, tmp_path / "a.tif", *(["--frames"] if frames else [])) == 0
+    found = read_picture(tmp_path / "a_x2.tif", ALL)
+    shapes = [(24, 40, 1), (24, 42, 3), (24, 44, 4)]
+    assert [pixels.shape for pixels in found.all_frames] == (shapes if frames else shapes[:1])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind", "able"),
+    [(".gif", "jpeg", "png"), (".gif", "tiff", "png"), (".tif", "webp", "tiff"), (".webp", "bmp", "png")],
+)
+def test_frames_that_a_format_cannot_hold_are_refused_in_one_line(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str, kind: str, able: str
+) -> None:
+    source = tmp_path / f"a{suffix}"
+    if suffix == ".tif":
+        pages = [Image.effect_noise((20, 12), 60) for _ in range(4)]
+        pages[0].save(source, save_all=True, append_images=pages[1:])
+    else:
+        animation(source)
+    assert infer(identity_file, source, "--frames", "--format", kind) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"which {kind} cannot hold; use --format {able}" in line and "4 " in line
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_all_frames_together_count_against_the_limit(tmp_path: Path, suffix: str) -> None:
+    source = animation(tmp_path / f"a{suffix}")
+    assert len(read_picture(source, Reading(frames=True, max_pixels=4 * 480)).all_frames) == 4
+    with pytest.raises(InputError, match=r"declares 1920 pixels in its frames, the limit is 1919"):
+        read_picture(source, Reading(frames=True, max_pixels=4 * 480 - 1))
+    assert read_picture(source, Reading(max_pixels=480)).frames == 4
+
+
+def test_frames_are_enlarged_each_for_itself(random_file: Path) -> None:
+    engine: Engine = load(random_file, threads=1)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (30 + 40 * n, 50, 3), np.uint8) for n in range(3)]
+    work = FramesUpscaling(engine.card, frames, 2)
+    parts = [work.put(band, engine.run(band.tiles)) for band in work.bands()]
+    assert parts == sorted(parts) and parts[-1] == 1.0
+    for frame, result in zip(frames, work.results, strict=True):
+        assert np.array_equal(result, upscale(engine, frame, 2))
+    assert work.nbytes == sum(frame.nbytes * 5 for frame in frames)
