@@ -6,9 +6,9 @@ from sr_deploy.card import ModelCard
 from sr_deploy.runtime.large_head import Head
 from sr_deploy.runtime.tiling import grid_of, spans
 
-PROGRAM_BYTES = 200 * 2**20  # Python, its libraries and a small engine
+PROGRAM_BYTES = 150 * 2**20  # Python, its libraries and a small engine
 TILE_COPIES = 2.5  # of a band's tiles, in and out: those that wait, the engine's, and the joined rows
-RESULT_FLOATS = 14  # float32 numbers that colour holds for each pixel of a band's result
+RESULT_FLOATS = 20  # float32 numbers that colour and encoding hold for each pixel of a band's result, measured; of grey a third
 
 
 def in_memory_bytes(head: Head, card: ModelCard, scale: int) -> int:
@@ -27,5 +27,5 @@ def band_bytes(head: Head, card: ModelCard, scale: int) -> int:
     across = len(spans(max(width * before, grid.width), grid.width, grid.halo))
     tiles = 4 * across * card.input_shape[1] * grid.height * grid.width * (1 + grid.factor**2)
     rows = 4 * grid.height * grid.factor * width * scale
-    floats = RESULT_FLOATS if channels >= 3 else RESULT_FLOATS / 3
+    floats = RESULT_FLOATS / (1 if channels >= 3 else 3)
     return int(PROGRAM_BYTES + TILE_COPIES * tiles + floats * rows)
