@@ -69,7 +69,7 @@ def write_deep(path: Path, pixels: Pixels) -> None:
     assert cv2.imwrite(str(path), ordered)
 
 
-KINDS: dict[str, Callable[[Path], None]] = {
+KINDS: dict[str, Callable[[Path], object]] = {
     "bilevel.png": lambda path: image("1").save(path),
     "grey.png": lambda path: image("L").save(path),
     "grey.jpg": lambda path: image("L").save(path, quality=90),
