@@ -118,6 +118,8 @@ def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Read
         durations.append(int(image.info.get("duration", 0)))
     if picture.format == "tiff":
         return replace(picture, rest=Frames(tuple(found[1:])))
+    if all(pixels.shape[2] in (2, 4) and (pixels[..., -1] == 255).all() for pixels in found):  # Pillow gives WebP's so
+        found = [np.ascontiguousarray(pixels[..., :-1]) for pixels in found]
     found = [in_channels(pixels, max(pixels.shape[2] for pixels in found)) for pixels in found]
     profile = fitting_profile(picture.icc_profile, found[0].shape[2])
     rest = Frames(tuple(found[1:]), tuple(durations), int(loop or 0))
@@ -142,7 +144,16 @@ def _unread(image: Image.Image, path: Path) -> Pixels:
 
 def _lossless_webp(path: Path, content: bytes | None) -> bool:
     with source(path, content) as stream:
-        return b"VP8L" in stream.read(64)
+        stream.seek(12)  # behind RIFF, its size and WEBP
+        while len(head := stream.read(8)) == 8:
+            if head[:4] == b"ANMF":  # a frame: its place, size and duration, then chunks of its own
+                stream.seek(16, 1)
+            elif head[:4] in (b"VP8L", b"VP8 ", b"ALPH"):
+                return head[:4] == b"VP8L"
+            else:
+                size = int.from_bytes(head[4:], "little")
+                stream.seek(size + size % 2, 1)
+    return False
 
 
 def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture | None:

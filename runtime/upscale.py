@@ -117,7 +117,7 @@ class Upscaling:
             target[..., -1] = np.clip(self.opacity.stored(self._enlarged(self._opacity, rows)), 0, self.opacity.white)
         return float(rows[1] / len(self.result))
 
-    def _colours(self, first: int, last: int) -> NDArray[np.uint8] | Levels:
+    def _colours(self, first: int, last: int) -> Pixels:
         """Return grey levels of rows of the picture, (n, w, 1 or 3); those of 8 bits as they are stored."""
         if self.hidden is not None:
             return self.hidden.colours(first, last)
@@ -172,7 +172,7 @@ def upscale(engine: Engine, pixels: Pixels, scale: int, *, on_band: Callable[[fl
     return work.result
 
 
-def planes_from(colours: NDArray[np.uint8] | Levels, grey: bool) -> NDArray[np.float32]:
+def planes_from(colours: Pixels, grey: bool) -> NDArray[np.float32]:
     """Return Y (of a grey picture), or Y, Cb, Cr, in grey levels and studio range: float32 (1 or 3, h, w)."""
     if not grey:
         return ycbcr_from_rgb(colours[..., :3])
@@ -189,18 +189,18 @@ def grey_from_luma(luma: Plane) -> NDArray[np.uint8]:
     return np.asarray(np.clip(np.rint(levels_from_luma(luma)), 0, 255), np.uint8)
 
 
-def channel_of(read: Callable[[int, int], NDArray[np.uint8] | Levels], index: int) -> Callable[[int, int], Plane]:
+def channel_of(read: Callable[[int, int], Pixels], index: int) -> Callable[[int, int], Plane]:
     """Return a reader of one channel, float32 (n, w), of what ``read`` returns, (n, w, c)."""
     return lambda first, last: read(first, last)[..., index].astype(np.float32)
 
 
 def remembering(
-    read: Callable[[int, int], NDArray[np.uint8] | Levels],
-) -> Callable[[int, int], NDArray[np.uint8] | Levels]:
+    read: Callable[[int, int], Pixels],
+) -> Callable[[int, int], Pixels]:
     """Return ``read`` with its last result kept: the channels of a band are asked for one after the other."""
-    kept: dict[tuple[int, int], NDArray[np.uint8] | Levels] = {}
+    kept: dict[tuple[int, int], Pixels] = {}
 
-    def rows(first: int, last: int) -> NDArray[np.uint8] | Levels:
+    def rows(first: int, last: int) -> Pixels:
         if (first, last) not in kept:
             kept.clear()
             kept[first, last] = read(first, last)

@@ -16,7 +16,7 @@ OFFSET = np.array([16.0, 128.0, 128.0], np.float64)
 INVERSE = np.linalg.inv(FORWARD)
 
 
-def luma_from_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+def luma_from_rgb(rgb: NDArray[np.uint8 | np.uint16 | np.float32]) -> NDArray[np.float32]:
     """Return luma in grey levels, 16..235 and unrounded: float32 (h, w) from uint8 (h, w, 3) in R, G, B order."""
     weights = (FORWARD[0] / 255.0).astype(np.float32)
     return np.asarray(rgb.astype(np.float32) @ weights + np.float32(OFFSET[0]), np.float32)
@@ -28,7 +28,7 @@ def luma_from_planes(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.tensordot(weights, planes, axes=1) + np.float32(OFFSET[0]), np.float32)
 
 
-def ycbcr_from_rgb(rgb: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+def ycbcr_from_rgb(rgb: NDArray[np.uint8 | np.uint16 | np.float32]) -> NDArray[np.float32]:
     """Return Y, Cb, Cr in grey levels, unrounded: float32 (3, h, w) from uint8 or float32 (h, w, 3) in grey levels.
 
     Chroma is computed from R - G and B - G, so that a grey pixel has exactly 128.

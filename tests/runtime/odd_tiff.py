@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ class Shape:
 
     photometric: int = 1
     extra: int | None = None
-    order: str = "<"
+    order: Literal["<", ">"] = "<"
     tile: tuple[int, int] | None = None
     planes: bool = False
     rows: int = 10**9

@@ -23,7 +23,7 @@ def noise(dtype: str, channels: int, h: int = 33, w: int = 50) -> NDArray[np.gen
     rng = np.random.default_rng(channels)
     if dtype[0] == "f":
         return np.asarray(rng.random((h, w, channels)), dtype)
-    return rng.integers(0, np.iinfo(dtype).max, (h, w, channels), dtype)  # type: ignore[arg-type]
+    return rng.integers(0, np.iinfo(dtype).max, (h, w, channels), dtype)
 
 
 def read(tmp_path: Path, content: bytes | memoryview, reading: Reading | None = None) -> Pixels:
@@ -110,7 +110,7 @@ def test_alpha_that_was_multiplied_in_is_divided_out(tmp_path: Path) -> None:
 
 def test_white_is_zero_is_turned_round(tmp_path: Path) -> None:
     pixels = noise("u2", 1)
-    assert np.array_equal(read(tmp_path, odd_tiff(pixels, Shape(0))), 65535 - pixels)  # type: ignore[operator]
+    assert np.array_equal(read(tmp_path, odd_tiff(pixels, Shape(0))), 65535 - pixels)
 
 
 def test_a_tiff_turned_by_its_orientation_is_upright(tmp_path: Path) -> None:

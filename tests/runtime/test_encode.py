@@ -26,12 +26,14 @@ from sr_deploy.runtime.picture_options import FORMAT_NAMES
 from sr_deploy.runtime.samples import Pixels
 
 
-def smooth(dtype: type, channels: int) -> Pixels:
+def smooth(dtype: type[np.generic], channels: int) -> Pixels:
     y, x = np.mgrid[0:40, 0:60] / 60
     planes = [x, y, (x + y) / 2, 0.2 + 0.8 * x]
     chosen = {1: [0], 2: [0, 3], 3: [0, 1, 2], 4: [0, 1, 2, 3]}[channels]
     values = np.stack([planes[i] for i in chosen], -1)
-    return (values * {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]).astype(dtype)
+    white = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(np.dtype(dtype), 1)
+    found: Pixels = (values * white).astype(dtype)
+    return found
 
 
 def through(tmp_path: Path, kind: str, pixels: Pixels, picture: Picture | None = None, quality: int | None = None) -> Picture:

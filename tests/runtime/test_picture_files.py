@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.picture_files import png_bytes, read_pixels, write_png
+from sr_deploy.runtime.picture_files import read_pixels, write_png
+from sr_deploy.runtime.png_file import png_bytes
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.samples import nominal, samples_of
+from sr_deploy.runtime.samples import Pixels, nominal, samples_of
 
 
 @pytest.mark.parametrize(
@@ -17,14 +17,14 @@ def test_a_16_bit_picture_of_few_bits_has_their_white(largest: int, white: int) 
     assert samples_of(pixels).white == white
 
 
-def test_levels_are_0_to_255_at_every_depth() -> None:
-    for pixels in (np.array([0, 255], np.uint8), np.array([0, 65535], np.uint16), np.array([0, 1], np.float32)):
-        assert samples_of(pixels).levels(pixels).tolist() == [0.0, 255.0]
+@pytest.mark.parametrize("ends", [np.array([0, 255], np.uint8), np.array([0, 65535], np.uint16), np.array([0, 1], np.float32)])
+def test_levels_are_0_to_255_at_every_depth(ends: Pixels) -> None:
+    assert samples_of(ends).levels(ends).tolist() == [0.0, 255.0]
 
 
 def test_every_integer_sample_comes_back() -> None:
     for dtype in (np.uint8, np.uint16):
-        every = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
+        every: Pixels = np.arange(np.iinfo(dtype).max + 1).astype(dtype)
         assert np.array_equal(samples_of(every).stored(samples_of(every).levels(every)), every)
 
 

@@ -11,14 +11,14 @@ from sr_deploy.runtime.transparency import REACH, hidden_in
 from sr_deploy.runtime.upscale import upscale
 from tests.runtime import tiny_onnx as tiny
 
-WHITE = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}
+WHITE: dict[type[np.generic], float] = {np.uint8: 255, np.uint16: 65535, np.float32: 1.0}
 
 
-def cut_out(dtype: type, colour: float, hidden: float, size: int = 60) -> Pixels:
+def cut_out(dtype: type[np.generic], colour: float, hidden: float, size: int = 60) -> Pixels:
     """Return a disc of one colour on fully transparent ground of another."""
     y, x = np.mgrid[:size, :size]
     inside = np.hypot(y - size / 2, x - size / 2) < size / 4
-    pixels = np.empty((size, size, 4), dtype)
+    pixels: Pixels = np.empty((size, size, 4), dtype)
     pixels[..., :3] = np.where(inside, colour, hidden)[..., None] * WHITE[dtype]
     pixels[..., 3] = inside * WHITE[dtype]
     return pixels
@@ -32,7 +32,7 @@ def filled(pixels: Pixels, *bands: tuple[int, int]) -> Levels:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("hidden", [0.0, 1.0])
-def test_no_halo_of_the_hidden_colour_appears(identity: Engine, dtype: type, hidden: float) -> None:
+def test_no_halo_of_the_hidden_colour_appears(identity: Engine, dtype: type[np.generic], hidden: float) -> None:
     found = upscale(identity, cut_out(dtype, 0.6, hidden), 3)
     seen = found[..., 3] > 0
     assert np.abs(found[seen][:, :3].astype(np.float64) / WHITE[dtype] - 0.6).max() < 0.005  # rounding
@@ -41,7 +41,7 @@ def test_no_halo_of_the_hidden_colour_appears(identity: Engine, dtype: type, hid
 def test_what_hides_changes_nothing_that_is_seen(random_engine: Engine) -> None:
     first, second = cut_out(np.uint8, 0.6, 0.0), cut_out(np.uint8, 0.6, 0.9)
     found = [upscale(random_engine, pixels, 2) for pixels in (first, second)]
-    assert np.array_equal(*found)
+    assert np.array_equal(found[0], found[1])
 
 
 def test_visible_pixels_stay_as_they_are() -> None:

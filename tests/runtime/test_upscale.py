@@ -161,18 +161,18 @@ def test_float_is_neither_rounded_nor_clipped(tmp_path: Path) -> None:
 
 
 def test_float_of_any_range_is_enlarged_in_it(random_file: Path) -> None:
-    unit = smooth_picture(50, 60, 3).astype(np.float32) / 255
+    unit = smooth_picture(50, 60, 3).astype(np.float32) / np.float32(255)
     unit.flat[0], unit.flat[1] = 0.0, 1.0
     engine = load(random_file, threads=1)
-    assert upscale(engine, unit * 40 - 3, 2) == pytest.approx(upscale(engine, unit, 2) * 40 - 3, abs=1e-3)
+    assert upscale(engine, unit * np.float32(40) - np.float32(3), 2) == pytest.approx(upscale(engine, unit, 2) * 40 - 3, abs=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("scale", [1, 2])
-def test_grey_stays_grey_to_the_last_bit(random_file: Path, pictures: Path, dtype: type, scale: int) -> None:
+def test_grey_stays_grey_to_the_last_bit(random_file: Path, pictures: Path, dtype: type[np.generic], scale: int) -> None:
     grey = np.asarray(read_pixels(pictures / "grass.png")[:130, :130]).astype(np.float64) / 255
-    white = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
-    colour = np.repeat((grey * white).astype(dtype), 3, axis=2)
+    white = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(np.dtype(dtype), 1)
+    colour: Pixels = np.repeat((grey * white).astype(dtype), 3, axis=2)
     found = upscale(load(random_file, threads=1), colour, scale)
     assert np.array_equal(found[..., 0], found[..., 1]) and np.array_equal(found[..., 0], found[..., 2])
 
