@@ -191,16 +191,11 @@ def test_a_file_that_cannot_be_decoded_by_rows_is_counted_whole(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("name", ["rgb_420.jpg", "rgba.png", "rgb.tif"])
+@pytest.mark.parametrize("name", ["rgb.jpg", "rgba.png", "rgb.tif"])
 def test_a_truncated_picture_is_refused_and_leaves_nothing(tmp_path: Path, engine: Engine, name: str, overlap: bool) -> None:
     path = tmp_path / name
-    KINDS[name](path)
-    content = path.read_bytes()
-    if name == "rgb.tif":  # its directory lies at the end: damaged, not cut
-        middle = len(content) // 2
-        path.write_bytes(content[:middle] + bytes(1000) + content[middle + 1000 :])
-    else:
-        path.write_bytes(content[: len(content) // 2])
+    image("RGBA" if name == "rgba.png" else "RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=rf"{name}: cannot be decoded \(.*\); the file is truncated or damaged"):
         by_rows(path, tmp_path / "out.png", engine, Watch(overlap=overlap))
     no_leftovers(tmp_path, name)
