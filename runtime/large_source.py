@@ -42,8 +42,11 @@ class VipsRows:
             MachineError: pyvips is not installed, or the picture is of a kind that cannot be read by rows.
             InputError: the file is damaged.
         """
-        with missing_package("large"):
-            import pyvips
+        try:
+            with missing_package("large"):
+                import pyvips
+        except OSError as err:  # the wheel pyvips alone looks for a libvips of the system
+            raise MachineError(f"pyvips finds no libvips ({err}); pip install 'pyvips[binary]'") from err
         logging.getLogger("pyvips").addHandler(logging.NullHandler())  # else its words are a second line beside ours
         self.head, self.vips = head, pyvips
         self.broken: type[Exception] = pyvips.Error

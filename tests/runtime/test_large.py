@@ -155,6 +155,19 @@ def test_without_pyvips_the_need_is_told_before_decoding(
     no_leftovers(tmp_path, "photograph.jpg")
 
 
+def test_a_pyvips_without_libvips_is_told(
+    photograph: Path, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "pyvips.py").write_text("raise OSError(\"cannot load library 'libvips.so.42'\")")
+    monkeypatch.delitem(sys.modules, "pyvips", raising=False)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    message = r"pyvips finds no libvips \(cannot load library 'libvips\.so\.42'\); pip install 'pyvips\[binary\]'"
+    with pytest.raises(MachineError, match=message):
+        by_rows(photograph, tmp_path / "out.png", engine)
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_what_does_not_fit_by_rows_either_is_refused(photograph: Path, engine: Engine, tmp_path: Path) -> None:
     message = r"take \d+ MB of memory, \d+ MB by rows, 64 MB may be used; allow more with --memory, or cut it into parts"
     with pytest.raises(MachineError, match=message):
