@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.runtime.large_memory import byte_count
 from sr_deploy.runtime.picture_options import add_picture_options
 
 PROG = "sr-infer"
@@ -33,6 +34,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
     p.add_argument("--times", action="store_true", help="say at the end what each stage took")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument(
+        "--memory",
+        type=byte_count,
+        metavar="SIZE",
+        help="a picture that needs more goes by rows: 2G, 800M (default: what is free)",
+    )
     add_picture_options(p)
     return p
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -23,6 +25,7 @@ from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.encode import Content, encoded
 from sr_deploy.runtime.engine import Engine, Tiles
 from sr_deploy.runtime.frames import FramesUpscaling
+from sr_deploy.runtime.large import LargePicture, Memory, Watch
 from sr_deploy.runtime.picture_files import Picture, read_picture
 from sr_deploy.runtime.picture_formats import FOLLOWING, Writing, check_holds, followed, format_of_name
 from sr_deploy.runtime.pipeline import Budget, Stages, StageTimes
@@ -44,6 +47,7 @@ class Task:
     output: Path
     picture: Picture | None = None
     work: Upscaling | FramesUpscaling | None = None
+    large: LargePicture | None = None  # instead: read, enlarged and written by rows
     content: Content = ()  # of the result's file
     error: SrDeployError | MemoryError | OSError | None = None
     frames: int = 1  # in the file
@@ -65,6 +69,7 @@ class FolderRun:
     overlap: bool = True  # every stage in its own thread
     reading: Reading = DEFAULT
     writing: Writing = FOLLOWING
+    memory: Memory | None = None  # what a picture may take; all there is where it is None
     on_part: Callable[[Task, float], None] = lambda task, part: None  # told the part of a picture that is done, 0 to 1
 
     def run(
@@ -79,13 +84,14 @@ class FolderRun:
         """
         times = StageTimes() if times is None else times
         with Stages(overlap=self.overlap) as stages:
-            budget = Budget(MOST_BYTES, stages.stop)
+            most = MOST_BYTES if self.memory is None else min(MOST_BYTES, self.memory.budget // 2)
+            budget = Budget(most, stages.stop)
             decoded = stages.ahead(self._decoded(pairs, times, budget, check), may_hang=True)
             cut = stages.ahead(self._cut(decoded, times), depth=1)
-            computed = stages.ahead(self._computed(cut, times), depth=1)
+            computed = stages.ahead(self._computed(cut, times, stages.stop), depth=1)
             finished = stages.ahead(self._finished(computed, times))
             for task in stages.ahead(self._encoded(finished, times)):
-                if task.error is None and not task.skipped:
+                if task.error is None and not task.skipped and task.large is None:
                     with times.of("write"):
                         attempt(task, self._write, task)
                 task.seconds = time.perf_counter() - task.began
@@ -115,6 +121,11 @@ class FolderRun:
             return
         if is_taken(task.output) and not (self.overwrite or self.skip_existing):
             raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
+        if self.memory is not None:
+            task.large = self.memory.large(task.source, task.output, self.engine.card, self.scale)
+        if task.large is not None:
+            task.frames, task.size = task.large.head.picture.frames, task.large.size
+            return
         task.picture = read_picture(task.source, self.reading)
         task.frames = task.picture.frames
         check_holds(self._format(task), task.picture, self.scale, task.source)
@@ -151,10 +162,14 @@ class FolderRun:
                 return None
 
     def _computed(
-        self, parts: Iterable[tuple[Task, Band | None]], times: StageTimes
+        self, parts: Iterable[tuple[Task, Band | None]], times: StageTimes, stop: threading.Event
     ) -> Generator[tuple[Task, Band | None, Tiles], None, None]:
         for task, band in parts:
             output: Tiles | None = np.empty(0, np.float32)
+            if band is None and task.large is not None and task.error is None:  # the stage that has the engine does all of it
+                watch = Watch(partial(self.on_part, task), stop, self.overlap)
+                with times.of("by rows"):
+                    attempt(task, task.large.enlarge, self.engine, task.output, watch)
             if band is not None and task.error is None:
                 with times.of("engine"):
                     output = attempt(task, self.engine.run, band.tiles)

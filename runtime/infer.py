@@ -17,6 +17,8 @@ from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.ensemble import EnsembleEngine
 from sr_deploy.runtime.folder_run import FolderRun, Task
 from sr_deploy.runtime.json_log import JsonLog
+from sr_deploy.runtime.large import Memory
+from sr_deploy.runtime.large_memory import available_bytes
 from sr_deploy.runtime.outcomes import Outcome, Tally
 from sr_deploy.runtime.picture_options import reading_of, writing_of
 from sr_deploy.runtime.pipeline import StageTimes
@@ -116,6 +118,7 @@ class Work:
         def on_part(task: Task, part: float) -> None:
             advance(f"{task.source.name} {100 * part:.0f} %", by=0)
 
+        reading, writing = reading_of(self.arguments), writing_of(self.arguments)
         return FolderRun(
             self.engine,
             self.scale,
@@ -123,8 +126,9 @@ class Work:
             skip_existing=self.arguments.skip_existing,
             overlap=getattr(self.engine, "provider", "") != CPU,
             on_part=on_part,
-            reading=reading_of(self.arguments),
-            writing=writing_of(self.arguments),
+            reading=reading,
+            writing=writing,
+            memory=Memory(self.arguments.memory or available_bytes(), reading, writing),
         )
 
     def _check(self) -> Callable[[Task], None]:

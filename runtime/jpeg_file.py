@@ -28,14 +28,25 @@ def jpeg_bytes(
     """
     ready = np.ascontiguousarray(pixels) if scratch or pixels.shape[2] == 1 else pixels.copy()
     swap_(ready)
-    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if quality >= FULL_COLOUR else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    chroma = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling_of(quality)]
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, *chroma, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     try:
         worked, content = cv2.imencode(".jpg", ready, options)
     except cv2.error as err:
         raise MemoryError from err  # the picture is a plain array of a size that a JPEG holds: nothing else can be wrong
     if not worked:
         raise MemoryError
+    jpeg = content.data
+    return b"".join((jpeg[:HEADER_END], *segments_of(icc_profile, exif), jpeg[HEADER_END:]))
+
+
+def sampling_of(quality: int) -> int:
+    """Return OpenCV's name for how chroma is stored at a quality."""
+    return cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if quality >= FULL_COLOUR else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+
+
+def segments_of(icc_profile: bytes | None, exif: bytes) -> list[bytes]:
+    """Return the segments, to stand behind the header, that hold EXIF and a profile; one that is too long is left out."""
     segments = [segment(0xE1, exif)] if exif else []
     if icc_profile:
         size = LONGEST_SEGMENT - len(PROFILE_MARK) - 2
@@ -44,8 +55,7 @@ def jpeg_bytes(
             segments += [
                 segment(0xE2, PROFILE_MARK + bytes((number, len(pieces))) + piece) for number, piece in enumerate(pieces, start=1)
             ]
-    jpeg = content.data
-    return b"".join((jpeg[:HEADER_END], *segments, jpeg[HEADER_END:]))
+    return segments
 
 
 def segment(marker: int, data: bytes) -> bytes:

@@ -46,7 +46,7 @@ def tiff_parts(
         exif: a block that begins with ``Exif`` and two zeros and is little endian; goes to the first page.
         big: BigTIFF; ``None`` where it is needed.
     """
-    strips = [_strips(page) for page in pages]
+    strips = [packed_strips(page) for page in pages]
     total = sum(len(strip) for page in strips for strip in page)
     big = total > CLASSIC_END if big is None else big
     place = 16 if big else 8
@@ -57,7 +57,7 @@ def tiff_parts(
             starts.append(place)
             parts += [strip, b"\0"] if len(strip) % 2 else [strip]
             place += len(strip) + len(strip) % 2
-        tables.append(_tags(page, starts, [len(strip) for strip in packed], icc_profile, big))
+        tables.append(page_tags(page, starts, [len(strip) for strip in packed], icc_profile, big))
     if exif:
         tables[0] = {**exif_entries(exif), **tables[0]}
     first = place
@@ -69,7 +69,8 @@ def tiff_parts(
     return parts
 
 
-def _strips(pixels: Pixels) -> list[bytes]:
+def packed_strips(pixels: Pixels) -> list[bytes]:
+    """Return the strips of rows, compressed; ``strip_rows`` in each but the last."""
     rows = strip_rows(pixels)
     packed = []
     for top in range(0, len(pixels), rows):
@@ -87,7 +88,10 @@ def strip_rows(pixels: Pixels) -> int:
     return max(1, min(len(pixels), STRIP // max(pixels[:1].nbytes, 1)))
 
 
-def _tags(pixels: Pixels, starts: list[int], counts: list[int], icc_profile: bytes | None, big: bool) -> dict[int, Entry]:
+def page_tags(
+    pixels: Pixels, starts: Sequence[int], counts: Sequence[int], icc_profile: bytes | None, big: bool
+) -> dict[int, Entry]:
+    """Return the tags of a page (h, w, c) whose strips lie at ``starts``."""
     h, w, c = pixels.shape
     real = pixels.dtype == np.float32
     found = {

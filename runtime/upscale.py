@@ -19,9 +19,9 @@ from sr_deploy.degrade import Plane, enlarge_band
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.luma import levels_from_ycbcr, luma_from_planes, ycbcr_from_rgb
 from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.samples import Levels, Pixels, nominal, samples_of
+from sr_deploy.runtime.samples import Levels, Pixels, Samples, nominal, samples_of
 from sr_deploy.runtime.tiling import Band, Planes, bands_of
-from sr_deploy.runtime.transparency import hidden_in
+from sr_deploy.runtime.transparency import Hidden, hidden_in
 
 __all__ = ["Pixels", "Upscaling", "check_scale", "upscale"]
 NEUTRAL = np.float32(128.0)  # Cb and Cr of a grey pixel
@@ -40,11 +40,36 @@ def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
     return chosen
 
 
+Known = tuple[Samples, Hidden | None]
+"""What the samples of a picture stand for, and what hides under its transparency: facts about all of it."""
+
+
+def known_of(pixels: Pixels) -> Known:
+    """Return the facts about a picture in memory.
+
+    Raises:
+        ValueError: the samples are not uint8, uint16 or float32.
+        InputError: a float sample is not a finite number.
+    """
+    channels = pixels.shape[2]
+    samples = samples_of(pixels[..., : 1 if channels <= 2 else 3])
+    return samples, hidden_in(pixels, samples) if channels in (2, 4) else None
+
+
 class Upscaling:
     """One picture on its way through an engine: bands of tiles go out, the engine's outputs come back, in order."""
 
-    def __init__(self, card: ModelCard, pixels: Pixels, scale: int) -> None:
+    def __init__(
+        self, card: ModelCard, pixels: Pixels, scale: int, *, known: Known | None = None, result: Pixels | None = None
+    ) -> None:
         """Hold the picture and the place for its result, (scale * h, scale * w, c) of the same type; nothing is computed yet.
+
+        Args:
+            card: of the engine.
+            pixels: (h, w, c), or anything with ``shape``, ``dtype``, ``nbytes`` and slices of rows, where ``known`` is given.
+            scale: the factor.
+            known: what the samples stand for and what hides under transparency, where that was found out before.
+            result: the place for the result, or anything of its ``shape`` that gives room for slices of rows; else a new array.
 
         Raises:
             ValueError: the samples are not uint8, uint16 or float32.
@@ -53,10 +78,9 @@ class Upscaling:
         h, w, channels = pixels.shape
         self.card, self.pixels, self.scale = card, pixels, scale
         self.grey, self.alpha = channels <= 2, channels in (2, 4)
-        colours = 1 if self.grey else 3
-        self.samples, self.opacity = samples_of(pixels[..., :colours]), nominal(pixels.dtype)
-        self.hidden = hidden_in(pixels, self.samples) if self.alpha else None
-        self.result: Pixels = np.empty((h * scale, w * scale, channels), pixels.dtype)
+        self.samples, self.hidden = known_of(pixels) if known is None else known
+        self.opacity = nominal(pixels.dtype)
+        self.result: Pixels = np.empty((h * scale, w * scale, channels), pixels.dtype) if result is None else result
 
     @property
     def results(self) -> tuple[Pixels, ...]:
