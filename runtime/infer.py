@@ -16,18 +16,25 @@ from sr_deploy.runtime.ensemble import EnsembleEngine
 from sr_deploy.runtime.folder_run import FolderRun, Task
 from sr_deploy.runtime.pipeline import StageTimes
 from sr_deploy.runtime.upscale import check_scale
+from sr_deploy.runtime.video import check_installed, enlarge_films
+from sr_deploy.runtime.video_names import film_outputs, is_film
 
 
 def infer_command(arguments: argparse.Namespace) -> int:
     """Enlarge every picture; a bad one is named and the others are still done. Return the exit code."""
-    pictures: list[Path] = arguments.pictures
+    films = [path for path in arguments.pictures if is_film(path)]
+    pictures: list[Path] = [path for path in arguments.pictures if not is_film(path)]
+    if films:
+        check_installed()
     with closing(opened(arguments)) as engine:
         scale = check_scale(engine.card, arguments.scale, source=str(arguments.engine))
         calibrated = engine.card.calibrated_scale
         if calibrated not in (None, scale):
             failed("sr-infer", f"warning: {arguments.engine}: was calibrated for x{calibrated}, not for x{scale}", 0)
-        outputs = output_paths(pictures, arguments.output, scale)
-        pairs, inputs = list(zip(pictures, outputs, strict=True)), Inputs([*pictures, arguments.engine])
+        arguments.scale = scale
+        film_pairs = list(zip(films, film_outputs(films, arguments.output, scale, others=len(pictures)), strict=True))
+        outputs = output_paths(pictures, arguments.output, scale) if pictures or not films else []
+        pairs, inputs = list(zip(pictures, outputs, strict=True)), Inputs([*pictures, *films, arguments.engine])
         codes: list[int] = []
         times = StageTimes()
         with progress("upscaling", len(pictures)) as advance:
@@ -47,10 +54,12 @@ def infer_command(arguments: argparse.Namespace) -> int:
                     else:
                         print(task.output)
                     advance(task.source.name)
-        if arguments.times:
+        if arguments.times and pictures:
             failed("sr-infer", str(times), 0)
-    if codes and len(pictures) > 1:
-        failed("sr-infer", f"{len(codes)} of {len(pictures)} pictures failed", codes[-1])
+        if film_pairs:
+            codes += enlarge_films(arguments, engine, film_pairs, check=lambda film, output: inputs.check(Task(film, output)))
+    if codes and len(arguments.pictures) > 1:
+        failed("sr-infer", f"{len(codes)} of {len(arguments.pictures)} {'inputs' if films else 'pictures'} failed", codes[-1])
     return max(codes, default=0)
 
 
