@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sr_deploy.console import Advance, failed, missing_package, progress
-from sr_deploy.errors import MachineError, SrDeployError
+from sr_deploy.errors import EngineError, MachineError, SrDeployError
 from sr_deploy.runtime.bench import CPU
 from sr_deploy.runtime.engine import Engine
 
@@ -86,7 +86,8 @@ def message_of(err: SrDeployError | MemoryError | OSError, film: Path) -> str:
     """Return one line about what went wrong with a film."""
     if isinstance(err, MemoryError):
         return f"{film}: out of memory; use a smaller --scale"
+    if isinstance(err, EngineError):
+        return f"{film}: {err}"
     if isinstance(err, SrDeployError):
-        said = str(err)
-        return said if "film" in said or str(film) in said else f"{film}: {said}"
+        return str(err)
     return f"{film}: {err.strerror or err}; check its name and the folder of the result"

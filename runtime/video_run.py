@@ -7,31 +7,25 @@ in each stage, whatever the film's length.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 
-import av
 import numpy as np
 
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.runtime.engine import Engine, Tiles
+from sr_deploy.runtime.held_signals import Asked, held_signals
 from sr_deploy.runtime.pipeline import Stages, StageTimes
 from sr_deploy.runtime.tiling import Band
-from sr_deploy.runtime.video_frames import UPRIGHT, closest_format, hdr_of, planar_format, turn_of
 from sr_deploy.runtime.video_names import WRITTEN, quality_options
 from sr_deploy.runtime.video_result import Encoding, Result
 from sr_deploy.runtime.video_source import SHORT_S, SHORT_SHARE, Copied, Film, Item, Picture, open_film
 from sr_deploy.runtime.video_streams import described, sorted_streams
+from sr_deploy.runtime.video_target import checked_codec, chosen_target
 from sr_deploy.runtime.video_upscale import FrameWork, Target
-
-ODD_SIDES = frozenset({"ffv1", "libvpx-vp9"})  # encoders of odd sizes in subsampled formats; others get a row or a column more
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ class FilmRun:
             kept, lost = sorted_streams(film, kind)
             items = film.items([stream for stream in kept if stream.type != "attachment"])
             early, first = until_picture(film, items)
-            target = self._target(film, first, codec)
+            target = chosen_target(film, first, codec, self.scale, self.warn)
             with held_signals() as asked:
                 result = Result(output, film, Encoding(codec, options, target, first.time_base), kept)
                 for stream in lost:
@@ -202,26 +196,6 @@ class FilmRun:
         if work.frame is not None:
             self.on_frame(result.frames)
 
-    def _target(self, film: Film, first: Picture, codec: str) -> Target:
-        """Return what the frames become: the film's own pixel format where the encoder has it, else the nearest."""
-        assert film.first is not None
-        wanted = planar_format(film.first.format)
-        form = closest_format(wanted, [f.name for f in av.codec.Codec(codec, "w").video_formats or ()])
-        if form is None:
-            raise InputError(f"--codec {codec}: takes no planar Y'CbCr frames; use libx264")
-        for held, what in (
-            (form.depth >= wanted.depth, f"{wanted.depth}-bit samples"),
-            (form.alpha or not wanted.alpha, "alpha"),
-        ):
-            if not held:
-                self.warn(f"{film.path}: has {what}, which {codec} does not hold: written as {form.name}")
-        if hdr_of(film.first):
-            self.warn(f"{film.path}: its HDR metadata ({', '.join(hdr_of(film.first))}) is left out; its colour tags are kept")
-        h, w = first.shot.luma.shape
-        across, down = (1, 1) if codec in ODD_SIDES else form.steps
-        large = -(-h * self.scale // down) * down, -(-w * self.scale // across) * across
-        return Target(form, large, self.scale, shown_aspect(film))
-
     def _tell(self, film: Film, result: Result) -> None:
         """Warn of what was wrong with the film."""
         damage, lines = film.damage, []
@@ -242,21 +216,6 @@ class FilmRun:
             self.warn(f"{film.path}: {line}")
 
 
-def checked_codec(name: str) -> str:
-    """Return the name of an encoder of moving pictures.
-
-    Raises:
-        InputError: this PyAV has none of that name.
-    """
-    try:
-        codec = av.codec.Codec(name, "w")
-    except ValueError as err:
-        raise InputError(f"--codec {name}: PyAV has no such encoder; it has libx264, for example") from err
-    if codec.type != "video":
-        raise InputError(f"--codec {name}: encodes {codec.type}, not moving pictures; use libx264, for example")
-    return name
-
-
 def until_picture(film: Film, items: Iterator[Item]) -> tuple[list[Item], Picture]:
     """Return the first frame, and the packets before it.
 
@@ -270,51 +229,3 @@ def until_picture(film: Film, items: Iterator[Item]) -> tuple[list[Item], Pictur
         early.append(item)
     why = f"; {film.damage.packets} packets are damaged" if film.damage.packets else ""
     raise InputError(f"{film.path}: holds no frame that can be decoded{why}; try to play it")
-
-
-def shown_aspect(film: Film) -> Fraction | None:
-    """Return the shape of a pixel of the upright film, width over height; ``None`` where it says nothing."""
-    aspect = film.video.sample_aspect_ratio
-    if not aspect or film.first is None:
-        return None
-    turned = turn_of(film.first) != UPRIGHT and turn_of(film.first)[0] == 0
-    return 1 / Fraction(aspect) if turned else Fraction(aspect)
-
-
-class Asked:
-    """The signals that came, and what they are given to in the end."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-        self.before: dict[int, Callable[[int, FrameType | None], object]] = {}
-
-    def obey(self) -> None:
-        """Do what the first signal does elsewhere, if one came: end the run."""
-        if self.numbers:
-            self.before[self.numbers[0]](self.numbers[0], None)
-
-
-@contextmanager
-def held_signals() -> Iterator[Asked]:
-    """Keep the first Ctrl-C, SIGTERM or SIGHUP for later inside the block, so that no frame is lost between encoder and file.
-
-    The second one is obeyed at once. Only signals that something in Python answers are held, and only in the main thread.
-    """
-    asked = Asked()
-
-    def hold(number: int, frame: FrameType | None) -> None:
-        asked.numbers.append(number)
-        if len(asked.numbers) > 1:
-            asked.before[number](number, frame)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, *(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))):
-            handler = signal.getsignal(number)
-            if callable(handler):
-                asked.before[number] = handler
-                signal.signal(number, hold)
-    try:
-        yield asked
-    finally:
-        for number, handler in asked.before.items():
-            signal.signal(number, handler)
