@@ -2,8 +2,8 @@
 
 ``python benchmarks/video.py ENGINE [--count 24 --size 384 256 --threads 2]``. The film is a photograph that comes with the tests,
 moved by a few pixels from frame to frame. The engine's own time is that of its runs on every tile of the film with nothing else
-going on; the two take turns for some rounds and the fastest of each counts. ``cpu`` is the same in seconds of processor time, which
-a busy machine changes less.
+going on; the two take turns for some rounds and the fastest of each counts. ``cpu`` is the same in seconds of processor time,
+which a busy machine changes less.
 """
 
 from __future__ import annotations
