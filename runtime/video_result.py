@@ -52,6 +52,7 @@ class Result:
         """
         self.output, self.encoding = output, encoding
         self.frames = self.lost_packets = 0
+        self.last_dts: dict[int, int] = {}
         self.container: OutputContainer | None = None
         self.part = working_file(output)
         kind = WRITTEN[output.suffix.lower()]
@@ -84,16 +85,19 @@ class Result:
         self.frames += 1
 
     def copy(self, packet: Packet[Stream]) -> None:
-        """Write a packet of another stream as it is; one that the container refuses (its times run backwards) is counted."""
-        if packet.stream_index not in self.streams:
+        """Write a packet of another stream as it is; sound that runs backwards is only counted: no container takes it."""
+        index = packet.stream_index
+        if index not in self.streams:
             return  # an attachment, which is written already
         assert self.container is not None
-        packet.stream = self.streams[packet.stream_index]
-        try:
-            with writing(self.output):
-                self.container.mux_one(packet)
-        except InputError:
-            self.lost_packets += 1
+        if packet.dts is not None and packet.stream.type == "audio":
+            if packet.dts <= self.last_dts.get(index, packet.dts - 1):
+                self.lost_packets += 1
+                return
+            self.last_dts[index] = packet.dts
+        packet.stream = self.streams[index]
+        with writing(self.output):
+            self.container.mux_one(packet)
 
     def finish(self) -> None:
         """Write what the encoder still holds, and the end of the file, under its working name; nothing when that is done."""

@@ -175,8 +175,7 @@ def open_film(path: Path) -> Film:
             raise InputError(f"{path}: not a regular file; name a film")
         with path.open("rb"):
             pass  # says why it cannot be read
-        options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-        container = av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
+        container = opened(path)
     except av.FFmpegError as err:
         raise InputError(f"{path}: not a film, or damaged beyond use ({err.strerror}); try to play it") from err
     except OSError as err:
@@ -186,6 +185,12 @@ def open_film(path: Path) -> Film:
     except BaseException:
         container.close()
         raise
+
+
+def opened(path: Path) -> av.container.InputContainer:
+    """Return FFmpeg's view of a file; a name is never a URL, and a file never opens another one."""
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
 
 
 def _film_in(path: Path, container: av.container.InputContainer) -> Film:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import av
+from av import Packet
+from av.audio.stream import AudioStream
 from av.codec.codec import UnknownCodecError
 from av.container import OutputContainer
 from av.stream import AttachmentStream, Stream
 
 from sr_deploy.runtime.video_names import Container
-from sr_deploy.runtime.video_source import Film, is_cover
+from sr_deploy.runtime.video_source import Film, is_cover, opened
 
 TS_CODECS = frozenset(
     {
@@ -34,6 +38,8 @@ TS_CODECS = frozenset(
 )  # MPEG-TS takes anything, and what it does not know no player finds
 FILE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "rotate", "number_of_frames"})
 STREAM_TAGS = FILE_TAGS | {"vendor_id", "bps", "number_of_bytes", "_statistics_tags", "_statistics_writing_app"}
+LAYOUTS = {"1 channels": "mono", "2 channels": "stereo"}  # of sound that names none: MP4 wants a name
+NEAR = 200  # packets of the other streams that are looked at
 MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
@@ -43,17 +49,18 @@ def sorted_streams(film: Film, kind: Container) -> tuple[list[Stream], list[Stre
     A track that MP4 uses for its chapters is in neither: chapters are written anew.
     """
     chapters = bool(film.container.chapters())
+    samples = first_packets(film.path, [stream.index for stream in film.others])
     kept: list[Stream] = []
     lost: list[Stream] = []
     for stream in film.others:
         if chapters and stream.type == "data" and stream.name == "bin_data":
             continue
-        (kept if holds(kind, stream) else lost).append(stream)
+        (kept if holds(kind, stream, samples.get(stream.index)) else lost).append(stream)
     return kept, lost
 
 
-def holds(kind: Container, stream: Stream) -> bool:
-    """Return whether a container takes a stream as it is: tried on an empty file in memory."""
+def holds(kind: Container, stream: Stream, sample: Packet[Stream] | None) -> bool:
+    """Return whether a container takes a stream as it is: tried on a file in memory, with its first packet where there is one."""
     if isinstance(stream, AttachmentStream):
         return kind.format == "matroska"
     if stream.type not in ("video", "audio", "subtitle") or (stream.type == "video" and not is_cover(stream)):
@@ -64,8 +71,11 @@ def holds(kind: Container, stream: Stream) -> bool:
         return False
     try:
         with av.open(io.BytesIO(), "w", format=kind.format) as trial:
-            copied_stream(trial, stream)
+            new = copied_stream(trial, stream)
             trial.start_encoding()
+            if sample is not None:
+                sample.stream = new
+                trial.mux_one(sample)
     except (av.FFmpegError, UnknownCodecError, ValueError):
         return False
     return True
@@ -76,6 +86,8 @@ def copied_stream(container: OutputContainer, stream: Stream) -> Stream:
     new: Stream = container.add_stream_from_template(stream)
     new.metadata.update(stream_tags(stream))
     new.disposition = stream.disposition
+    if isinstance(stream, AudioStream) and stream.codec_context.layout.name in LAYOUTS and isinstance(new, AudioStream):
+        new.codec_context.layout = LAYOUTS[stream.codec_context.layout.name]
     return new
 
 
@@ -94,12 +106,22 @@ def add_streams(container: OutputContainer, film: Film, kept: Sequence[Stream]) 
     return found
 
 
+def first_packets(path: Path, indices: Sequence[int]) -> dict[int, Packet[Stream]]:
+    """Return the first packet of each of the streams ``indices`` of a film that has one near the beginning."""
+    found: dict[int, Packet[Stream]] = {}
+    if indices:
+        with opened(path) as container, suppress(av.FFmpegError):
+            for packet in islice(container.demux(*(container.streams[index] for index in indices)), NEAR):
+                if packet.size:
+                    found.setdefault(packet.stream_index, packet)
+                if len(found) == len(indices):
+                    break
+    return found
+
+
 def cover_bytes(path: Path, index: int) -> bytes:
     """Return the file of the cover picture that is stream ``index`` of a film."""
-    with av.open(f"file:{path}", "r") as container:
-        for packet in container.demux(container.streams[index]):
-            return bytes(packet)
-    return b""
+    return bytes(first_packets(path, [index])[index])
 
 
 def stream_tags(stream: Stream) -> dict[str, str]:
