@@ -3,37 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_deploy.console import Advance, failed, one_line, progress
-from sr_deploy.errors import DiskFullError, EngineError, InputError, SrDeployError
+from sr_deploy.console import Advance, failed, progress
+from sr_deploy.errors import DiskFullError, InputError
 from sr_deploy.files import check_reports
 from sr_deploy.runtime.bench import CPU
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.ensemble import EnsembleEngine
-from sr_deploy.runtime.folder_run import FolderRun, Task
+from sr_deploy.runtime.folder_run import FolderRun, Task, attempt, is_done
 from sr_deploy.runtime.json_log import JsonLog
 from sr_deploy.runtime.large import Memory
 from sr_deploy.runtime.large_memory import available_bytes
-from sr_deploy.runtime.outcomes import Outcome, Tally
 from sr_deploy.runtime.picture_options import reading_of, writing_of
 from sr_deploy.runtime.pipeline import StageTimes
 from sr_deploy.runtime.places import Inputs
+from sr_deploy.runtime.report import PROG, Report
 from sr_deploy.runtime.result_names import Naming, Pair, check_folder, result_pairs, results_folder
-from sr_deploy.runtime.sources import Refused, sources_of
-from sr_deploy.runtime.streams import STDIN_NAME, STDOUT, check_standard_output, standard_input
+from sr_deploy.runtime.sources import sources_of
+from sr_deploy.runtime.streams import STDOUT, check_standard_output, standard_input
 from sr_deploy.runtime.upscale import check_scale
+from sr_deploy.runtime.video import check_installed, enlarge
+from sr_deploy.runtime.video_names import is_film
 from sr_deploy.temporary_files import remove_leftovers
-
-PROG = "sr-infer"
 
 
 def infer_command(arguments: argparse.Namespace) -> int:
     """Enlarge every picture; a bad one is named and the others are still done. Return the exit code."""
+    if any(is_film(Path(name)) for name in arguments.pictures):
+        check_installed()
     with ExitStack() as stack:
         engine = stack.enter_context(closing(opened(arguments)))
         scale = served_scale(engine, arguments)
@@ -100,6 +102,14 @@ class Work:
 
     def run(self, pairs: Sequence[Pair], report: Report) -> int:
         """Enlarge pictures, tell what becomes of each, and return the exit code; a full disk ends it early."""
+        pictures = [pair for pair in pairs if not is_film(pair[0])]
+        films = [pair for pair in pairs if is_film(pair[0])]
+        if ((pictures or not films) and self._pictures(pictures, report)) or self._films(films, report):
+            report.stopped()
+        return report.end()
+
+    def _pictures(self, pairs: Sequence[Pair], report: Report) -> bool:
+        """Enlarge pictures; return whether a full disk ended that before the last of several inputs."""
         times = StageTimes()
         with progress("upscaling", len(pairs), rate="pictures/s") as advance:
             run = self._folder_run(advance)
@@ -107,12 +117,26 @@ class Work:
                 for task in tasks:
                     report.task(task)
                     advance(task.source.name)
-                    if isinstance(task.error, DiskFullError) and len(pairs) > 1:
-                        report.stopped()
-                        break
+                    if isinstance(task.error, DiskFullError) and report.total > 1:
+                        return True
         if self.arguments.times:
             failed(PROG, str(times), 0)
-        return report.end()
+        return False
+
+    def _films(self, pairs: Sequence[Pair], report: Report) -> bool:
+        """Enlarge films, one after the other, each with a bar of its own; return what :meth:`_pictures` returns."""
+        check = self._check()
+        for film, output in pairs:
+            task = Task(film, output, began=time.perf_counter())
+            attempt(task, check, task)
+            task.skipped = task.error is None and self.arguments.skip_existing and is_done(output)
+            if task.error is None and not task.skipped:
+                attempt(task, enlarge, self.arguments, self.engine, self.scale, (film, output))
+            task.seconds = time.perf_counter() - task.began
+            report.task(task)
+            if isinstance(task.error, DiskFullError) and report.total > 1:
+                return True
+        return False
 
     def _folder_run(self, advance: Advance) -> FolderRun:
         def on_part(task: Task, part: float) -> None:
@@ -142,75 +166,3 @@ class Work:
                 good.add(folder)
 
         return check
-
-
-class Report:
-    """Tells the user and the log what becomes of each picture."""
-
-    def __init__(self, log: JsonLog, total: int, spooled: Sequence[Path], *, all_frames: bool = False) -> None:
-        """Remember how many pictures there are, and which files hold what came from standard input."""
-        self.log, self.total, self.spooled = log, total, spooled
-        self.tally = Tally()
-        self.full, self.all_frames = False, all_frames
-
-    def task(self, task: Task) -> None:
-        """Tell what became of a picture.
-
-        Raises:
-            BrokenPipeError: nobody reads the standard output it was written to.
-        """
-        name = self._named(str(task.source))
-        if task.frames > 1 and not self.all_frames:
-            failed(PROG, f"warning: {name}: has {task.frames} frames, the first one is enlarged; --frames takes all", 0)
-        if isinstance(task.error, BrokenPipeError):
-            raise task.error
-        output = "-" if task.output == STDOUT else str(task.output)
-        if task.error is not None:
-            code = task.error.exit_code if isinstance(task.error, SrDeployError) else 3
-            message = one_line(self._named(failure(task.error, task.source)))
-            self._add(Outcome(name, output, "failed", None, task.seconds, message, code))
-            return
-        self._add(Outcome(name, output, "skipped" if task.skipped else "done", task.size, task.seconds))
-        if output != "-" and not task.skipped:
-            print(one_line(output) if sys.stdout.isatty() else output, flush=True)
-
-    def refused(self, refused: Refused) -> None:
-        """Tell of an argument that gives no picture."""
-        self._add(Outcome(refused.name, None, "failed", error=one_line(str(refused.error)), code=refused.error.exit_code))
-
-    def stopped(self) -> None:
-        """Tell that the disk is full, and that the rest is not tried."""
-        self.full = True
-
-    def end(self) -> int:
-        """Tell what there is to tell at the end, and return the exit code."""
-        lines = self.tally.lines(self.total)
-        for line in lines:
-            failed(PROG, line, 0)
-        if self.full:
-            left = self.total - sum(self.tally.counts.values())
-            advice = "make room, then run it again with --skip-existing"
-            failed(PROG, f"the disk is full: {left} of {self.total} pictures were not tried; {advice}", 3)
-        return self.tally.code
-
-    def _add(self, outcome: Outcome) -> None:
-        self.tally.add(outcome)
-        if outcome.error is not None:
-            failed(PROG, outcome.error, outcome.code)
-        self.log.add(outcome)
-
-    def _named(self, text: str) -> str:
-        for path in self.spooled:
-            text = text.replace(str(path), STDIN_NAME)
-        return text
-
-
-def failure(err: SrDeployError | MemoryError | OSError, picture: Path) -> str:
-    """Return one line about what went wrong with ``picture``."""
-    if isinstance(err, EngineError):
-        return f"{picture}: {err}"
-    if isinstance(err, SrDeployError):
-        return str(err)
-    if isinstance(err, MemoryError):
-        return f"{picture}: out of memory; cut the picture into parts"
-    return f"{picture}: {err.strerror or err}; check its name and the folder of the result"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.pictures import DEFAULT, Reading
+from sr_deploy.runtime import video_names
 from sr_deploy.runtime.picture_formats import FOLLOWING, FORMATS, Writing, followed, format_of_name, result_name
 from sr_deploy.runtime.places import Places
 from sr_deploy.runtime.sources import Source
 from sr_deploy.runtime.streams import STDOUT
+from sr_deploy.runtime.video_names import film_name, is_film
 
 Pair = tuple[Path, Path]
 """A picture and its result."""
@@ -96,14 +98,21 @@ def _result(source: Source, naming: Naming) -> Path:
     if asked is None and source.kind != "streamed":
         return _beside(source, naming)
     if asked is None or asked == "-" or Path(asked) == STDOUT:
+        if is_film(source.path):
+            raise InputError(f"{source.path}: a film cannot go to standard output; name a file or a folder with -o")
         return STDOUT
     if source.kind == "walked":
         raise InputError(f"{asked}: a file for a folder of pictures; name a folder with -o, or end its name in a slash")
-    check_named(Path(asked), naming.writing)
+    if is_film(source.path):
+        video_names.check_named(Path(asked))
+    else:
+        check_named(Path(asked), naming.writing)
     return Path(asked)
 
 
 def _name(source: Source, naming: Naming) -> str:
+    if is_film(source.path):
+        return film_name(source.relative, naming.scale)
     return result_name(source.relative, naming.scale, followed(source.path, naming.writing, naming.reading))
 
 

@@ -1,7 +1,8 @@
 """What ``sr-infer`` is asked to read: files, folders, patterns and ``-`` become a list of picture files.
 
-A file is taken whatever its name. Of a folder, and of what a pattern finds, only files with a picture's suffix are taken, hidden
-ones left out. The order is that of the arguments, and sorted inside each of them; a picture that is found twice is done once.
+A file is taken whatever its name. Of a folder, and of what a pattern finds, only files with a picture's or a film's suffix are
+taken, hidden ones left out. The order is that of the arguments, and sorted inside each of them; a picture that is found twice is
+done once.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Literal
 from sr_deploy.errors import InputError
 from sr_deploy.files import PICTURE_SUFFIXES
 from sr_deploy.runtime.places import Places
+from sr_deploy.runtime.video_names import FOUND
 from sr_deploy.runtime.walk import Walk, identity_of
 
-SUFFIXES = PICTURE_SUFFIXES  # of what is taken from folders
+SUFFIXES = PICTURE_SUFFIXES | FOUND  # of what is taken from folders
 STDIN = "-"
 MAGIC = re.compile(r"[*?\[]")
 Kind = Literal["named", "matched", "walked", "streamed"]
@@ -93,7 +95,9 @@ class Finder:
         before = len(self.refused)
         files = [path for path in self._walk().files(folder) if path.suffix.lower() in SUFFIXES]
         if not files and len(self.refused) == before:
-            return self._none(folder, f"{folder}: holds no picture; put {', '.join(sorted(SUFFIXES))} files into it")
+            return self._none(
+                folder, f"{folder}: holds no picture; put {', '.join(sorted(PICTURE_SUFFIXES))} files or films into it"
+            )
         return [Source(path, path.relative_to(folder), folder, "walked") for path in files]
 
     def _of_pattern(self, pattern: Path) -> list[Source]:

@@ -51,9 +51,13 @@ class Axis:
 @lru_cache(maxsize=256)
 def axis_weights(n_in: int, n_out: int, scale: float) -> Axis:
     """Return the weighted sums that resize ``n_in`` samples to ``n_out`` at ``scale`` (output over input)."""
+    return axis_at(n_in, (np.arange(n_out, dtype=np.float64) + 0.5) / scale - 0.5, scale)
+
+
+def axis_at(n_in: int, centre: NDArray[np.float64], scale: float) -> Axis:
+    """Return the weighted sums for outputs at ``centre``, in input samples; below a ``scale`` of 1 the kernel is stretched."""
     stretch = min(scale, 1.0)
     support = 4.0 / stretch
-    centre = (np.arange(n_out, dtype=np.float64) + 0.5) / scale - 0.5
     left = np.floor(centre - support / 2.0).astype(np.intp)
     taps = int(np.ceil(support)) + 2
     raw = left[:, None] + np.arange(taps)
