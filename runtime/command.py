@@ -14,10 +14,16 @@ PROG = "sr-infer"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-infer``."""
     p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
-    p.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="picture file")
-    p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx or .plan)")
+    p.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="picture file")
+    p.add_argument(
+        "--engine",
+        metavar="E",
+        help="engine file (.onnx, .plan), or the name of one that comes with sr-deploy (default: the best of them at the scale)",
+    )
+    p.add_argument("--list", action="store_true", help="show the engines that come with sr-deploy, time them here, and end")
+    p.add_argument("--json", action="store_true", help="with --list: as JSON")
     p.add_argument("-o", "--output", metavar="OUT", help="folder, or .png file for one picture (default: beside the input)")
-    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
+    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's, 2 without --engine)")
     p.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
@@ -29,14 +35,32 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-infer`` and return its exit code."""
-    arguments = parser().parse_args(argv)
+    p = parser()
+    arguments = p.parse_args(argv)
+    check_list(p, arguments)
 
     def command() -> int:
-        from sr_deploy.runtime.infer import infer_command
+        if arguments.list:
+            from sr_deploy.runtime.engine_list import list_command
 
+            return list_command(arguments)
+        from sr_deploy.runtime.infer import infer_command
+        from sr_deploy.runtime.shipped import engine_path
+
+        arguments.engine = engine_path(arguments.engine, arguments.scale)
         return infer_command(arguments)
 
     return run(PROG, command)
+
+
+def check_list(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with exit code 2 where ``--list`` and the other arguments do not fit together."""
+    if not arguments.list and not arguments.pictures:
+        p.error("the following arguments are required: PICTURE")
+    if arguments.list and (arguments.pictures or arguments.engine):
+        p.error(f"--list: shows all engines; leave {' '.join(map(str, arguments.pictures)) or '--engine'} out")
+    if arguments.json and not arguments.list:
+        p.error("--json: goes with --list")
 
 
 if __name__ == "__main__":
