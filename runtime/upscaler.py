@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
+from sr_deploy.console import PROVIDERS
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.runtime.engine import Engine, Provider, Tiles, load
 from sr_deploy.runtime.ensemble import EnsembleEngine
@@ -66,6 +67,8 @@ class Upscaler:
         """
         if threads is not None and not 1 <= threads <= 256:
             raise InputError(f"threads={threads}: not within 1 to 256; leave it out for one for each core")
+        if provider not in PROVIDERS:
+            raise InputError(f"provider={provider!r}: not one of {', '.join(PROVIDERS)}; leave it out for the best that is here")
         self.path: Path = engine_path(engine, scale)
         loaded = load(self.path, provider=provider, threads=threads, trusted=trusted)
         try:
@@ -111,11 +114,13 @@ class Upscaler:
 
     def close(self) -> None:
         """Wait for running calls and free the engine; calls that come later raise. Closing again does nothing."""
+        if self._process != os.getpid():
+            return  # the engine belongs to the process that made it
         with self._changed:
             engine, self._engine = self._engine, None
             while self._running:
                 self._changed.wait()
-        if engine is not None and self._process == os.getpid():
+        if engine is not None:
             engine.close()
 
     @contextmanager
@@ -189,7 +194,8 @@ def checked(image: object) -> NDArray[np.uint8] | NDArray[np.float32]:
         )
     if not image.size:
         raise InputError(f"image: has shape {image.shape}, which holds no pixel; leave it out")
-    pixels: NDArray[np.uint8] = np.asarray(image)[..., None] if image.ndim == 2 else np.asarray(image)
+    # One order in memory: sums of matrix products depend on it in their last bit.
+    pixels: NDArray[np.uint8] = np.ascontiguousarray(image[..., None] if image.ndim == 2 else image)
     if dtype == np.uint8:
         return pixels
     if dtype == np.float32:

@@ -14,13 +14,15 @@ __version__ = "0.1.0"
 __all__ = ["Upscaler", "__version__"]
 
 
-def __getattr__(name: str) -> object:
-    """Return :class:`sr_deploy.runtime.upscaler.Upscaler`, imported at its first use."""
-    if name == "Upscaler":
-        from sr_deploy.runtime.upscaler import Upscaler
+if not TYPE_CHECKING:  # else a type checker takes every name for one of this module
 
-        return Upscaler
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Return :class:`sr_deploy.runtime.upscaler.Upscaler`, imported at its first use."""
+        if name == "Upscaler":
+            from sr_deploy.runtime.upscaler import Upscaler
+
+            return Upscaler
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -75,6 +75,14 @@ def test_no_shipped_engine_loses_more_on_set5_than_the_guard_allowed() -> None:
         assert all(engine.fp32_psnr_db[scale] - engine.psnr_db[scale] <= allowed for scale in engine.scales)
 
 
+def test_the_documentation_shows_the_measured_figures(root: Path) -> None:
+    shown = "".join(path.read_text("utf-8") for path in sorted((root / "docs").glob("*.md")))
+    for engine in ENGINES:
+        for scale in engine.scales:
+            figures = f"{engine.psnr_db[scale]:.3f} | {engine.fp32_psnr_db[scale]:.3f} | {engine.bytes / 1000:.0f}"
+            assert f"| `{engine.name}` | x{scale} | {figures} |" in shown
+
+
 def test_an_engine_that_was_changed_is_named(copied: Path) -> None:
     content = bytearray((copied / "vdsr_pruned_int8.onnx").read_bytes())
     content[len(content) // 2] ^= 1

@@ -234,9 +234,11 @@ def test_a_child_process_is_told_to_make_its_own(upscaler: Upscaler) -> None:
             upscaler.upscale(image_of((4, 4)))
         except EngineError as err:
             code = 0 if "was made by another process; make one after the fork" in str(err) else 2
+            upscaler.close()  # leaves the parent's alone
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert upscaler.upscale(image_of((4, 4))).shape == (8, 8)
 
 
 def test_scale_is_the_engines_or_the_one_asked_for(random_file: Path) -> None:
@@ -251,6 +253,11 @@ def test_scale_is_the_engines_or_the_one_asked_for(random_file: Path) -> None:
 def test_a_wrong_number_of_threads_is_refused(random_file: Path, threads: int) -> None:
     with pytest.raises(InputError, match=rf"threads={threads}: not within 1 to 256"):
         Upscaler(random_file, threads=threads)
+
+
+def test_a_provider_that_there_is_not_is_refused(random_file: Path) -> None:
+    with pytest.raises(InputError, match=r"provider='gpu': not one of auto, cpu, cuda, tensorrt"):
+        Upscaler(random_file, provider="gpu")  # type: ignore[arg-type]
 
 
 def test_another_scale_than_the_calibrated_one_is_told(tmp_path: Path) -> None:
