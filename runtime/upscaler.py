@@ -100,7 +100,7 @@ class Upscaler:
 
         Returns:
             (scale * h, scale * w), with the channels of ``image``. Values are clipped to the range of the dtype; integers are
-            rounded to the nearest.
+            rounded to the nearest. Colours where alpha is 0 may change.
 
         Raises:
             InputError: another type, dtype or shape, an empty picture, NaN, infinite values or floats of another range.

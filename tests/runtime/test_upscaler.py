@@ -61,7 +61,9 @@ def test_dtype_and_layout_are_kept(upscaler: Upscaler, shape: tuple[int, ...], d
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_network_that_returns_its_input_changes_no_sample(same: Upscaler, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-    image = image_of(shape, dtype)
+    image = np.array(image_of(shape, dtype))
+    if shape[2:] in ((2,), (4,)):
+        image[..., -1][image[..., -1] == 0] = 1  # colours that cannot be seen may change
     difference = np.abs(same.upscale(image).astype(np.float64) - image.astype(np.float64)).max()
     # float32 sums of three products to luma and back: 1e-6 of the range, less than half a step of 16 bits
     assert difference <= (1e-6 if dtype == np.float32 else 0.0)
