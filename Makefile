@@ -38,7 +38,7 @@ TUNE_ON    := $(or $(DATA),calib_data/calibrate)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
 
-.PHONY: install demo test check prune export build-trt gate gpu-check pareto clean demo-run FORCE
+.PHONY: install demo test check prune export build-trt gate gpu-check pareto engines clean demo-run FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -50,6 +50,7 @@ help:
 	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
 	@echo "make install | export        into .venv | graphs in fp32, fp16 and guarded int8, of weights pruned already unless told otherwise"
 	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
+	@echo "make engines SET5=           the engines that ship in the wheel, from the committed weights and decisions"
 	@echo "make gate                    compare the exported engines with the fp32 network"
 
 install: $(VENV)/.installed
@@ -113,6 +114,16 @@ pareto: $(INT8)
 	$(BIN)/sr-bench $(PARETO) --data $(GATE_ON) --scale $(SCALE) --chart $(OUT)/$(MODEL)_pareto.png \
 	  --json $(OUT)/$(MODEL)_pareto.json --markdown $(OUT)/$(MODEL)_pareto.md
 	@echo "picture: $(OUT)/$(MODEL)_pareto.png, table: $(OUT)/$(MODEL)_pareto.md"
+
+# Every pruned network with a committed decision of the guard, but SRGAN's, which only shows that its stage works. Equal weights,
+# thresholds and decisions give equal bytes; what differs from the shipped file is measured on the pictures in SET5.
+SET5    ?=
+SHIPPED := $(filter-out %/srgan_pruned,$(patsubst %_int8.guard.json,%,$(wildcard train/pretrained/*_pruned_int8.guard.json)))
+engines: | $(VENV)/.installed
+	@rm -rf $(OUT)/engines
+	@for network in $(SHIPPED); do \
+	  $(BIN)/sr-export $$network.safetensors -o $(OUT)/engines --precision int8 --max-drop $(MAX_DROP) || exit; done
+	$(BIN)/python benchmarks/shipped_engines.py $(OUT)/engines $(SET5)
 
 # The demo has a folder of its own, so that it never replaces what was made from your data. Its network is new, so nothing is decided
 # for it yet: to be quick, it is calibrated and guarded on fewer tiles.

@@ -18,13 +18,19 @@ def parser() -> argparse.ArgumentParser:
     p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
     p.add_argument(
         "pictures",
-        nargs="+",
+        nargs="*",
         metavar="PICTURE",
-        help="picture file, folder, quoted pattern ('**/*.png'), or - for standard input",
+        help="picture or film, folder, quoted pattern ('**/*.png'), or - for standard input",
     )
-    p.add_argument("--engine", type=Path, required=True, metavar="E", help="engine (.onnx or .plan)")
+    p.add_argument(
+        "--engine",
+        metavar="E",
+        help="engine file (.onnx, .plan), or the name of one that comes with sr-deploy (default: the best of them at the scale)",
+    )
+    p.add_argument("--list", action="store_true", help="show the engines that come with sr-deploy, time them here, and end")
+    p.add_argument("--json", action="store_true", help="with --list: as JSON")
     p.add_argument("-o", "--output", metavar="OUT", help="folder, file for one picture, or - (default: beside the input)")
-    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's)")
+    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's, 2 without --engine)")
     existing = p.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
     existing.add_argument("--skip-existing", action="store_true", help="do only the pictures whose result is missing")
@@ -48,14 +54,32 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-infer`` and return its exit code."""
-    arguments = parser().parse_args(argv)
+    p = parser()
+    arguments = p.parse_args(argv)
+    check_list(p, arguments)
 
     def command() -> int:
-        from sr_deploy.runtime.infer import infer_command
+        if arguments.list:
+            from sr_deploy.runtime.engine_list import list_command
 
+            return list_command(arguments)
+        from sr_deploy.runtime.infer import infer_command
+        from sr_deploy.runtime.shipped import engine_path
+
+        arguments.engine = engine_path(arguments.engine, arguments.scale)
         return infer_command(arguments)
 
     return run(PROG, command)
+
+
+def check_list(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with exit code 2 where ``--list`` and the other arguments do not fit together."""
+    if not arguments.list and not arguments.pictures:
+        p.error("the following arguments are required: PICTURE")
+    if arguments.list and (arguments.pictures or arguments.engine):
+        p.error(f"--list: shows all engines; leave {' '.join(map(str, arguments.pictures)) or '--engine'} out")
+    if arguments.json and not arguments.list:
+        p.error("--json: goes with --list")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,30 @@
-"""sr-deploy: super-resolution networks from training to a small, fast engine whose picture quality has been checked."""
+"""sr-deploy: super-resolution networks from training to a small, fast engine whose picture quality has been checked.
+
+``from sr_deploy import Upscaler`` is what an application needs; it is imported when it is asked for, so that commands stay quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sr_deploy.runtime.upscaler import Upscaler
 
 __version__ = "0.1.0"
+__all__ = ["Upscaler", "__version__"]
+
+
+if not TYPE_CHECKING:  # else a type checker takes every name for one of this module
+
+    def __getattr__(name: str) -> object:
+        """Return :class:`sr_deploy.runtime.upscaler.Upscaler`, imported at its first use."""
+        if name == "Upscaler":
+            from sr_deploy.runtime.upscaler import Upscaler
+
+            return Upscaler
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names of the module, those that are not imported yet among them."""
+    return sorted({*globals(), *__all__})

@@ -18,12 +18,15 @@ ALLOWED = {
     "gate": ("runtime",),
     "calib_data": (),
 }
-INSIDE_FUNCTIONS = {"gate": ("train", "compress.thresholds")}  # opening a checkpoint; choosing a threshold, which is numpy only
+INSIDE_FUNCTIONS = {
+    "gate": ("train", "compress.thresholds"),  # opening a checkpoint; choosing a threshold, which is numpy only
+    "sr_deploy": ("runtime.upscaler",),  # what "from sr_deploy import Upscaler" leads to
+}
 BANNED = {"runtime": ("torch", "onnx", "lightning", "nni"), "sr_deploy": ("torch", "onnx", "lightning", "nni")}
 
 
 def imported(tree: ast.AST, *, inside: bool = False) -> Iterator[tuple[str, bool, int]]:
-    """Yield (module, whether inside a function, line) of every import; a relative one begins with dots."""
+    """Yield (module, whether it is imported later or never, line) of every import; a relative one begins with dots."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, inside, node.lineno) for alias in node.names)
@@ -31,7 +34,13 @@ def imported(tree: ast.AST, *, inside: bool = False) -> Iterator[tuple[str, bool
             module = "." * node.level + (node.module or "")
             names = [f"{module}.{alias.name}" for alias in node.names] if module == "sr_deploy" else [module]
             yield from ((name, inside, node.lineno) for name in names)
-        yield from imported(node, inside=inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+        later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_for_type_checkers(node)
+        yield from imported(node, inside=inside or later)
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    """Return whether a statement never runs; one with an ``else``, which does, is not taken for one."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse
 
 
 def violations(source: str, folder: str) -> list[str]:
@@ -82,6 +91,9 @@ def test_every_folder_has_its_rule(root: Path) -> None:
         ("compress", "from sr_deploy.export import graph"),
         ("export", "from sr_deploy.gate import budgets"),
         ("sr_deploy", "if True:\n    from sr_deploy.train import loop"),
+        ("sr_deploy", "from sr_deploy.runtime.upscaler import Upscaler"),
+        ("sr_deploy", "if TYPE_CHECKING:\n    pass\nelse:\n    from sr_deploy.runtime.upscaler import Upscaler"),
+        ("sr_deploy", "def f():\n    from sr_deploy.runtime.engine import load"),
         ("sr_deploy", "import torch.nn"),
         ("train", "from train.loop import train"),
         ("train", "import compress"),
@@ -99,6 +111,7 @@ def test_a_wrong_import_is_found(folder: str, source: str) -> None:
         ("gate", "def f():\n    from sr_deploy.compress.thresholds import choose"),
         ("gate", "def f():\n    import torch\n    from sr_deploy.train import checkpoint"),
         ("gate", "from sr_deploy.runtime.engine import load"),
+        ("sr_deploy", "if TYPE_CHECKING:\n    from sr_deploy.runtime.upscaler import Upscaler"),
         ("export", "from sr_deploy.calib_data import folder\nfrom sr_deploy.runtime import tiling"),
         ("compress", "from sr_deploy.train.loop import train\nfrom sr_deploy.compress import masks"),
         ("runtime", "import onnxruntime\nfrom sr_deploy import __version__\nfrom sr_deploy.card import ModelCard"),

@@ -42,7 +42,7 @@ def test_links_lead_to_the_folders() -> None:
 def test_package_data_exists() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
     folders = PROJECT["tool"]["setuptools"]["package-dir"]
-    for package in ("sr_deploy", "sr_deploy.calib_data"):
+    for package in patterns:
         assert all(list((ROOT / folders[package]).glob(pattern)) for pattern in patterns[package])
 
 
@@ -63,6 +63,17 @@ def test_help_imports_nothing_heavy(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == "code 0 []\n"
     assert done.stdout.startswith(f"usage: {command} ")
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, sr_deploy\n"
+        f"print('Upscaler' in dir(sr_deploy), [name for name in {HEAVY} if name in sys.modules])\n"
+        "from sr_deploy import Upscaler\n"
+        "print(Upscaler.__module__, [name for name in ('torch', 'onnx', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\nsr_deploy.runtime.upscaler []\n"
 
 
 def digests(folder: Path) -> dict[str, str]:
