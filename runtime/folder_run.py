@@ -22,6 +22,7 @@ import numpy as np
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import replacing
 from sr_deploy.pictures import DEFAULT, Reading
+from sr_deploy.runtime.batches import groups, run_together
 from sr_deploy.runtime.encode import Content, encoded
 from sr_deploy.runtime.engine import Engine, Tiles
 from sr_deploy.runtime.frames import FramesUpscaling
@@ -36,6 +37,8 @@ from sr_deploy.runtime.upscale import Upscaling
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 MOST_BYTES = 2**30  # pictures and results held at once, where there are several
+Part = tuple["Task", "Band | None"]
+"""A band of a picture; ``None`` behind its last one."""
 EXPECTED = (SrDeployError, MemoryError, OSError)  # of one picture; anything else ends the run
 
 
@@ -88,7 +91,8 @@ class FolderRun:
             budget = Budget(most, stages.stop)
             decoded = stages.ahead(self._decoded(pairs, times, budget, check), may_hang=True)
             cut = stages.ahead(self._cut(decoded, times), depth=1)
-            computed = stages.ahead(self._computed(cut, times, stages.stop), depth=1)
+            shared = together(cut, (self.engine.card.input_shape or (1,))[0], budget.small)
+            computed = stages.ahead(self._computed(shared, times, stages.stop), depth=1)
             finished = stages.ahead(self._finished(computed, times))
             for task in stages.ahead(self._encoded(finished, times)):
                 if task.error is None and not task.skipped and task.large is None:
@@ -162,19 +166,36 @@ class FolderRun:
                 return None
 
     def _computed(
-        self, parts: Iterable[tuple[Task, Band | None]], times: StageTimes, stop: threading.Event
+        self, parts: Iterable[list[Part]], times: StageTimes, stop: threading.Event
     ) -> Generator[tuple[Task, Band | None, Tiles], None, None]:
-        for task, band in parts:
-            output: Tiles | None = np.empty(0, np.float32)
-            if band is None and task.large is not None and task.error is None:  # the stage that has the engine does all of it
-                watch = Watch(partial(self.on_part, task), stop, self.overlap)
-                with times.of("by rows"):
-                    attempt(task, task.large.enlarge, self.engine, task.output, watch)
-            if band is not None and task.error is None:
-                with times.of("engine"):
-                    output = attempt(task, self.engine.run, band.tiles)
-            if output is not None:
-                yield task, band, output
+        for group in parts:
+            with times.of("engine"):
+                outputs = self._outputs(group)
+            for (task, band), output in zip(group, outputs, strict=True):
+                if band is None and task.large is not None and task.error is None:  # the stage that has the engine does all of it
+                    watch = Watch(partial(self.on_part, task), stop, self.overlap)
+                    with times.of("by rows"):
+                        attempt(task, task.large.enlarge, self.engine, task.output, watch)
+                if output is not None:
+                    yield task, band, output
+
+    def _outputs(self, group: list[Part]) -> list[Tiles | None]:
+        """Return the engine's output for each part, ``None`` for one that failed, nothing for one without tiles."""
+        bands = [(task, band) for task, band in group if band is not None and task.error is None]
+        shared = len({id(task) for task, _ in bands}) > 1
+        try:
+            made = iter(run_together(self.engine.run, [band for _, band in bands])) if shared else None
+        except EXPECTED:  # each alone, so that one that works is not lost with one that does not
+            made = None
+        outputs: list[Tiles | None] = []
+        for task, band in group:
+            if band is None:
+                outputs.append(np.empty(0, np.float32))
+            elif task.error is not None:
+                outputs.append(None)
+            else:
+                outputs.append(attempt(task, self.engine.run, band.tiles) if made is None else next(made))
+        return outputs
 
     def _finished(self, parts: Iterable[tuple[Task, Band | None, Tiles]], times: StageTimes) -> Generator[Task, None, None]:
         for task, band, output in parts:
@@ -192,6 +213,16 @@ class FolderRun:
                 with times.of("encode"):
                     task.content = attempt(task, encoded, kind, task.work.results, task.picture, quality) or ()
             yield task
+
+
+def together(parts: Iterable[Part], batch: int, most_bytes: int) -> Iterator[list[Part]]:
+    """Return parts in groups for one run of the engine each; pictures that wait for others hold at most ``most_bytes``."""
+
+    def full(waiting: list[Part]) -> bool:
+        held = {id(task): task.held for task, _ in waiting}
+        return sum(held.values()) > most_bytes or waiting[-1][0].large is not None
+
+    return groups(parts, batch, full=full)
 
 
 def is_done(output: Path) -> bool:

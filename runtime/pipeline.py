@@ -108,16 +108,20 @@ class Stages:
 
 
 class Budget:
-    """Bytes that may be held at once; what is larger than all of them is let through alone."""
+    """Bytes that may be held at once; what is larger than all of them is let through beside little else.
+
+    ``small`` is that little: so much may be held by what waits for others, which would otherwise wait for it.
+    """
 
     def __init__(self, limit: int, stop: threading.Event) -> None:
         self.limit, self.stop, self.used = limit, stop, 0
+        self.small = limit // 8
         self.changed = threading.Condition()
 
     def take(self, size: int) -> None:
-        """Wait until ``size`` bytes are free or nothing else is held, or until everything ends."""
+        """Wait until ``size`` bytes are free or no more than ``small`` are held, or until everything ends."""
         with self.changed:
-            while self.used and self.used + size > self.limit and not self.stop.is_set():
+            while self.used > self.small and self.used + size > self.limit and not self.stop.is_set():
                 self.changed.wait(POLL_S)
             self.used += size
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_deploy.errors import EngineError, InputError
+from sr_deploy.runtime.batches import groups, run_together
 from sr_deploy.runtime.engine import Engine, Tiles
 from sr_deploy.runtime.held_signals import Asked, held_signals
 from sr_deploy.runtime.pipeline import Stages, StageTimes
@@ -153,28 +154,11 @@ class FilmRun:
                 yield Work(item), None
 
     def _computed(self, parts: Iterable[Part]) -> Generator[tuple[Part, Tiles], None, None]:
-        batch = (self.engine.card.input_shape or (1,))[0]
-        waiting: list[Part] = []
-        tiles = 0
-        for part in parts:
-            waiting.append(part)
-            tiles += 0 if part[1] is None else len(part[1].tiles)
-            if not 0 < tiles < batch:
-                yield from self._outputs(waiting)
-                waiting, tiles = [], 0
-        yield from self._outputs(waiting)
-
-    def _outputs(self, parts: list[Part]) -> Generator[tuple[Part, Tiles], None, None]:
-        given = [band.tiles for _, band in parts if band is not None]
-        made: Tiles = np.empty(0, np.float32)
-        if given:
+        for group in groups(parts, (self.engine.card.input_shape or (1,))[0]):
             with self.times.of("engine"):
-                made = self.engine.run(given[0] if len(given) == 1 else np.concatenate(given))
-        done = 0
-        for work, band in parts:
-            count = 0 if band is None else len(band.tiles)
-            yield (work, band), made[done : done + count]
-            done += count
+                made = iter(run_together(self.engine.run, [band for _, band in group if band is not None]))
+            for work, band in group:
+                yield (work, band), np.empty(0, np.float32) if band is None else next(made)
 
     def _finished(self, parts: Iterable[tuple[Part, Tiles]]) -> Generator[Work, None, None]:
         for (work, band), output in parts:

@@ -163,3 +163,63 @@ def test_pictures_are_not_decoded_far_ahead(
         for task in FolderRun(engine, 2).run(pairs):
             held.discard(task.source)
     assert max(alive) <= 2  # one on its way, one decoded and waiting
+
+
+class Batching:
+    """An engine that says it takes four tiles at once, and counts them."""
+
+    def __init__(self, engine: Engine, *, fails_on: int = 0) -> None:
+        assert engine.card.input_shape is not None
+        self.engine, self.card, self.runs, self.fails_on = engine, engine.card.with_batch(4), list[int](), fails_on
+
+    def run(self, tiles: Tiles) -> Tiles:
+        self.runs.append(len(tiles))
+        if len(tiles) == self.fails_on:
+            raise EngineError("too many")
+        return self.engine.run(tiles)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+def small_pictures(folder: Path, count: int) -> list[tuple[Path, Path]]:
+    """Return pictures of one tile each at the scale 1."""
+    pairs = []
+    for i in range(count):
+        path = folder / f"{i}.png"
+        Image.effect_noise((20 + i, 17), 60).save(path)
+        pairs.append((path, folder / "out" / path.name))
+    return pairs
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_small_pictures_share_a_run_of_the_engine(random_file: Path, tmp_path: Path, overlap: bool) -> None:
+    pairs = small_pictures(tmp_path, 9)
+    pairs[2][0].write_bytes(b"no picture")
+    with closing(Batching(load(random_file, threads=1))) as engine:
+        tasks = list(FolderRun(engine, 1, overlap=overlap).run(pairs))
+        assert engine.runs == [4, 4]
+        assert [task.error is None for task in tasks] == [i != 2 for i in range(9)]
+        for source, output in pairs[:2] + pairs[3:]:
+            assert np.array_equal(read_picture(output).pixels, upscale(engine.engine, read_picture(source).pixels, 1))
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_pictures_that_fail_together_are_tried_alone(random_file: Path, tmp_path: Path, overlap: bool) -> None:
+    pairs = small_pictures(tmp_path, 5)
+    with closing(Batching(load(random_file, threads=1), fails_on=4)) as engine:
+        tasks = list(FolderRun(engine, 1, overlap=overlap).run(pairs))
+    assert engine.runs == [4, 1, 1, 1, 1, 1] and not any(task.error for task in tasks)
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_large_picture_does_not_wait_for_small_ones_that_wait_for_it(
+    random_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: bool
+) -> None:
+    pairs = small_pictures(tmp_path, 3)
+    Image.effect_noise((200, 150), 60).save(tmp_path / "large.png")
+    pairs.insert(2, (tmp_path / "large.png", tmp_path / "out" / "large.png"))
+    monkeypatch.setattr(folder_run, "MOST_BYTES", 8 * 2 * 20 * 17 + 8)  # the first alone may wait
+    with closing(Batching(load(random_file, threads=1))) as engine:
+        tasks = list(FolderRun(engine, 1, overlap=overlap).run(pairs))
+    assert len(tasks) == 4 and not any(task.error for task in tasks)
