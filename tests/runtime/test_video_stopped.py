@@ -149,4 +149,4 @@ def test_full_disk_is_one_line_and_leaves_nothing(engine_file: Path, film: Path,
 def test_unwritable_folder_is_one_line(engine_file: Path, film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert main(["--engine", str(engine_file), str(film), "-o", str(tmp_path / "file" / "b.mp4")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "cannot be a folder" in capsys.readouterr().err
