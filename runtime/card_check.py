@@ -23,6 +23,8 @@ def check_card(card: ModelCard, *, source: str) -> None:
 
 
 def _check(card: ModelCard, source: str) -> None:
+    if not all(type(number) is int for number in (card.halo, card.default_scale, *card.scales)):
+        raise _wrong(source, f"names halo {card.halo} and scales {card.scales}, {card.default_scale}, not whole numbers")
     shapes = card.input_shape, card.output_shape
     if any(shape is None or len(shape) != 4 or min(shape) < 1 for shape in shapes):
         raise _wrong(source, f"names the shapes {shapes[0]} and {shapes[1]}, not two of four positive numbers")

@@ -181,21 +181,18 @@ class FolderRun:
 
     def _outputs(self, group: list[Part]) -> list[Tiles | None]:
         """Return the engine's output for each part, ``None`` for one that failed, nothing for one without tiles."""
-        bands = [(task, band) for task, band in group if band is not None and task.error is None]
-        shared = len({id(task) for task, _ in bands}) > 1
+        # Decided once: a later stage may find an error while the engine runs.
+        live = [(task, band) for task, band in group if band is not None and task.error is None]
+        shared = len({id(task) for task, _ in live}) > 1
         try:
-            made = iter(run_together(self.engine.run, [band for _, band in bands])) if shared else None
+            made = run_together(self.engine.run, [band for _, band in live]) if shared else None
         except EXPECTED:  # each alone, so that one that works is not lost with one that does not
             made = None
-        outputs: list[Tiles | None] = []
-        for task, band in group:
-            if band is None:
-                outputs.append(np.empty(0, np.float32))
-            elif task.error is not None:
-                outputs.append(None)
-            else:
-                outputs.append(attempt(task, self.engine.run, band.tiles) if made is None else next(made))
-        return outputs
+        alone = (attempt(task, self.engine.run, band.tiles) for task, band in live)
+        outputs: Iterator[Tiles | None] = alone if made is None else iter(made)
+        computed = {id(band) for _, band in live}
+        empty = np.empty(0, np.float32)
+        return [empty if band is None else next(outputs) if id(band) in computed else None for _, band in group]
 
     def _finished(self, parts: Iterable[tuple[Task, Band | None, Tiles]], times: StageTimes) -> Generator[Task, None, None]:
         for task, band, output in parts:

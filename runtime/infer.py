@@ -34,7 +34,7 @@ from sr_deploy.temporary_files import remove_leftovers
 
 def infer_command(arguments: argparse.Namespace) -> int:
     """Enlarge every picture; a bad one is named and the others are still done. Return the exit code."""
-    if any(is_film(Path(name)) for name in arguments.pictures):
+    if all(is_film(Path(name)) and not Path(name).is_dir() for name in arguments.pictures):
         check_installed()
     with ExitStack() as stack:
         engine = stack.enter_context(closing(opened(arguments)))
@@ -131,7 +131,7 @@ class Work:
             attempt(task, check, task)
             task.skipped = task.error is None and self.arguments.skip_existing and is_done(output)
             if task.error is None and not task.skipped:
-                attempt(task, enlarge, self.arguments, self.engine, self.scale, (film, output))
+                task.size = attempt(task, enlarge, self.arguments, self.engine, self.scale, (film, output))
             task.seconds = time.perf_counter() - task.began
             report.task(task)
             if isinstance(task.error, DiskFullError) and report.total > 1:

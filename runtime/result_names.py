@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +83,17 @@ def without_results(
     results: set[str] = set()
     kept: set[int] = set()
     for source, path in sorted(pairs, key=lambda pair: len(pair[0].path.stem)):
-        if (named_too or source.found) and places.of(source.path) in results:
+        if (named_too or source.found) and any(places.of(path) in results for path in may_be(source.path)):
             continue
         results.add(places.of(path))
         kept.add(id(source))
     return [(source, path) for source, path in pairs if id(source) in kept]
+
+
+def may_be(path: Path) -> list[Path]:
+    """Return the results that a file may be: its own name, and of a stopped film, ``NAME.part2.mp4``, the whole one's."""
+    stopped = re.fullmatch(r"(.+)\.part\d*", path.stem) if is_film(path) else None
+    return [path] if stopped is None else [path, path.with_name(f"{stopped[1]}{path.suffix}")]
 
 
 def _result(source: Source, naming: Naming) -> Path:

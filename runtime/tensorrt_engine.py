@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import EngineError, MachineError, SrDeployError
 from sr_deploy.files import read_bytes
+from sr_deploy.runtime.card_check import check_card
 from sr_deploy.runtime.cuda import INSTALL, Buffer, Cuda
 from sr_deploy.runtime.engine import Tiles, check_tiles
 from sr_deploy.runtime.onnx_file import read_card
@@ -105,7 +106,10 @@ def load_plan(
     plan = None if without_card else read_plan_card(path)
     options = PlanOptions(trt, cuda, str(path), graphs, trusted)
     if plan is None:
-        return TensorRTEngine(content, read_card(path.with_suffix(".onnx")), (), options)
+        card = read_card(path.with_suffix(".onnx"))
+        check_card(card, source=str(path))
+        return TensorRTEngine(content, card, (), options)
+    check_card(plan.card, source=str(path))
     for line in check_plan(path, plan, content, facts_here(trt, cuda), trusted=trusted):
         print(f"warning: {line}", file=sys.stderr)
     return TensorRTEngine(content, plan.card, plan.identity.batches, options)

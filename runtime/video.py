@@ -28,8 +28,8 @@ def check_installed() -> None:
             raise MachineError(f"PyAV does not load ({' '.join(str(err).split())}); pip install 'sr-deploy[video]'") from err
 
 
-def enlarge(arguments: argparse.Namespace, engine: Engine, scale: int, files: tuple[Path, Path]) -> None:
-    """Enlarge one film with a bar that shows frames, frames a second and the time left.
+def enlarge(arguments: argparse.Namespace, engine: Engine, scale: int, files: tuple[Path, Path]) -> tuple[int, int]:
+    """Enlarge one film with a bar that shows frames, frames a second and the time left; return width and height of the result.
 
     Args:
         arguments: of ``sr-infer``.
@@ -58,8 +58,15 @@ def enlarge(arguments: argparse.Namespace, engine: Engine, scale: int, files: tu
             failed("sr-infer", f"warning: {text}", 0)
 
         on_cpu = getattr(engine, "provider", "") == CPU
-        options = Options(arguments.codec, arguments.crf, arguments.overwrite, overlap=not on_cpu)
+        options = Options(
+            arguments.codec,
+            arguments.crf,
+            arguments.overwrite or arguments.skip_existing,
+            overlap=not on_cpu,
+            max_pixels=arguments.max_pixels,
+        )
         run = FilmRun(engine, scale, options, warn=warn, on_start=on_start, on_frame=on_frame)
-        run.run(film, output)
+        size = run.run(film, output)
     if arguments.times:
         failed("sr-infer", f"{film.name}: {run.times}", 0)
+    return size

@@ -86,7 +86,7 @@ def planar_format(form: VideoFormat) -> PixelFormat:
     if is_rgb(form):
         return PixelFormat((1, 1), depth)
     steps = 8 // form.chroma_width(8), 8 // form.chroma_height(8)
-    colour = any(part.is_chroma for part in form.components)
+    colour = sum(not part.is_alpha for part in form.components) >= 3  # where chroma is not subsampled, nothing else tells
     return PixelFormat(steps if steps in SUBSAMPLINGS else (1, 1), depth, grey=not colour)
 
 

@@ -65,6 +65,8 @@ class Result:
             self.container.start_encoding()
         except (av.FFmpegError, ValueError) as err:
             self.discard()
+            if isinstance(err, OSError) and err.errno in DISK_FULL:
+                raise DiskFullError(f"{output}: writing failed ({err.strerror}); make room on the disk") from err
             h, w = encoding.target.size
             said = getattr(err, "strerror", None) or err
             raise InputError(
@@ -188,7 +190,9 @@ def working_file(output: Path) -> Path:
     except (OSError, RuntimeError) as err:
         said = "a loop of links" if isinstance(err, RuntimeError) else err.strerror
         known = isinstance(err, RuntimeError) or err.errno in WRONG_NAME
-        raise (InputError if known else MachineError)(f"{output}: cannot be written ({said}); choose another place") from err
+        full = isinstance(err, OSError) and err.errno in DISK_FULL
+        kind = InputError if known else DiskFullError if full else MachineError
+        raise kind(f"{output}: cannot be written ({said}); choose another place") from err
     raise AssertionError("count() ends never")
 
 

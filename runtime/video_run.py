@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_deploy.errors import EngineError, InputError
+from sr_deploy.pictures import MAX_PIXELS
 from sr_deploy.runtime.batches import groups, run_together
 from sr_deploy.runtime.engine import Engine, Tiles
 from sr_deploy.runtime.held_signals import Asked, held_signals
@@ -27,6 +28,8 @@ from sr_deploy.runtime.video_source import SHORT_S, SHORT_SHARE, Copied, Film, I
 from sr_deploy.runtime.video_streams import described, sorted_streams
 from sr_deploy.runtime.video_target import checked_codec, chosen_target
 from sr_deploy.runtime.video_upscale import FrameWork, Target
+
+MOST_EARLY = 2**28  # bytes of other streams in front of the first frame
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Options:
     crf: float | None = None  # ``None``: the encoder's usual one
     overwrite: bool = False
     overlap: bool = True  # every stage in its own thread
+    max_pixels: int = MAX_PIXELS  # of a frame; a film of larger ones is refused
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,10 @@ class FilmRun:
     on_frame: Callable[[int], None] = lambda done: None  # told how many frames are encoded
     times: StageTimes = field(default_factory=StageTimes)
 
-    def run(self, source: Path, output: Path) -> None:
-        """Enlarge a film; what a signal interrupts is finished as far as it came and stays under its working name.
+    def run(self, source: Path, output: Path) -> tuple[int, int]:
+        """Enlarge a film and return width and height of the result.
+
+        What a signal interrupts is finished as far as it came and stays under its working name.
 
         Raises:
             InputError: the film is none, or its result cannot be written so; nothing is left behind.
@@ -78,19 +84,24 @@ class FilmRun:
         codec = checked_codec(self.options.codec or kind.codec)
         options = quality_options(codec, self.options.crf)
         with closing(open_film(source)) as film:
+            check_size(film, self.options.max_pixels)
             kept, lost = sorted_streams(film, kind)
             items = film.items([stream for stream in kept if stream.type != "attachment"])
             early, first = until_picture(film, items)
             target = chosen_target(film, first, codec, self.scale, self.warn)
             with held_signals() as asked:
-                result = Result(output, film, Encoding(codec, options, target, first.time_base), kept)
-                for stream in lost:
-                    self.warn(f"{source}: {described(stream)} is left out: {output.suffix} does not hold it")
-                self.on_start(film.frames)
-                if self._carry(chain(early, [first], items), target, result, asked):
-                    self._tell(film, result)
-                    result.rename(overwrite=self.options.overwrite)
-                asked.obey()
+                try:
+                    result = Result(output, film, Encoding(codec, options, target, first.time_base), kept)
+                    for stream in lost:
+                        self.warn(f"{source}: {described(stream)} is left out: {output.suffix} does not hold it")
+                    self.on_start(film.frames)
+                    if self._carry(chain(early, [first], items), target, result, asked):
+                        self._tell(film, result)
+                        result.rename(overwrite=self.options.overwrite)
+                finally:
+                    asked.obey()  # also where something failed since: the next film is not begun
+        h, w = target.size
+        return w, h
 
     def _carry(self, items: Iterable[Item], target: Target, result: Result, asked: Asked) -> bool:
         """Bring all items into the result and finish it; return whether it is whole, else say what became of it."""
@@ -119,7 +130,11 @@ class FilmRun:
         if not result.frames:
             result.discard()
             return
-        result.finish()
+        try:
+            result.finish()
+        except Exception:
+            result.discard()
+            raise
         self.warn(f"{result.output}: {why} after {result.frames} frames; {result.part} holds them and plays")
 
     def _stages(self, items: Iterable[Item], target: Target, stages: Stages) -> Iterator[Work]:
@@ -200,6 +215,17 @@ class FilmRun:
             self.warn(f"{film.path}: {line}")
 
 
+def check_size(film: Film, most: int) -> None:
+    """Check what a film declares before anything is decoded.
+
+    Raises:
+        InputError: its frames have more pixels than ``most``.
+    """
+    w, h = film.video.width, film.video.height
+    if w * h > most:
+        raise InputError(f"{film.path}: declares frames of {w}x{h} pixels, the limit is {most}; see --max-pixels")
+
+
 def until_picture(film: Film, items: Iterator[Item]) -> tuple[list[Item], Picture]:
     """Return the first frame, and the packets before it.
 
@@ -207,9 +233,13 @@ def until_picture(film: Film, items: Iterator[Item]) -> tuple[list[Item], Pictur
         InputError: there is none.
     """
     early: list[Item] = []
+    held = 0
     for item in items:
         if isinstance(item, Picture):
             return early, item
         early.append(item)
+        held += item.packet.size
+        if held > MOST_EARLY:
+            break
     why = f"; {film.damage.packets} packets are damaged" if film.damage.packets else ""
     raise InputError(f"{film.path}: holds no frame that can be decoded{why}; try to play it")

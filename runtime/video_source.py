@@ -35,11 +35,6 @@ class Picture:
     duration: int  # 0: unknown
     time_base: Fraction
 
-    @property
-    def seconds(self) -> float:
-        """When it is shown."""
-        return float(self.pts * self.time_base)
-
 
 @dataclass(frozen=True)
 class Copied:

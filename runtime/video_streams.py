@@ -66,7 +66,7 @@ def holds(kind: Container, stream: Stream, sample: Packet[Stream] | None) -> boo
     if stream.type not in ("video", "audio", "subtitle") or (stream.type == "video" and not is_cover(stream)):
         return False
     if is_cover(stream) and kind.format == "matroska":
-        return stream.codec_context is not None and stream.codec_context.name in MIME
+        return sample is not None and stream.codec_context is not None and stream.codec_context.name in MIME
     if stream.codec_context is None or (kind.format == "mpegts" and (stream.codec_context.name not in TS_CODECS)):
         return False
     try:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import av
+from av import VideoFrame
 
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.video_frames import UPRIGHT, closest_format, hdr_of, planar_format, turn_of
@@ -34,13 +35,15 @@ def checked_codec(name: str) -> str:
 def chosen_target(film: Film, first: Picture, codec: str, scale: int, warn: Callable[[str], None]) -> Target:
     """Return what the frames become: the film's own pixel format where the encoder has it, else the nearest."""
     assert film.first is not None
+    if film.first.format.name.startswith("xyz"):
+        raise InputError(f"{film.path}: holds XYZ colours; convert it first, with ffmpeg -pix_fmt yuv444p12le, for example")
     wanted = planar_format(film.first.format)
     form = closest_format(wanted, [f.name for f in av.codec.Codec(codec, "w").video_formats or ()])
     if form is None:
         raise InputError(f"--codec {codec}: takes no planar Y'CbCr frames; use libx264")
     for held, what in (
         (form.depth >= wanted.depth, f"{wanted.depth}-bit samples"),
-        (form.alpha or not wanted.alpha, "alpha"),
+        ((form.alpha and wanted.alpha) or not has_alpha(film.first), "alpha"),
     ):
         if not held:
             warn(f"{film.path}: has {what}, which {codec} does not hold: written as {form.name}")
@@ -54,6 +57,11 @@ def chosen_target(film: Film, first: Picture, codec: str, scale: int, warn: Call
     across, down = (1, 1) if codec in ODD_SIDES else form.steps
     large = -(-h * scale // down) * down, -(-w * scale // across) * across
     return Target(form, large, scale, aspect)
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Return whether frames carry transparency, in planes of their own or packed with colours."""
+    return any(part.is_alpha for part in frame.format.components)
 
 
 def shown_aspect(film: Film) -> Fraction | None:

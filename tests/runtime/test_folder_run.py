@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageCms
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.pictures import Reading
 from sr_deploy.runtime import folder_run
+from sr_deploy.runtime.batches import run_together
 from sr_deploy.runtime.engine import Engine, Tiles, load
 from sr_deploy.runtime.folder_run import FolderRun
 from sr_deploy.runtime.picture_files import Picture, read_picture
@@ -223,3 +225,27 @@ def test_a_large_picture_does_not_wait_for_small_ones_that_wait_for_it(
     with closing(Batching(load(random_file, threads=1))) as engine:
         tasks = list(FolderRun(engine, 1, overlap=overlap).run(pairs))
     assert len(tasks) == 4 and not any(task.error for task in tasks)
+
+
+def test_an_error_that_is_found_while_the_engine_runs_moves_no_result(
+    random_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = small_pictures(tmp_path, 4)
+    with closing(Batching(load(random_file, threads=1))) as engine:
+        run = FolderRun(engine, 1)
+        expected = [upscale(engine.engine, read_picture(source).pixels, 1) for source, _ in pairs]
+        together = run_together
+
+        def late(run: Callable[[Tiles], Tiles], bands: Sequence[Band]) -> list[Tiles]:
+            found = together(run, bands)
+            folder_run.keep(seen[1], EngineError("late"))  # as another stage may
+            return found
+
+        seen: list[folder_run.Task] = []
+        monkeypatch.setattr(folder_run, "run_together", late)
+        tasks = []
+        for task in run.run(pairs, check=seen.append):
+            tasks.append(task)
+    assert [task.error is None for task in tasks] == [True, False, True, True]
+    for i in (0, 2, 3):
+        assert np.array_equal(read_picture(pairs[i][1]).pixels, expected[i])

@@ -64,7 +64,9 @@ ENGINES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a card of no scale": (lambda path: of_another_card(path, scales=(), default_scale=2), "names scales ()"),
     "a card of a scale of nothing": (lambda path: of_another_card(path, scales=(0,), default_scale=0), "names scales (0,)"),
     "a card of an unknown colour": (lambda path: of_another_card(path, color=["y"]), "is damaged"),
-    "a card of a halo in words": (lambda path: of_another_card(path, halo="two"), "is damaged"),
+    "a card of a halo in words": (lambda path: of_another_card(path, halo="two"), "names halo two"),
+    "a card of half a halo": (lambda path: of_another_card(path, halo=2.5), "names halo 2.5"),
+    "a card of a scale with a point": (lambda path: of_another_card(path, default_scale=2.0), "not whole numbers"),
     "a card of three channels": (lambda path: of_another_card(path, color="rgb"), "for a network of colour rgb"),
 }
 

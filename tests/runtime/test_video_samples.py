@@ -19,6 +19,9 @@ from sr_deploy.runtime.video_samples import (
     studio_from_luma,
 )
 
+av = pytest.importorskip("av")
+from sr_deploy.runtime.video_frames import PixelFormat, planar_format  # noqa: E402 -- needs PyAV
+
 LEFT = Coding(across=Sites(2, 0.0), down=Sites(2, 0.5))  # 4:2:0 of H.264
 MIDWAY = Coding(across=Sites(2, 0.5), down=Sites(2, 0.5))  # 4:2:0 of JPEG
 
@@ -95,3 +98,20 @@ def test_mirrored_sites_lie_where_the_samples_went() -> None:
     assert LEFT.across.flipped(8, 4) == Sites(2, 1.0)  # samples at 0, 2, 4, 6 of 8 are at 7, 5, 3, 1
     assert LEFT.across.flipped(7, 4) == Sites(2, 0.0)
     assert LEFT.down.flipped(8, 4) == LEFT.down
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vuya", PixelFormat((1, 1), 8)),
+        ("xv36le", PixelFormat((1, 1), 12)),
+        ("nv24", PixelFormat((1, 1), 8)),
+        ("nv12", PixelFormat((2, 2), 8)),
+        ("yuyv422", PixelFormat((2, 1), 8)),
+        ("ya8", PixelFormat((1, 1), 8, grey=True)),
+        ("gray", PixelFormat((1, 1), 8, grey=True)),
+        ("argb", PixelFormat((1, 1), 8)),
+    ],
+)
+def test_packed_colours_are_colours(name: str, expected: PixelFormat) -> None:
+    assert planar_format(av.VideoFormat(name, 16, 16)) == expected
