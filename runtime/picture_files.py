@@ -12,7 +12,7 @@ from PIL import Image
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
 from sr_deploy.pictures import DEFAULT, Reading, check_declared, decoding, explained, frame_count, is_deep, opened, source
-from sr_deploy.runtime.colour import fitting_profile, pixels_of
+from sr_deploy.runtime.colour import fitting_profile, pixels_of, spread_key_
 from sr_deploy.runtime.deep_pictures import pixels_from_png, pixels_from_single, pixels_from_tiff
 from sr_deploy.runtime.metadata import Tags, colour_chunks, tags_from
 from sr_deploy.runtime.orientation import ORIENTATION, upright
@@ -76,6 +76,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
         if reading.frames:
             check_declared(path, image.size, reading, area=frames * image.width * image.height)
         deep = is_deep(image) and image.mode != "CMYK"
+        spread_key_(image)
         image.load()
         single = len(image.getbands()) == 1
         if deep and frames > 1 and reading.frames:
@@ -114,6 +115,8 @@ def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Read
         image.seek(number)
         area += image.width * image.height
         check_declared(path, image.size, reading, area=area)
+        if is_deep(image) and image.mode != "CMYK":
+            raise InputError(f"{path}: pages of 16 bits or floats behind one of 8 bits; leave --frames out for the first")
         image.load()
         found.append(upright(pixels_of(image), turn))
         durations.append(int(image.info.get("duration", 0)))

@@ -74,6 +74,16 @@ def test_pages_of_a_tiff_stay_pages_and_keep_their_sizes(identity_file: Path, tm
     assert [pixels.shape for pixels in found.all_frames] == (shapes if frames else shapes[:1])
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deep_pages_behind_one_of_8_bits_are_refused(tmp_path: Path, dtype: type) -> None:
+    pages = [np.full((5, 6), 7, np.uint8), np.full((5, 6), 1, dtype)]
+    images = [Image.fromarray(page) for page in pages]
+    images[0].save(tmp_path / "p.tif", save_all=True, append_images=images[1:])
+    with pytest.raises(InputError, match=r"p\.tif: pages of 16 bits or floats behind one of 8 bits; leave --frames out"):
+        read_picture(tmp_path / "p.tif", ALL)
+    assert read_picture(tmp_path / "p.tif").pixels.dtype == np.uint8
+
+
 @pytest.mark.parametrize(
     ("suffix", "kind", "able"),
     [(".gif", "jpeg", "png"), (".gif", "tiff", "png"), (".tif", "webp", "tiff"), (".webp", "bmp", "png")],

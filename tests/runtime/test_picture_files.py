@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.picture_files import read_pixels, write_png
-from sr_deploy.runtime.png_file import png_bytes
+from sr_deploy.runtime.png_file import SIGNATURE, chunk, png_bytes
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -75,6 +77,17 @@ def test_a_transparent_grey_level_becomes_alpha(tmp_path: Path) -> None:
     image = Image.fromarray(np.array([[10, 20], [20, 30]], np.uint8))
     found = read_pixels(saved(tmp_path / "p.png", image, transparency=20))
     assert found.tolist() == [[[10, 255], [20, 0]], [[20, 0], [30, 255]]]
+
+
+@pytest.mark.parametrize(("depth", "octet"), [(1, 0b01000000), (2, 0b00011011), (4, 0x15)])
+def test_a_transparent_grey_level_of_few_bits_becomes_alpha(tmp_path: Path, depth: int, octet: int) -> None:
+    head = struct.pack(">IIBBBBB", 2, 1, depth, 0, 0, 0, 0)
+    data = [(b"IHDR", head), (b"tRNS", struct.pack(">H", 1)), (b"IDAT", zlib.compress(bytes([0, octet]))), (b"IEND", b"")]
+    (tmp_path / "p.png").write_bytes(SIGNATURE + b"".join(chunk(name, held) for name, held in data))
+    found = read_pixels(tmp_path / "p.png")[0]
+    levels = [octet >> (8 - depth), octet >> (8 - 2 * depth) & (2**depth - 1)]
+    assert found.tolist() == [[level * 255 // (2**depth - 1), 0 if level == 1 else 255] for level in levels]
+    assert 1 in levels
 
 
 def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
