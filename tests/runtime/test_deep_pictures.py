@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
+from sr_deploy.runtime.deep_pictures import pixels_from_png
 from sr_deploy.runtime.picture_files import read_picture, read_pixels
 from sr_deploy.runtime.png_file import chunk, png_bytes
 from sr_deploy.runtime.samples import Pixels
@@ -66,6 +68,29 @@ def test_a_truncated_16_bit_png_is_refused_or_taken_as_far_as_it_goes(tmp_path: 
     found = read(tmp_path, content[: len(content) // 2], Reading(allow_truncated=True))
     assert found.shape == pixels.shape
     assert np.array_equal(found[:80], pixels[:80]) and not found[-20:].any()
+
+
+def png_of(width: int, height: int, lines: bytes) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    return b"".join(parts)
+
+
+def test_a_16_bit_png_that_is_a_bomb_takes_no_more_memory_than_its_samples() -> None:
+    content = png_of(10, 10, b"\x09" + bytes(50_000_000))  # a filter that does not exist, so that OpenCV refuses it
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"p: cannot be decoded \(OpenCV refuses its 16-bit samples\)"):
+            pixels_from_png(content, Path("p"), None)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_16_bit_png_of_a_side_that_opencv_refuses_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"p: 1000001x1 pixels of 16 bits in a PNG, the limit of a side is 1000000"):
+        read(tmp_path, png_of(1_000_001, 1, bytes(1 + 6 * 1_000_001)))
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
