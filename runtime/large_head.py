@@ -16,7 +16,6 @@ from sr_deploy.pictures import (
     GREY_MODES,
     TURNED,
     Reading,
-    check_declared,
     explained,
     frame_count,
     is_deep,
@@ -46,6 +45,7 @@ class Head:
     orientation: int  # EXIF's, 1 to 8
     plain: bool  # what libvips reads of it are the samples that are read of it elsewhere
     cmyk_profile: bytes | None = None
+    stored_bytes: int = 0  # of the samples in a deep TIFF, those of channels that show nothing among them
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,8 +61,8 @@ class Head:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the samples of all frames that are to be read."""
-        return self.picture.pixels.nbytes * (1 + len(self.picture.rest.pixels))
+        """Bytes of the samples of all frames that are to be read, while they are read."""
+        return max(self.picture.pixels.nbytes * (1 + len(self.picture.rest.pixels)), self.stored_bytes)
 
 
 def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
@@ -79,7 +79,7 @@ def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
 
 
 def _deep_tiff_head(path: Path, reading: Reading, tags: ImageFileDirectory_v2, layout: Layout) -> Head:
-    check_declared(path, (layout.width, layout.height), reading)
+    layout.check(path, reading)
     colours = 1 if layout.photometric <= 1 else 3
     alone = layout.channels == colours + 1 and layout.extra in ((), (SEPARATE_ALPHA,))
     alpha = alone or MULTIPLIED in layout.extra or SEPARATE_ALPHA in layout.extra
@@ -89,7 +89,7 @@ def _deep_tiff_head(path: Path, reading: Reading, tags: ImageFileDirectory_v2, l
         exif.load_from_fp(stream)
     picture = Picture(pixels, fitting_profile(tags.get(PROFILE_TAG), colours + alpha), 1, "tiff", tags_from(exif))
     plain = layout.dtype == np.uint16 and layout.photometric in (1, 2) and (alone or layout.channels == colours)
-    head = Head(path, picture, f"{layout.channels} x {layout.dtype}", 1, plain and not reading.frames)
+    head = Head(path, picture, f"{layout.channels} x {layout.dtype}", 1, plain and not reading.frames, stored_bytes=layout.nbytes)
     return _upright(head, tags.get(ORIENTATION))
 
 

@@ -176,7 +176,7 @@ def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture |
             if layout is None:
                 raise InputError(f"{path}: pages of 8 bits among deep ones; leave --frames out for the first")
             area += layout.width * layout.height
-            check_declared(path, (layout.width, layout.height), reading, area=area)
+            layout.check(path, reading, area=area)
             samples = tiff_samples(stream, layout, path, allow_truncated=reading.allow_truncated)
             found.append(_finite(upright(pixels_from_tiff(samples, layout, path), tags.get(ORIENTATION)), path))
         profile = fitting_profile(pages[0].get(PROFILE_TAG), found[0].shape[2])

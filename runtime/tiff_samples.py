@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
+from sr_deploy.pictures import Reading, check_declared
 from sr_deploy.runtime.quiet_opencv import silenced
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
 GROUP = 16 * 2**20
+WIDEST = 32  # bytes of a pixel, four channels of 64 bits, that count as one against the limit of pixels
 LZW, DEFLATE, OLD_DEFLATE, PACKBITS = 5, 8, 32946, 32773
 COMPRESSIONS = (1, LZW, DEFLATE, OLD_DEFLATE, PACKBITS)
 KINDS = {1: "u", 2: "i", 3: "f"}  # of sample format
@@ -55,6 +57,23 @@ class Layout:
     def dtype(self) -> np.dtype[np.generic]:
         """Of the samples."""
         return np.dtype(f"{self.kind}{self.bits // 8}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the samples, those of channels that show nothing among them."""
+        return self.height * self.width * self.channels * self.bits // 8
+
+    def check(self, path: Path, reading: Reading, *, area: int | None = None) -> None:
+        """Check what the page declares, ``area`` pixels together with the pages before it.
+
+        Raises:
+            InputError: more pixels than the limit, or more bytes than so many pixels of ``WIDEST``.
+        """
+        check_declared(path, (self.width, self.height), reading, area=area)
+        if self.nbytes > WIDEST * reading.max_pixels:
+            what = f"{self.width}x{self.height} pixels of {self.channels} channels of {self.bits} bits, {self.nbytes} bytes"
+            limit = f"the limit is {WIDEST * reading.max_pixels}"
+            raise InputError(f"{path}: declares {what}, {limit}; leave channels out, or see sr-infer --max-pixels")
 
 
 def is_tiff(stream: BinaryIO) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
 from sr_deploy.runtime.deep_pictures import pixels_from_png
+from sr_deploy.runtime.large_head import head_of
 from sr_deploy.runtime.picture_files import read_picture, read_pixels
 from sr_deploy.runtime.png_file import chunk, png_bytes
 from sr_deploy.runtime.samples import Pixels
@@ -178,6 +179,17 @@ def test_a_deep_tiff_over_the_limit_is_refused_before_it_is_decoded(tmp_path: Pa
     content = odd_tiff(noise("u2", 3), Shape(2))[:-9000]
     with pytest.raises(InputError, match=r"p: declares 50x33 pixels, the limit is 1649; cut it into parts"):
         read(tmp_path, content, Reading(max_pixels=1649))
+
+
+def test_channels_that_show_nothing_count_too(tmp_path: Path) -> None:
+    content = odd_tiff(np.zeros((30, 30, 200), np.float64), Shape(2, extra=0))
+    bytes_needed = 30 * 30 * 200 * 8
+    with pytest.raises(
+        InputError, match=rf"p: declares 30x30 pixels of 200 channels of 64 bits, {bytes_needed} bytes, the limit is"
+    ):
+        read(tmp_path, content, Reading(max_pixels=bytes_needed // 32 - 1))
+    assert read(tmp_path, content, Reading(max_pixels=bytes_needed // 32)).shape == (30, 30, 3)
+    assert head_of(tmp_path / "p").nbytes == bytes_needed
 
 
 def test_a_tiff_of_too_few_channels_is_refused(tmp_path: Path) -> None:
