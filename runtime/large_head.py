@@ -21,6 +21,7 @@ from sr_deploy.pictures import (
     is_deep,
     opened,
     source,
+    stored_size,
 )
 from sr_deploy.runtime.colour import TRANSPARENT, fitting_profile
 from sr_deploy.runtime.deep_pictures import MULTIPLIED, SEPARATE_ALPHA
@@ -99,7 +100,7 @@ def _head(path: Path, reading: Reading) -> Head:
         transparent = image.mode in TRANSPARENT or "transparency" in image.info
         grey = image.mode in GREY_MODES or image.mode == "F" or image.mode.startswith("I")
         deep = is_deep(image) and image.mode != "CMYK"
-        pixels = blank(image.size[::-1], (1 if grey else 3) + transparent, np.dtype(np.uint16 if deep else np.uint8))
+        pixels = blank(stored_size(image)[::-1], (1 if grey else 3) + transparent, np.dtype(np.uint16 if deep else np.uint8))
         frames = frame_count(image)
         taken = frames if reading.frames else 1
         content, chunks = png_parts(path) if kind == "png" else (None, ())
