@@ -23,6 +23,8 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     """Return uint8 (h, w, c) in the fewest channels that hold a decoded picture of 8 bits."""
     if image.mode in ("CMYK", "LAB"):
         return np.asarray(srgb_from(image))
+    if image.mode == "La":  # Pillow converts it into nothing else
+        image = image.convert("LA")
     transparent = image.mode in TRANSPARENT or "transparency" in image.info
     if is_grey(image) and transparent:
         # Through RGBA: Pillow resolves a transparency key of a grey picture only there.

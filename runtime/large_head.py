@@ -16,6 +16,7 @@ from sr_deploy.pictures import (
     GREY_MODES,
     TURNED,
     Reading,
+    exif_of,
     explained,
     frame_count,
     is_deep,
@@ -98,7 +99,7 @@ def _head(path: Path, reading: Reading) -> Head:
     with opened(path, reading) as image:
         kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
         transparent = image.mode in TRANSPARENT or "transparency" in image.info
-        grey = image.mode in GREY_MODES or image.mode == "F" or image.mode.startswith("I")
+        grey = image.mode in (*GREY_MODES, "La") or image.mode == "F" or image.mode.startswith("I")
         deep = is_deep(image) and image.mode != "CMYK"
         pixels = blank(stored_size(image)[::-1], (1 if grey else 3) + transparent, np.dtype(np.uint16 if deep else np.uint8))
         frames = frame_count(image)
@@ -106,7 +107,7 @@ def _head(path: Path, reading: Reading) -> Head:
         content, chunks = png_parts(path) if kind == "png" else (None, ())
         if content is not None:
             image.info.setdefault("exif", content)
-        exif = Image.Image.getexif(image)  # that of PNG would decode all of it to look behind the pixels
+        exif = exif_of(image)
         profile = image.info.get("icc_profile")
         picture = Picture(pixels, fitting_profile(profile, pixels.shape[2]), frames, kind, tags_from(exif), chunks)
         plain = kind in BY_ROWS and taken == 1 and _samples_agree(image, deep=deep, transparent=transparent)
@@ -142,7 +143,7 @@ def blank(size: tuple[int, int], channels: int, dtype: np.dtype[np.generic]) -> 
 def png_parts(path: Path) -> tuple[bytes | None, tuple[tuple[bytes, bytes], ...]]:
     """Return what the eXIf chunk of a PNG holds, wherever it lies, and the chunks about colour; pixels are skipped, not read."""
     exif, before = None, 0
-    with path.open("rb") as stream:
+    with source(path) as stream:
         place = stream.seek(8)
         while len(start := stream.read(8)) == 8:
             length, name = struct.unpack(">I4s", start)

@@ -11,7 +11,18 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
-from sr_deploy.pictures import DEFAULT, Reading, check_declared, decoding, explained, frame_count, is_deep, opened, source
+from sr_deploy.pictures import (
+    DEFAULT,
+    Reading,
+    check_declared,
+    decoding,
+    exif_of,
+    explained,
+    frame_count,
+    is_deep,
+    opened,
+    source,
+)
 from sr_deploy.runtime.colour import fitting_profile, pixels_of, spread_key_
 from sr_deploy.runtime.deep_pictures import pixels_from_png, pixels_from_single, pixels_from_tiff
 from sr_deploy.runtime.metadata import Tags, colour_chunks, tags_from
@@ -89,7 +100,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
             pixels = pixels_from_png(raw, path, image.info.get("transparency")) if kind == "png" else _unread(image, path)
         else:
             pixels = pixels_from_single(image, path) if deep else pixels_of(image)
-        exif = image.getexif()
+        exif = exif_of(image)
         turn = exif.get(ORIENTATION)
         picture = Picture(
             upright(pixels, turn),
@@ -107,7 +118,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
 
 def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Reading) -> Picture:
     """Return a picture with all its frames; those of an animation in one mode."""
-    found, durations, area, turn = [], [], 0, image.getexif().get(ORIENTATION)
+    found, durations, area, turn = [], [], 0, exif_of(image).get(ORIENTATION)
     loop = image.info.get("loop")
     if picture.format == "gif":  # it counts repetitions, and not to be repeated is to have no count
         loop = 1 if loop is None else loop + 1 if loop else 0
