@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sr_deploy.runtime.png_file import Chunks, with_chunks
+
 TRANSPARENT = 255  # the index of the palette
 OPAQUE = 128  # alpha from which a pixel of a GIF is seen: it has no half-transparent ones
 MOST_LOOPS = 65_535  # of GIF and WebP, 16 bits
@@ -29,6 +31,7 @@ class Show:
     loop: int = 0  # how often, 0 for ever
     icc_profile: bytes | None = None
     exif: bytes = b""
+    chunks: Chunks = ()  # of a PNG, that say what its colours are
 
 
 def gif_bytes(frames: Sequence[Frame], show: Show) -> memoryview:
@@ -68,7 +71,7 @@ def webp_bytes(frames: Sequence[Frame], show: Show, *, quality: int, lossless: b
     return stream.getbuffer()
 
 
-def apng_bytes(frames: Sequence[Frame], show: Show) -> memoryview:
+def apng_bytes(frames: Sequence[Frame], show: Show) -> bytes | memoryview:
     """Return the content of an animated PNG file (PNG, third edition, 4.9)."""
     stream = BytesIO()
     images = [image_of(frame) for frame in frames]
@@ -82,7 +85,7 @@ def apng_bytes(frames: Sequence[Frame], show: Show) -> memoryview:
         icc_profile=show.icc_profile,
         exif=show.exif,
     )
-    return stream.getbuffer()
+    return with_chunks(stream.getbuffer(), show.chunks)
 
 
 def gif_durations(images: Sequence[Image.Image], durations_ms: Sequence[int]) -> list[int]:

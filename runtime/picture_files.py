@@ -122,7 +122,8 @@ def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Read
     loop = image.info.get("loop")
     if picture.format == "gif":  # it counts repetitions, and not to be repeated is to have no count
         loop = 1 if loop is None else loop + 1 if loop else 0
-    for number in range(picture.frames):
+    hidden = bool(image.info.get("default_image"))  # of an animated PNG: shown by programs that know no animation, no frame of it
+    for number in range(int(hidden), picture.frames):
         image.seek(number)
         area += image.width * image.height
         check_declared(path, image.size, reading, area=area)
@@ -138,7 +139,7 @@ def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Read
     found = [in_channels(pixels, max(pixels.shape[2] for pixels in found)) for pixels in found]
     profile = fitting_profile(picture.icc_profile, found[0].shape[2])
     rest = Frames(tuple(found[1:]), tuple(durations), int(loop or 0))
-    return replace(picture, pixels=found[0], icc_profile=profile, rest=rest)
+    return replace(picture, pixels=found[0], icc_profile=profile, frames=len(found), rest=rest)
 
 
 def in_channels(pixels: Pixels, channels: int) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sr_deploy.runtime.encode import encoded
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.frames import FramesUpscaling
 from sr_deploy.runtime.picture_files import Frames, Picture, read_picture
+from sr_deploy.runtime.png_file import with_chunks
 from sr_deploy.runtime.upscale import upscale
 
 ALL = Reading(frames=True)
@@ -85,6 +87,27 @@ def shown(tmp_path: Path, kind: str, frames: list[NDArray[np.uint8]], rest: Fram
 
 def plain(*levels: int) -> list[NDArray[np.uint8]]:
     return [np.full((8, 9, 3), level, np.uint8) for level in levels]
+
+
+def test_what_an_animated_png_says_of_its_colours_goes_along(identity_file: Path, tmp_path: Path) -> None:
+    chunks = [(b"gAMA", struct.pack(">I", 100_000)), (b"sRGB", b"\0")]
+    source = animation(tmp_path / "a.png")
+    source.write_bytes(with_chunks(memoryview(source.read_bytes()), chunks))
+    assert infer(identity_file, source, "--frames") == 0
+    found = read_picture(tmp_path / "a_x2.png", ALL)
+    assert (found.frames, list(found.chunks)) == (4, chunks)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_default_image_of_an_animated_png_is_no_frame_of_it(tmp_path: Path, count: int) -> None:
+    default, *frames = [Image.new("RGB", (8, 9), (level, 1, 2)) for level in range(count + 1)]
+    options = {"default_image": True, "duration": [10 * level for level in range(1, count + 1)]}
+    default.save(tmp_path / "a.png", save_all=True, append_images=frames, **options)  # type: ignore[arg-type]
+    found = read_picture(tmp_path / "a.png", ALL)
+    assert found.frames == count
+    assert [int(pixels[0, 0, 0]) for pixels in found.all_frames] == list(range(1, count + 1))
+    assert found.rest.durations_ms == tuple(range(10, 10 * count + 1, 10))
+    assert read_picture(tmp_path / "a.png").pixels[0, 0, 0] == 0
 
 
 LONG = 80_000_000  # milliseconds, longer than any format holds

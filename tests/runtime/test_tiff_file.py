@@ -38,8 +38,9 @@ def test_what_is_written_is_read_again(tmp_path: Path, dtype: type, channels: in
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_pillow_reads_it(channels: int, big: bool) -> None:
     pixels = noise(np.uint8, channels)
-    image = Image.open(BytesIO(b"".join(tiff_parts([pixels], icc_profile=b"profile", big=big))))
-    assert image.mode == ["L", "LA", "RGB", "RGBA"][channels - 1] and image.info["icc_profile"] == b"profile"
+    profile = bytes(16) + (b"GRAY" if channels <= 2 else b"RGB ") + bytes(108)
+    image = Image.open(BytesIO(b"".join(tiff_parts([pixels], icc_profile=profile, big=big))))
+    assert image.mode == ["L", "LA", "RGB", "RGBA"][channels - 1] and image.info["icc_profile"] == profile
     assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
 
 
@@ -58,6 +59,17 @@ def test_pages_follow_each_other_and_each_has_its_size(tmp_path: Path) -> None:
     picture = read_picture(tmp_path / "p.tif", Reading(frames=True))
     assert picture.frames == 3
     assert all(np.array_equal(found, page) for found, page in zip(picture.all_frames, pages, strict=True))
+
+
+def test_a_profile_goes_to_the_pages_that_it_fits() -> None:
+    profile = bytes(16) + b"RGB " + bytes(108)
+    pages = [noise(np.uint8, channels, 5, 9) for channels in (3, 1, 4)]
+    image = Image.open(BytesIO(b"".join(tiff_parts(pages, icc_profile=profile))))
+    found = []
+    for number in range(3):
+        image.seek(number)
+        found.append(image.tag_v2.get(34675))  # type: ignore[attr-defined]
+    assert found == [profile, None, profile]
 
 
 def test_a_file_beyond_4_gb_would_be_a_bigtiff() -> None:
