@@ -87,7 +87,7 @@ def minimal_png(head: bytes, packed: bytes) -> bytes:
 
 
 def pixels_from_tiff(samples: Samples, layout: Layout, path: Path) -> Pixels:
-    """Return what the samples of a TIFF page show: uint8 for Lab, else uint16 or float32, (h, w, c).
+    """Return what the samples of a TIFF page show: uint8 for Lab and samples of 8 bits, else uint16 or float32, (h, w, c).
 
     Raises:
         InputError: integers beyond 16 bits, or too few channels.
@@ -122,13 +122,13 @@ def divide_(pixels: Pixels) -> None:
 
 
 def sixteen_bits(samples: Samples, path: Path) -> Pixels:
-    """Return integer samples of any type as uint16.
+    """Return integer samples of any type as uint16, those of 8 bits as they are.
 
     Raises:
         InputError: one is negative or beyond 65535.
     """
-    if samples.dtype == np.uint16:
-        return np.asarray(samples, np.uint16)
+    if samples.dtype in (np.uint8, np.uint16):
+        return samples  # type: ignore[return-value]
     numbers = np.asarray(samples)
     least, largest = int(numbers.min(initial=0)), int(numbers.max(initial=0))
     if least < 0 or largest > 65535:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
@@ -24,13 +26,14 @@ from sr_deploy.pictures import (
     source,
 )
 from sr_deploy.runtime.colour import fitting_profile, pixels_of, spread_key_
-from sr_deploy.runtime.deep_pictures import pixels_from_png, pixels_from_single, pixels_from_tiff
+from sr_deploy.runtime.deep_pictures import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
 from sr_deploy.runtime.metadata import Tags, colour_chunks, tags_from
 from sr_deploy.runtime.orientation import ORIENTATION, upright
 from sr_deploy.runtime.png_file import png_bytes
 from sr_deploy.runtime.samples import Pixels
-from sr_deploy.runtime.tiff_samples import is_tiff, layout_of, pages_of, tiff_samples
+from sr_deploy.runtime.tiff_samples import DEEP, ends_early, is_tiff, layout_of, pages_of, tiff_samples
 
+EIGHT = (8,)
 PROFILE_TAG = 34675  # of TIFF
 BEFORE_PIXELS = 2**22  # bytes of a PNG that are searched for what it says of its colours
 
@@ -178,15 +181,16 @@ def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture |
         if not is_tiff(stream):
             return None
         first = next(pages_of(stream), None)
-        if first is None or layout_of(first) is None:
+        depths = DEEP if first is None or not reading.allow_truncated or not _cut_off(first, stream) else EIGHT
+        if first is None or layout_of(first, depths) is None:
             return None
         stream.seek(0)
         pages = list(pages_of(stream))
         found, area = [], 0
         for tags in pages if reading.frames else pages[:1]:
-            layout = layout_of(tags)
+            layout = layout_of(tags, depths)
             if layout is None:
-                raise InputError(f"{path}: pages of 8 bits among deep ones; leave --frames out for the first")
+                raise InputError(f"{path}: pages of other depths than the first; leave --frames out for the first")
             area += layout.width * layout.height
             layout.check(path, reading, area=area)
             samples = tiff_samples(stream, layout, path, allow_truncated=reading.allow_truncated)
@@ -197,6 +201,12 @@ def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture |
         with suppress(Exception):  # whatever Pillow's parser meets: EXIF that cannot be read is no reason to refuse the picture
             exif.load_from_fp(stream)
         return Picture(found[0], profile, len(pages), "tiff", tags_from(exif), rest=Frames(tuple(found[1:])))
+
+
+def _cut_off(tags: ImageFileDirectory_v2, stream: BinaryIO) -> bool:
+    """Return whether a page of 8 bits ends early: Pillow takes no part of it where it is compressed."""
+    layout = layout_of(tags, EIGHT)
+    return layout is not None and layout.photometric != LAB and ends_early(layout, stream.seek(0, 2))
 
 
 def _finite(pixels: Pixels, path: Path) -> Pixels:

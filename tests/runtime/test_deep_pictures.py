@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
@@ -19,6 +20,7 @@ from sr_deploy.runtime.large_head import head_of
 from sr_deploy.runtime.picture_files import read_picture, read_pixels
 from sr_deploy.runtime.png_file import chunk, png_bytes
 from sr_deploy.runtime.samples import Pixels
+from sr_deploy.runtime.tiff_file import tiff_parts
 from tests.runtime.odd_tiff import Shape, odd_tiff
 
 
@@ -195,6 +197,38 @@ def test_channels_that_show_nothing_count_too(tmp_path: Path) -> None:
 def test_a_tiff_of_too_few_channels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"p: 2 channels of a colour TIFF, it needs 3"):
         read(tmp_path, odd_tiff(noise("u2", 2), Shape(2)))
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+def test_a_deep_tiff_wider_than_opencv_reads_is_read(tmp_path: Path, deflated: bool) -> None:
+    pixels = np.asarray(noise("u2", 3, 2, 400_000), np.uint16)
+    content = b"".join(tiff_parts([pixels])) if deflated else odd_tiff(pixels, Shape(2))
+    assert np.array_equal(read(tmp_path, content), pixels)
+
+
+def test_a_deep_tiff_in_lzw_wider_than_opencv_reads_is_refused_in_one_line(tmp_path: Path) -> None:
+    content = odd_tiff(np.zeros((1, 400_000, 3), np.uint16), Shape(2))
+    tag = struct.pack("<HHI", 259, 3, 1)
+    content = content.replace(tag + b"\1\0", tag + b"\5\0")
+    with pytest.raises(
+        InputError, match=r"p: strips of 1 rows of 1200000 samples in LZW, the limits are 1048576 .*; store it with"
+    ):
+        read(tmp_path, content)
+
+
+def test_a_deep_tiff_in_lzw_of_more_rows_than_opencv_reads_at_once_is_read(tmp_path: Path) -> None:
+    pixels = np.arange(1_100_000, dtype=np.uint32).astype(np.uint16).reshape(-1, 1)
+    Image.fromarray(pixels).save(tmp_path / "q.tif", compression="tiff_lzw")
+    assert np.array_equal(read_picture(tmp_path / "q.tif").pixels[..., 0], pixels)
+
+
+def test_a_damaged_strip_is_refused_or_taken_as_far_as_it_goes(tmp_path: Path) -> None:
+    pixels = np.asarray(noise("u2", 3, 200, 300), np.uint16)
+    content = bytearray(b"".join(tiff_parts([pixels])))
+    content[8 + 180_000 : 8 + 180_100] = bytes(100)
+    with pytest.raises(InputError, match=r"p: cannot be decoded \(its samples are damaged\)"):
+        read(tmp_path, bytes(content))
+    assert np.array_equal(read(tmp_path, bytes(content), Reading(allow_truncated=True))[:60], pixels[:60])
 
 
 def test_12_bits_in_a_tiff_are_read(tmp_path: Path) -> None:

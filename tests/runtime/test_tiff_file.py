@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
 from sr_deploy.runtime.picture_files import read_picture
 from sr_deploy.runtime.samples import Pixels
-from sr_deploy.runtime.tiff_file import Entry, directory_bytes, numbers, strip_rows, tiff_parts
+from sr_deploy.runtime.tiff_file import Entry, directory_bytes, numbers, packed_strips, page_tags, strip_rows, tiff_parts
 
 
 def noise(dtype: type, channels: int, h: int = 400, w: int = 700) -> Pixels:
@@ -77,6 +78,31 @@ def test_a_file_beyond_4_gb_would_be_a_bigtiff() -> None:
         patch.setattr("sr_deploy.runtime.tiff_file.CLASSIC_END", 1000)
         assert tiff_parts([noise(np.uint8, 1)])[0][:4] == b"II+\0"
     assert tiff_parts([noise(np.uint8, 1)])[0][:4] == b"II*\0"
+
+
+def directory_first(pixels: Pixels) -> bytes:
+    """Return a deflated TIFF whose directory stands before its strips, so that a part of the file has it."""
+    strips = packed_strips(pixels)
+    counts = [len(strip) for strip in strips]
+    size = len(directory_bytes(page_tags(pixels, counts, counts, None, False), 8, False))
+    starts = [8 + size + sum(counts[:number]) for number in range(len(counts))]
+    directory = directory_bytes(page_tags(pixels, starts, counts, None, False), 8, False)
+    return b"II*\0\x08\0\0\0" + directory + b"".join(strips)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_truncated_compressed_tiff_is_refused_or_taken_as_far_as_it_goes(tmp_path: Path, dtype: type, channels: int) -> None:
+    pixels = noise(dtype, channels)
+    content = directory_first(pixels)
+    (tmp_path / "p.tif").write_bytes(content)
+    assert np.array_equal(read_picture(tmp_path / "p.tif").pixels, pixels)
+    (tmp_path / "p.tif").write_bytes(content[: len(content) * 3 // 5])  # in the middle of a strip; noise is hardly compressed
+    with pytest.raises(InputError, match=r"p\.tif: cannot be decoded"):
+        read_picture(tmp_path / "p.tif")
+    found = read_picture(tmp_path / "p.tif", Reading(allow_truncated=True)).pixels
+    assert found.dtype == dtype and found.shape == pixels.shape
+    assert np.array_equal(found[:220], pixels[:220]) and not found[270:].any()
 
 
 def test_a_directory_within_a_directory_is_found() -> None:
