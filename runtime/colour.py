@@ -23,6 +23,8 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     """Return uint8 (h, w, c) in the fewest channels that hold a decoded picture of 8 bits."""
     if image.mode in ("CMYK", "LAB"):
         return np.asarray(srgb_from(image))
+    if image.mode == "La":  # Pillow converts it into nothing else
+        image = image.convert("LA")
     transparent = image.mode in TRANSPARENT or "transparency" in image.info
     if is_grey(image) and transparent:
         # Through RGBA: Pillow resolves a transparency key of a grey picture only there.
@@ -31,6 +33,16 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     mode = "L" if is_grey(image) else "RGBA" if transparent else "RGB"
     pixels = np.asarray(image.convert(mode))
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def spread_key_(image: Image.Image) -> None:
+    """Bring the transparency key of a grey PNG of 2 or 4 bits to 8 bits, as Pillow brings its samples; before they are read."""
+    tiles = getattr(image, "tile", ())
+    key, bits = image.info.get("transparency"), {"L;2": 2, "L;4": 4}.get(str(tiles[0].args) if tiles else "")
+    if image.format == "PNG" and isinstance(key, int) and bits:
+        image.info["transparency"] = (key & (2**bits - 1)) * (
+            255 // (2**bits - 1)
+        )  # only the bits of a sample count: PNG 11.3.1.1
 
 
 def srgb_from(image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from PIL import Image
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.colour import rgb_from_lab16
 from sr_deploy.runtime.metadata import SIGNATURE, png_chunks
+from sr_deploy.runtime.png_file import OPENCV_MAX_SIDE
 from sr_deploy.runtime.quiet_opencv import silenced
 from sr_deploy.runtime.samples import Pixels, nominal
 from sr_deploy.runtime.tiff_samples import Layout, Samples
@@ -45,7 +46,7 @@ def pixels_from_png(content: bytes, path: Path, key: object) -> Pixels:
     """Return a PNG of 16 bits, uint16 (h, w, c); of one that is cut off, what is there.
 
     Raises:
-        InputError: OpenCV cannot decode it.
+        InputError: OpenCV cannot decode it, or takes no picture of such a side.
     """
     head, data = b"", []
     for name, part in png_chunks(content):
@@ -53,16 +54,17 @@ def pixels_from_png(content: bytes, path: Path, key: object) -> Pixels:
         if name == b"IDAT":
             data.append(part)
     width, height, _, kind, *_ = struct.unpack(">IIBBBBB", head)
+    if max(width, height) > OPENCV_MAX_SIDE:
+        raise InputError(
+            f"{path}: {width}x{height} pixels of 16 bits in a PNG, the limit of a side is {OPENCV_MAX_SIDE}; write it as a TIFF"
+        )
     packed = b"".join(data)
     with silenced():
         found = cv2.imdecode(np.frombuffer(minimal_png(head, packed), np.uint8), cv2.IMREAD_UNCHANGED)
         if found is None:
-            stream = zlib.decompressobj()
-            lines = stream.decompress(packed) if packed else b""
-            missing = bytes(
-                max(height * (8 * CHANNELS[kind] * width // 4 + 16) - len(lines), 0)
-            )  # more than enough, also interlaced
-            again = minimal_png(head, zlib.compress(lines + missing, 1))
+            enough = height * (2 * CHANNELS[kind] * width + 16)  # also interlaced; what is behind may be a bomb
+            lines = zlib.decompressobj().decompress(packed, enough) if packed else b""
+            again = minimal_png(head, zlib.compress(lines.ljust(enough, b"\0"), 1))
             found = cv2.imdecode(np.frombuffer(again, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.dtype != np.uint16:
         raise InputError(f"{path}: cannot be decoded (OpenCV refuses its 16-bit samples); write it as a 16-bit TIFF")
@@ -85,7 +87,7 @@ def minimal_png(head: bytes, packed: bytes) -> bytes:
 
 
 def pixels_from_tiff(samples: Samples, layout: Layout, path: Path) -> Pixels:
-    """Return what the samples of a TIFF page show: uint8 for Lab, else uint16 or float32, (h, w, c).
+    """Return what the samples of a TIFF page show: uint8 for Lab and samples of 8 bits, else uint16 or float32, (h, w, c).
 
     Raises:
         InputError: integers beyond 16 bits, or too few channels.
@@ -120,13 +122,13 @@ def divide_(pixels: Pixels) -> None:
 
 
 def sixteen_bits(samples: Samples, path: Path) -> Pixels:
-    """Return integer samples of any type as uint16.
+    """Return integer samples of any type as uint16, those of 8 bits as they are.
 
     Raises:
         InputError: one is negative or beyond 65535.
     """
-    if samples.dtype == np.uint16:
-        return np.asarray(samples, np.uint16)
+    if samples.dtype in (np.uint8, np.uint16):
+        return samples  # type: ignore[return-value]
     numbers = np.asarray(samples)
     least, largest = int(numbers.min(initial=0)), int(numbers.max(initial=0))
     if least < 0 or largest > 65535:

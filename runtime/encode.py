@@ -45,8 +45,9 @@ def encoded(kind: str, results: Sequence[Pixels], picture: Picture, quality: int
     profile = picture.icc_profile
     if kind == "tiff":
         return tiff_parts(results, icc_profile=profile, exif=exif)
+    colours = picture.chunks if picture.format == "png" else ()
     if kind == "png" and len(results) == 1:
-        chunks = [*(picture.chunks if picture.format == "png" else ()), *([(b"eXIf", exif[len(PREFIX) :])] if exif else [])]
+        chunks = [*colours, *([(b"eXIf", exif[len(PREFIX) :])] if exif else [])]
         return [png_bytes(fewer_bits(results[0], 16), icc_profile=profile, chunks=chunks, scratch=True)]
     frames = [eight_bits(result) for result in results]
     if kind == "jpeg":
@@ -55,7 +56,7 @@ def encoded(kind: str, results: Sequence[Pixels], picture: Picture, quality: int
         stream = BytesIO()
         image_of(frames[0]).save(stream, format="BMP")
         return [stream.getbuffer()]
-    show = Show(picture.rest.durations_ms, picture.rest.loop, profile, exif)
+    show = Show(picture.rest.durations_ms, picture.rest.loop, profile, exif, colours)
     if kind == "webp":
         lossless = picture.lossless and quality is None
         return [webp_bytes(frames, show, quality=quality or QUALITY, lossless=lossless)]

@@ -16,12 +16,13 @@ from sr_deploy.pictures import (
     GREY_MODES,
     TURNED,
     Reading,
-    check_declared,
+    exif_of,
     explained,
     frame_count,
     is_deep,
     opened,
     source,
+    stored_size,
 )
 from sr_deploy.runtime.colour import TRANSPARENT, fitting_profile
 from sr_deploy.runtime.deep_pictures import MULTIPLIED, SEPARATE_ALPHA
@@ -46,6 +47,7 @@ class Head:
     orientation: int  # EXIF's, 1 to 8
     plain: bool  # what libvips reads of it are the samples that are read of it elsewhere
     cmyk_profile: bytes | None = None
+    stored_bytes: int = 0  # of the samples in a deep TIFF, those of channels that show nothing among them
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,8 +63,8 @@ class Head:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the samples of all frames that are to be read."""
-        return self.picture.pixels.nbytes * (1 + len(self.picture.rest.pixels))
+        """Bytes of the samples of all frames that are to be read, while they are read."""
+        return max(self.picture.pixels.nbytes * (1 + len(self.picture.rest.pixels)), self.stored_bytes)
 
 
 def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
@@ -79,7 +81,7 @@ def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
 
 
 def _deep_tiff_head(path: Path, reading: Reading, tags: ImageFileDirectory_v2, layout: Layout) -> Head:
-    check_declared(path, (layout.width, layout.height), reading)
+    layout.check(path, reading)
     colours = 1 if layout.photometric <= 1 else 3
     alone = layout.channels == colours + 1 and layout.extra in ((), (SEPARATE_ALPHA,))
     alpha = alone or MULTIPLIED in layout.extra or SEPARATE_ALPHA in layout.extra
@@ -89,7 +91,7 @@ def _deep_tiff_head(path: Path, reading: Reading, tags: ImageFileDirectory_v2, l
         exif.load_from_fp(stream)
     picture = Picture(pixels, fitting_profile(tags.get(PROFILE_TAG), colours + alpha), 1, "tiff", tags_from(exif))
     plain = layout.dtype == np.uint16 and layout.photometric in (1, 2) and (alone or layout.channels == colours)
-    head = Head(path, picture, f"{layout.channels} x {layout.dtype}", 1, plain and not reading.frames)
+    head = Head(path, picture, f"{layout.channels} x {layout.dtype}", 1, plain and not reading.frames, stored_bytes=layout.nbytes)
     return _upright(head, tags.get(ORIENTATION))
 
 
@@ -97,15 +99,15 @@ def _head(path: Path, reading: Reading) -> Head:
     with opened(path, reading) as image:
         kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
         transparent = image.mode in TRANSPARENT or "transparency" in image.info
-        grey = image.mode in GREY_MODES or image.mode == "F" or image.mode.startswith("I")
+        grey = image.mode in (*GREY_MODES, "La") or image.mode == "F" or image.mode.startswith("I")
         deep = is_deep(image) and image.mode != "CMYK"
-        pixels = blank(image.size[::-1], (1 if grey else 3) + transparent, np.dtype(np.uint16 if deep else np.uint8))
+        pixels = blank(stored_size(image)[::-1], (1 if grey else 3) + transparent, np.dtype(np.uint16 if deep else np.uint8))
         frames = frame_count(image)
         taken = frames if reading.frames else 1
         content, chunks = png_parts(path) if kind == "png" else (None, ())
         if content is not None:
             image.info.setdefault("exif", content)
-        exif = Image.Image.getexif(image)  # that of PNG would decode all of it to look behind the pixels
+        exif = exif_of(image)
         profile = image.info.get("icc_profile")
         picture = Picture(pixels, fitting_profile(profile, pixels.shape[2]), frames, kind, tags_from(exif), chunks)
         plain = kind in BY_ROWS and taken == 1 and _samples_agree(image, deep=deep, transparent=transparent)
@@ -141,7 +143,7 @@ def blank(size: tuple[int, int], channels: int, dtype: np.dtype[np.generic]) -> 
 def png_parts(path: Path) -> tuple[bytes | None, tuple[tuple[bytes, bytes], ...]]:
     """Return what the eXIf chunk of a PNG holds, wherever it lies, and the chunks about colour; pixels are skipped, not read."""
     exif, before = None, 0
-    with path.open("rb") as stream:
+    with source(path) as stream:
         place = stream.seek(8)
         while len(start := stream.read(8)) == 8:
             length, name = struct.unpack(">I4s", start)

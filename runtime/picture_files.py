@@ -5,21 +5,35 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
-from sr_deploy.pictures import DEFAULT, Reading, check_declared, decoding, explained, frame_count, is_deep, opened, source
-from sr_deploy.runtime.colour import fitting_profile, pixels_of
-from sr_deploy.runtime.deep_pictures import pixels_from_png, pixels_from_single, pixels_from_tiff
+from sr_deploy.pictures import (
+    DEFAULT,
+    Reading,
+    check_declared,
+    decoding,
+    exif_of,
+    explained,
+    frame_count,
+    is_deep,
+    opened,
+    source,
+)
+from sr_deploy.runtime.colour import fitting_profile, pixels_of, spread_key_
+from sr_deploy.runtime.deep_pictures import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
 from sr_deploy.runtime.metadata import Tags, colour_chunks, tags_from
 from sr_deploy.runtime.orientation import ORIENTATION, upright
 from sr_deploy.runtime.png_file import png_bytes
 from sr_deploy.runtime.samples import Pixels
-from sr_deploy.runtime.tiff_samples import is_tiff, layout_of, pages_of, tiff_samples
+from sr_deploy.runtime.tiff_samples import DEEP, ends_early, is_tiff, layout_of, pages_of, tiff_samples
 
+EIGHT = (8,)
 PROFILE_TAG = 34675  # of TIFF
 BEFORE_PIXELS = 2**22  # bytes of a PNG that are searched for what it says of its colours
 
@@ -76,6 +90,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
         if reading.frames:
             check_declared(path, image.size, reading, area=frames * image.width * image.height)
         deep = is_deep(image) and image.mode != "CMYK"
+        spread_key_(image)
         image.load()
         single = len(image.getbands()) == 1
         if deep and frames > 1 and reading.frames:
@@ -88,7 +103,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
             pixels = pixels_from_png(raw, path, image.info.get("transparency")) if kind == "png" else _unread(image, path)
         else:
             pixels = pixels_from_single(image, path) if deep else pixels_of(image)
-        exif = image.getexif()
+        exif = exif_of(image)
         turn = exif.get(ORIENTATION)
         picture = Picture(
             upright(pixels, turn),
@@ -106,14 +121,17 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
 
 def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Reading) -> Picture:
     """Return a picture with all its frames; those of an animation in one mode."""
-    found, durations, area, turn = [], [], 0, image.getexif().get(ORIENTATION)
+    found, durations, area, turn = [], [], 0, exif_of(image).get(ORIENTATION)
     loop = image.info.get("loop")
     if picture.format == "gif":  # it counts repetitions, and not to be repeated is to have no count
         loop = 1 if loop is None else loop + 1 if loop else 0
-    for number in range(picture.frames):
+    hidden = bool(image.info.get("default_image"))  # of an animated PNG: shown by programs that know no animation, no frame of it
+    for number in range(int(hidden), picture.frames):
         image.seek(number)
         area += image.width * image.height
         check_declared(path, image.size, reading, area=area)
+        if is_deep(image) and image.mode != "CMYK":
+            raise InputError(f"{path}: pages of 16 bits or floats behind one of 8 bits; leave --frames out for the first")
         image.load()
         found.append(upright(pixels_of(image), turn))
         durations.append(int(image.info.get("duration", 0)))
@@ -124,7 +142,7 @@ def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Read
     found = [in_channels(pixels, max(pixels.shape[2] for pixels in found)) for pixels in found]
     profile = fitting_profile(picture.icc_profile, found[0].shape[2])
     rest = Frames(tuple(found[1:]), tuple(durations), int(loop or 0))
-    return replace(picture, pixels=found[0], icc_profile=profile, rest=rest)
+    return replace(picture, pixels=found[0], icc_profile=profile, frames=len(found), rest=rest)
 
 
 def in_channels(pixels: Pixels, channels: int) -> Pixels:
@@ -163,17 +181,18 @@ def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture |
         if not is_tiff(stream):
             return None
         first = next(pages_of(stream), None)
-        if first is None or layout_of(first) is None:
+        depths = DEEP if first is None or not reading.allow_truncated or not _cut_off(first, stream) else EIGHT
+        if first is None or layout_of(first, depths) is None:
             return None
         stream.seek(0)
         pages = list(pages_of(stream))
         found, area = [], 0
         for tags in pages if reading.frames else pages[:1]:
-            layout = layout_of(tags)
+            layout = layout_of(tags, depths)
             if layout is None:
-                raise InputError(f"{path}: pages of 8 bits among deep ones; leave --frames out for the first")
+                raise InputError(f"{path}: pages of other depths than the first; leave --frames out for the first")
             area += layout.width * layout.height
-            check_declared(path, (layout.width, layout.height), reading, area=area)
+            layout.check(path, reading, area=area)
             samples = tiff_samples(stream, layout, path, allow_truncated=reading.allow_truncated)
             found.append(_finite(upright(pixels_from_tiff(samples, layout, path), tags.get(ORIENTATION)), path))
         profile = fitting_profile(pages[0].get(PROFILE_TAG), found[0].shape[2])
@@ -182,6 +201,12 @@ def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture |
         with suppress(Exception):  # whatever Pillow's parser meets: EXIF that cannot be read is no reason to refuse the picture
             exif.load_from_fp(stream)
         return Picture(found[0], profile, len(pages), "tiff", tags_from(exif), rest=Frames(tuple(found[1:])))
+
+
+def _cut_off(tags: ImageFileDirectory_v2, stream: BinaryIO) -> bool:
+    """Return whether a page of 8 bits ends early: Pillow takes no part of it where it is compressed."""
+    layout = layout_of(tags, EIGHT)
+    return layout is not None and layout.photometric != LAB and ends_early(layout, stream.seek(0, 2))
 
 
 def _finite(pixels: Pixels, path: Path) -> Pixels:

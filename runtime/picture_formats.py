@@ -25,7 +25,6 @@ class Format:
     suffixes: tuple[str, ...]  # the first is the usual one
     max_side: int  # pixels
     alpha: bool = True
-    deep: bool = False  # 16 bits
     floats: bool = False
     animation: bool = False
     pages: bool = False
@@ -34,10 +33,10 @@ class Format:
 
 
 FORMATS = {
-    "png": Format((".png",), PNG_MAX_SIDE, deep=True, animation=True),
+    "png": Format((".png",), PNG_MAX_SIDE, animation=True),
     "jpeg": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, alpha=False, quality=True),  # libjpeg's limit; the format's: 65535
     "webp": Format((".webp",), 16_383, animation=True, quality=True),
-    "tiff": Format((".tif", ".tiff"), 2**31 - 1, deep=True, floats=True, pages=True),
+    "tiff": Format((".tif", ".tiff"), 2**31 - 1, floats=True, pages=True),
     "bmp": Format((".bmp",), 2**31 - 1, alpha=False, max_bytes=2**32 - 2**16),
     "gif": Format((".gif",), 65_535, animation=True),
 }

@@ -47,7 +47,11 @@ def png_bytes(
         raise MemoryError from err  # the picture is a plain array of a size that a PNG holds: nothing else can be wrong
     if not worked:
         raise MemoryError
-    png = content.data
+    return with_chunks(content.data, chunks)
+
+
+def with_chunks(png: memoryview, chunks: Chunks) -> bytes | memoryview:
+    """Return a PNG with ``chunks`` right behind its header."""
     return b"".join((png[:HEADER_END], *(chunk(name, data) for name, data in chunks), png[HEADER_END:])) if chunks else png
 
 

@@ -22,6 +22,7 @@ Levels = NDArray[np.float32]
 """Grey levels, nominally 0 to 255, neither rounded nor clipped: float32."""
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+LEAST_RANGE, LARGEST_RANGE = 255.0 * float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)  # of floats
 NARROW_BITS = 12  # the deepest samples that are kept in 16 bits without being spread over them
 
 
@@ -66,7 +67,7 @@ def samples_of(colours: Pixels) -> Samples:
 
     Raises:
         ValueError: another type than uint8, uint16 and float32.
-        InputError: a value is not a finite number.
+        InputError: a value is not a finite number, or their range is none that float32 computes with.
     """
     usual = nominal(colours.dtype)
     if colours.dtype == np.uint16:
@@ -77,5 +78,10 @@ def samples_of(colours: Pixels) -> Samples:
         if not (np.isfinite(least) and np.isfinite(largest)):
             raise InputError("a float picture holds values that are no finite numbers; replace them first")
         if least < 0.0 or largest > 1.0:
-            return Samples(usual.dtype, least, largest if largest > least else least + 1.0)
+            white = largest if largest > least else least + max(1.0, abs(least) / 2**20)
+            if not LEAST_RANGE <= white - least <= LARGEST_RANGE:
+                raise InputError(
+                    f"a float picture from {least:g} to {largest:g}, a range that float32 cannot be scaled by; scale it first"
+                )
+            return Samples(usual.dtype, least, white)
     return usual

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sr_deploy.runtime.colour import fitting_profile
 from sr_deploy.runtime.samples import Pixels
 
 STRIP = 2**18  # bytes before compression
@@ -42,7 +43,7 @@ def tiff_parts(
 
     Args:
         pages: uint8, uint16 or float32 (h, w, c): grey, grey and alpha, RGB, RGB and alpha.
-        icc_profile: of all pages.
+        icc_profile: of the pages whose samples are of its colour space.
         exif: a block that begins with ``Exif`` and two zeros and is little endian; goes to the first page.
         big: BigTIFF; ``None`` where it is needed.
     """
@@ -57,7 +58,8 @@ def tiff_parts(
             starts.append(place)
             parts += [strip, b"\0"] if len(strip) % 2 else [strip]
             place += len(strip) + len(strip) % 2
-        tables.append(page_tags(page, starts, [len(strip) for strip in packed], icc_profile, big))
+        profile = fitting_profile(icc_profile, page.shape[2])
+        tables.append(page_tags(page, starts, [len(strip) for strip in packed], profile, big))
     if exif:
         tables[0] = {**exif_entries(exif), **tables[0]}
     first = place

@@ -184,11 +184,6 @@ def levels_from_luma(luma: Plane) -> Plane:
     return np.asarray((luma - np.float32(16.0)) * np.float32(255.0 / 219.0), np.float32)
 
 
-def grey_from_luma(luma: Plane) -> NDArray[np.uint8]:
-    """Return full-range grey samples from studio-range luma: uint8 (h, w), rounded and clipped."""
-    return np.asarray(np.clip(np.rint(levels_from_luma(luma)), 0, 255), np.uint8)
-
-
 def channel_of(read: Callable[[int, int], Pixels], index: int) -> Callable[[int, int], Plane]:
     """Return a reader of one channel, float32 (n, w), of what ``read`` returns, (n, w, c)."""
     return lambda first, last: read(first, last)[..., index].astype(np.float32)

@@ -25,7 +25,9 @@ from sr_deploy.quiet_libtiff import silence_libtiff
 MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
 GREY_MODES = frozenset({"1", "L", "LA"})
+ORIENTATION = ExifTags.Base.Orientation
 TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
+TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 # Text beside the pixels, a long editing history, say, is no reason to refuse them.
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**27
@@ -62,7 +64,8 @@ def open_picture(path: Path) -> Image.Image:
         refuse_deep(image, path)
         frames = frame_count(image)
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        seen: Image.Image = image.convert("LA") if image.mode == "La" else image  # Pillow converts La into nothing else
+        upright = ImageOps.exif_transpose(seen) if exif_of(image).get(ORIENTATION) in range(2, 9) else seen.copy()
         upright.info["frames"] = frames
         return upright
 
@@ -77,10 +80,24 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     with opened(path) as image:
         refuse_deep(image, path)
-        width, height = image.size
+        width, height = stored_size(image)
         if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode all of it to look further
             return height, width
-        return (width, height) if image.getexif().get(ExifTags.Base.Orientation) in TURNED else (height, width)
+        return (width, height) if exif_of(image).get(ORIENTATION) in TURNED else (height, width)
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height in the file of a picture that is not decoded yet: Pillow gives those of an upright TIFF."""
+    tags = getattr(image, "tag_v2", None)
+    return image.size if tags is None else (int(tags[TIFF_WIDTH]), int(tags[TIFF_HEIGHT]))
+
+
+def exif_of(image: Image.Image) -> Image.Exif:
+    """Return the EXIF that was read of a picture so far; an empty one where it is damaged, which spoils no pixels."""
+    try:
+        return Image.Image.getexif(image)  # that of PNG would decode all of it to look behind the pixels
+    except Exception:  # Pillow's parser raises whatever it met
+        return Image.Exif()
 
 
 def frame_count(image: Image.Image) -> int:
@@ -90,8 +107,8 @@ def frame_count(image: Image.Image) -> int:
 
 def is_deep(image: Image.Image) -> bool:
     """Return whether an opened picture, not decoded yet, has samples deeper than 8 bits."""
-    # Pillow cuts 16-bit RGB to 8 bits without a word; only the raw mode of its tiles tells.
-    return image.mode in DEEP_MODES or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    # Pillow cuts 16-bit RGB to 8 bits without a word; only the raw mode of its tiles tells. A BMP may have 16 bits a pixel.
+    return image.mode in DEEP_MODES or (image.format != "BMP" and any(";16" in str(tile) for tile in getattr(image, "tile", ())))
 
 
 def refuse_deep(image: Image.Image, path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from sr_deploy.pictures import (
     rgb_pixels,
 )
 from sr_deploy.runtime import picture_options
+from sr_deploy.runtime.picture_files import read_picture
 
 BAD = (
     "bmp_bad_bitcount.bmp",
@@ -205,13 +207,24 @@ def test_rgb_is_full_range_and_a_grey_picture_its_copy(tmp_path: Path) -> None:
     assert np.array_equal(read_rgb(tmp_path / "grey.png"), np.stack([grey] * 3, -1))
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_the_size_in_the_header_is_that_of_the_decoded_picture(tmp_path: Path, orientation: int) -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp"])
+def test_the_size_in_the_header_is_that_of_the_decoded_picture(tmp_path: Path, name: str, orientation: int) -> None:
     image = Image.fromarray(gradient())
     exif = image.getexif()
     exif[0x0112] = orientation
-    image.save(tmp_path / "a.jpg", exif=exif)
-    assert picture_size(tmp_path / "a.jpg") == read_rgb(tmp_path / "a.jpg").shape[:2]
+    image.save(tmp_path / name, exif=exif)
+    assert image.width != image.height
+    assert picture_size(tmp_path / name) == read_rgb(tmp_path / name).shape[:2]
+
+
+def test_a_bmp_of_16_bits_a_pixel_is_no_deep_picture(tmp_path: Path) -> None:
+    pixels = struct.pack("<4H", 0xF800, 0x07E0, 0x001F, 0xFFFF)  # five bits of red, six of green, five of blue
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 1, 1, 16, 3, len(pixels), 0, 0, 0, 0) + struct.pack("<3I", 0xF800, 0x07E0, 0x001F)
+    start = 14 + len(head)
+    (tmp_path / "a.bmp").write_bytes(struct.pack("<2sIHHI", b"BM", start + len(pixels), 0, 0, start) + head + pixels)
+    expected = [[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]
+    assert read_rgb(tmp_path / "a.bmp").tolist() == expected == read_picture(tmp_path / "a.bmp").pixels.tolist()
 
 
 def test_the_size_of_a_png_is_known_without_its_pixels(tmp_path: Path) -> None:

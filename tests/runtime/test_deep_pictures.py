@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
+from sr_deploy.runtime.deep_pictures import pixels_from_png
+from sr_deploy.runtime.large_head import head_of
 from sr_deploy.runtime.picture_files import read_picture, read_pixels
 from sr_deploy.runtime.png_file import chunk, png_bytes
 from sr_deploy.runtime.samples import Pixels
+from sr_deploy.runtime.tiff_file import tiff_parts
 from tests.runtime.odd_tiff import Shape, odd_tiff
 
 
@@ -66,6 +71,29 @@ def test_a_truncated_16_bit_png_is_refused_or_taken_as_far_as_it_goes(tmp_path: 
     found = read(tmp_path, content[: len(content) // 2], Reading(allow_truncated=True))
     assert found.shape == pixels.shape
     assert np.array_equal(found[:80], pixels[:80]) and not found[-20:].any()
+
+
+def png_of(width: int, height: int, lines: bytes) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")]
+    return b"".join(parts)
+
+
+def test_a_16_bit_png_that_is_a_bomb_takes_no_more_memory_than_its_samples() -> None:
+    content = png_of(10, 10, b"\x09" + bytes(50_000_000))  # a filter that does not exist, so that OpenCV refuses it
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"p: cannot be decoded \(OpenCV refuses its 16-bit samples\)"):
+            pixels_from_png(content, Path("p"), None)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_16_bit_png_of_a_side_that_opencv_refuses_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"p: 1000001x1 pixels of 16 bits in a PNG, the limit of a side is 1000000"):
+        read(tmp_path, png_of(1_000_001, 1, bytes(1 + 6 * 1_000_001)))
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -155,9 +183,52 @@ def test_a_deep_tiff_over_the_limit_is_refused_before_it_is_decoded(tmp_path: Pa
         read(tmp_path, content, Reading(max_pixels=1649))
 
 
+def test_channels_that_show_nothing_count_too(tmp_path: Path) -> None:
+    content = odd_tiff(np.zeros((30, 30, 200), np.float64), Shape(2, extra=0))
+    bytes_needed = 30 * 30 * 200 * 8
+    with pytest.raises(
+        InputError, match=rf"p: declares 30x30 pixels of 200 channels of 64 bits, {bytes_needed} bytes, the limit is"
+    ):
+        read(tmp_path, content, Reading(max_pixels=bytes_needed // 32 - 1))
+    assert read(tmp_path, content, Reading(max_pixels=bytes_needed // 32)).shape == (30, 30, 3)
+    assert head_of(tmp_path / "p").nbytes == bytes_needed
+
+
 def test_a_tiff_of_too_few_channels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"p: 2 channels of a colour TIFF, it needs 3"):
         read(tmp_path, odd_tiff(noise("u2", 2), Shape(2)))
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+def test_a_deep_tiff_wider_than_opencv_reads_is_read(tmp_path: Path, deflated: bool) -> None:
+    pixels = np.asarray(noise("u2", 3, 2, 400_000), np.uint16)
+    content = b"".join(tiff_parts([pixels])) if deflated else odd_tiff(pixels, Shape(2))
+    assert np.array_equal(read(tmp_path, content), pixels)
+
+
+def test_a_deep_tiff_in_lzw_wider_than_opencv_reads_is_refused_in_one_line(tmp_path: Path) -> None:
+    content = odd_tiff(np.zeros((1, 400_000, 3), np.uint16), Shape(2))
+    tag = struct.pack("<HHI", 259, 3, 1)
+    content = content.replace(tag + b"\1\0", tag + b"\5\0")
+    with pytest.raises(
+        InputError, match=r"p: strips of 1 rows of 1200000 samples in LZW, the limits are 1048576 .*; store it with"
+    ):
+        read(tmp_path, content)
+
+
+def test_a_deep_tiff_in_lzw_of_more_rows_than_opencv_reads_at_once_is_read(tmp_path: Path) -> None:
+    pixels = np.arange(1_100_000, dtype=np.uint32).astype(np.uint16).reshape(-1, 1)
+    Image.fromarray(pixels).save(tmp_path / "q.tif", compression="tiff_lzw")
+    assert np.array_equal(read_picture(tmp_path / "q.tif").pixels[..., 0], pixels)
+
+
+def test_a_damaged_strip_is_refused_or_taken_as_far_as_it_goes(tmp_path: Path) -> None:
+    pixels = np.asarray(noise("u2", 3, 200, 300), np.uint16)
+    content = bytearray(b"".join(tiff_parts([pixels])))
+    content[8 + 180_000 : 8 + 180_100] = bytes(100)
+    with pytest.raises(InputError, match=r"p: cannot be decoded \(its samples are damaged\)"):
+        read(tmp_path, bytes(content))
+    assert np.array_equal(read(tmp_path, bytes(content), Reading(allow_truncated=True))[:60], pixels[:60])
 
 
 def test_12_bits_in_a_tiff_are_read(tmp_path: Path) -> None:

@@ -65,14 +65,15 @@ def test_a_picture_by_rows_has_the_pixels_of_one_in_memory(tmp_path: Path, engin
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientations_are_applied(tmp_path: Path, engine: Engine, orientation: int) -> None:
-    path, output = tmp_path / "turned.jpg", tmp_path / "out.tif"
+@pytest.mark.parametrize("name", ["turned.jpg", "turned.tif"])
+def test_orientations_are_applied(tmp_path: Path, engine: Engine, name: str, orientation: int) -> None:
+    path, output = tmp_path / name, tmp_path / "out.tif"
     image("RGB").save(path, quality=95, exif=with_exif(orientation))
     by_rows(path, output, engine, format="tiff")
     found = read_picture(output)
     assert np.array_equal(found.pixels, upscale(engine, read_picture(path).pixels, 2))
     assert found.tags is not None and found.tags.first[271] == "Maker"
-    no_leftovers(tmp_path, "turned.jpg", "out.tif")
+    no_leftovers(tmp_path, name, "out.tif")
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff"])

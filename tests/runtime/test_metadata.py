@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from sr_deploy.pictures import Reading, picture_size, read_rgb
 from sr_deploy.runtime.encode import encoded
+from sr_deploy.runtime.large_head import head_of, png_parts
 from sr_deploy.runtime.metadata import EXIF_IFD, GPS_IFD, MAKER_NOTE, PIXEL_HEIGHT, PIXEL_WIDTH, Tags, tags_from
 from sr_deploy.runtime.orientation import ORIENTATION, upright
 from sr_deploy.runtime.picture_files import Picture, read_picture
@@ -78,6 +82,30 @@ def test_damaged_exif_is_no_reason_to_refuse_a_picture(tmp_path: Path) -> None:
     for cut in (8, 30, 60, len(content) - 20):
         Image.effect_noise((30, 20), 60).save(tmp_path / "p.jpg", exif=content[:cut])
         assert read_picture(tmp_path / "p.jpg").pixels.shape[2] == 1
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.webp"])
+@pytest.mark.parametrize("exif", [b"garbage", b"MM", b"II*\0\x08\0\0\0\xff\xff"])
+def test_damaged_exif_is_no_reason_to_refuse_a_picture_anywhere(tmp_path: Path, name: str, exif: bytes) -> None:
+    path = tmp_path / name
+    frames = [Image.effect_noise((30, 20), 60).convert("RGB") for _ in range(2)]
+    frames[0].save(path, exif=exif, save_all=True, append_images=frames[1:])
+    assert read_picture(path).pixels.shape == head_of(path).shape == read_rgb(path).shape
+    assert picture_size(path) == (20, 30)
+    assert len(read_picture(path, Reading(frames=True)).all_frames) == 2
+
+
+def test_the_length_that_an_exif_chunk_declares_is_not_reserved(tmp_path: Path) -> None:
+    Image.effect_noise((30, 20), 60).save(tmp_path / "p.png")
+    with (tmp_path / "p.png").open("r+b") as stream:
+        stream.seek(-12, 2)  # where the last chunk begins
+        stream.write(struct.pack(">I4s", 200_000_000, b"eXIf") + b"II*\0")
+    tracemalloc.start()
+    try:
+        exif, _ = png_parts(tmp_path / "p.png")
+        assert exif is not None and tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_tag_that_cannot_be_written_is_left_out_alone() -> None:

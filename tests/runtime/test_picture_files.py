@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,11 @@ import pytest
 from PIL import Image
 
 from sr_deploy.errors import InputError
+from sr_deploy.pictures import read_rgb
+from sr_deploy.runtime.large_head import head_of
 from sr_deploy.runtime.picture_files import read_pixels, write_png
-from sr_deploy.runtime.png_file import png_bytes
+from sr_deploy.runtime.png_file import SIGNATURE, chunk, png_bytes
+from tests.runtime.odd_tiff import Shape, odd_tiff
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -77,10 +82,30 @@ def test_a_transparent_grey_level_becomes_alpha(tmp_path: Path) -> None:
     assert found.tolist() == [[[10, 255], [20, 0]], [[20, 0], [30, 255]]]
 
 
+@pytest.mark.parametrize(("depth", "octet"), [(1, 0b01000000), (2, 0b00011011), (4, 0x15)])
+def test_a_transparent_grey_level_of_few_bits_becomes_alpha(tmp_path: Path, depth: int, octet: int) -> None:
+    head = struct.pack(">IIBBBBB", 2, 1, depth, 0, 0, 0, 0)
+    data = [(b"IHDR", head), (b"tRNS", struct.pack(">H", 1)), (b"IDAT", zlib.compress(bytes([0, octet]))), (b"IEND", b"")]
+    (tmp_path / "p.png").write_bytes(SIGNATURE + b"".join(chunk(name, held) for name, held in data))
+    found = read_pixels(tmp_path / "p.png")[0]
+    levels = [octet >> (8 - depth), octet >> (8 - 2 * depth) & (2**depth - 1)]
+    assert found.tolist() == [[level * 255 // (2**depth - 1), 0 if level == 1 else 255] for level in levels]
+    assert 1 in levels
+
+
 def test_a_transparent_colour_becomes_alpha(tmp_path: Path) -> None:
     image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
     found = read_pixels(saved(tmp_path / "p.png", image, transparency=(4, 5, 6)))
     assert found.tolist() == [[[1, 2, 3, 255], [4, 5, 6, 0]]]
+
+
+def test_grey_with_alpha_that_was_multiplied_in_is_divided_out(tmp_path: Path) -> None:
+    stored = np.array([[[60, 120], [0, 0], [200, 255]]], np.uint8)
+    path = tmp_path / "p.tif"
+    path.write_bytes(odd_tiff(stored, Shape(1, extra=1)))
+    assert read_pixels(path).tolist() == [[[127, 120], [0, 0], [200, 255]]]
+    assert head_of(path).shape == (1, 3, 2)
+    assert read_rgb(path)[0, 2].tolist() == [200, 200, 200]
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:

@@ -43,10 +43,27 @@ def test_floats_outside_their_range_are_brought_into_it_and_back(values: tuple[f
     assert found.stored(found.levels(pixels)) == pytest.approx(values)
 
 
-def test_a_flat_float_picture_has_a_range() -> None:
-    pixels = np.full((2, 2, 1), 7.0, np.float32)
+@pytest.mark.parametrize("value", [7.0, -5.0, 1e17, 3e38, -3e38])
+def test_a_flat_float_picture_has_a_range(value: float) -> None:
+    pixels = np.full((2, 2, 1), value, np.float32)
     found = samples_of(pixels)
-    assert (found.stored(found.levels(pixels)) == 7.0).all()
+    assert np.array_equal(found.stored(found.levels(pixels)), pixels)
+
+
+@pytest.mark.parametrize("values", [(-3e38, 3e38), (-1e-45, 0.0)])
+def test_floats_of_a_range_that_cannot_be_scaled_are_refused(values: tuple[float, float]) -> None:
+    with pytest.raises(
+        InputError, match=r"a float picture from .* to .*, a range that float32 cannot be scaled by; scale it first"
+    ):
+        samples_of(np.array(values, np.float32))
+
+
+@pytest.mark.parametrize("values", [(-1e38, 2e38), (-4e-36, 0.0)])
+def test_floats_of_any_other_range_have_finite_levels_and_come_back(values: tuple[float, float]) -> None:
+    pixels = np.array(values, np.float32)
+    found = samples_of(pixels)
+    assert found.levels(pixels) == pytest.approx([0.0, 255.0])
+    assert found.stored(found.levels(pixels)) == pytest.approx(values)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

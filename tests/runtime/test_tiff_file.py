@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
 from sr_deploy.runtime.picture_files import read_picture
 from sr_deploy.runtime.samples import Pixels
-from sr_deploy.runtime.tiff_file import Entry, directory_bytes, numbers, strip_rows, tiff_parts
+from sr_deploy.runtime.tiff_file import Entry, directory_bytes, numbers, packed_strips, page_tags, strip_rows, tiff_parts
 
 
 def noise(dtype: type, channels: int, h: int = 400, w: int = 700) -> Pixels:
@@ -38,8 +39,9 @@ def test_what_is_written_is_read_again(tmp_path: Path, dtype: type, channels: in
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_pillow_reads_it(channels: int, big: bool) -> None:
     pixels = noise(np.uint8, channels)
-    image = Image.open(BytesIO(b"".join(tiff_parts([pixels], icc_profile=b"profile", big=big))))
-    assert image.mode == ["L", "LA", "RGB", "RGBA"][channels - 1] and image.info["icc_profile"] == b"profile"
+    profile = bytes(16) + (b"GRAY" if channels <= 2 else b"RGB ") + bytes(108)
+    image = Image.open(BytesIO(b"".join(tiff_parts([pixels], icc_profile=profile, big=big))))
+    assert image.mode == ["L", "LA", "RGB", "RGBA"][channels - 1] and image.info["icc_profile"] == profile
     assert np.array_equal(np.asarray(image).reshape(pixels.shape), pixels)
 
 
@@ -60,11 +62,47 @@ def test_pages_follow_each_other_and_each_has_its_size(tmp_path: Path) -> None:
     assert all(np.array_equal(found, page) for found, page in zip(picture.all_frames, pages, strict=True))
 
 
+def test_a_profile_goes_to_the_pages_that_it_fits() -> None:
+    profile = bytes(16) + b"RGB " + bytes(108)
+    pages = [noise(np.uint8, channels, 5, 9) for channels in (3, 1, 4)]
+    image = Image.open(BytesIO(b"".join(tiff_parts(pages, icc_profile=profile))))
+    found = []
+    for number in range(3):
+        image.seek(number)
+        found.append(image.tag_v2.get(34675))  # type: ignore[attr-defined]
+    assert found == [profile, None, profile]
+
+
 def test_a_file_beyond_4_gb_would_be_a_bigtiff() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sr_deploy.runtime.tiff_file.CLASSIC_END", 1000)
         assert tiff_parts([noise(np.uint8, 1)])[0][:4] == b"II+\0"
     assert tiff_parts([noise(np.uint8, 1)])[0][:4] == b"II*\0"
+
+
+def directory_first(pixels: Pixels) -> bytes:
+    """Return a deflated TIFF whose directory stands before its strips, so that a part of the file has it."""
+    strips = packed_strips(pixels)
+    counts = [len(strip) for strip in strips]
+    size = len(directory_bytes(page_tags(pixels, counts, counts, None, False), 8, False))
+    starts = [8 + size + sum(counts[:number]) for number in range(len(counts))]
+    directory = directory_bytes(page_tags(pixels, starts, counts, None, False), 8, False)
+    return b"II*\0\x08\0\0\0" + directory + b"".join(strips)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_truncated_compressed_tiff_is_refused_or_taken_as_far_as_it_goes(tmp_path: Path, dtype: type, channels: int) -> None:
+    pixels = noise(dtype, channels)
+    content = directory_first(pixels)
+    (tmp_path / "p.tif").write_bytes(content)
+    assert np.array_equal(read_picture(tmp_path / "p.tif").pixels, pixels)
+    (tmp_path / "p.tif").write_bytes(content[: len(content) * 3 // 5])  # in the middle of a strip; noise is hardly compressed
+    with pytest.raises(InputError, match=r"p\.tif: cannot be decoded"):
+        read_picture(tmp_path / "p.tif")
+    found = read_picture(tmp_path / "p.tif", Reading(allow_truncated=True)).pixels
+    assert found.dtype == dtype and found.shape == pixels.shape
+    assert np.array_equal(found[:220], pixels[:220]) and not found[270:].any()
 
 
 def test_a_directory_within_a_directory_is_found() -> None:
