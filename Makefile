@@ -111,6 +111,7 @@ PARETO := $(foreach precision,fp32 fp16 int8,$(DENSE_NAME)_$(precision).onnx) $(
 pareto: $(INT8)
 	$(BIN)/sr-export $(CHECKPOINT) -o $(OUT) --calib $(CALIB_ON) $(if $(MAX_DROP),--max-drop $(MAX_DROP)) \
 	  $(if $(SUFFIX),--scale $(SCALE)) $(if $(SHAPE),--shape $(SHAPE))
+	@rm -f $(OUT)/$(MODEL)_pareto.png
 	$(BIN)/sr-bench $(PARETO) --data $(GATE_ON) --scale $(SCALE) --chart $(OUT)/$(MODEL)_pareto.png \
 	  --json $(OUT)/$(MODEL)_pareto.json --markdown $(OUT)/$(MODEL)_pareto.md
 	@echo "picture: $(OUT)/$(MODEL)_pareto.png, table: $(OUT)/$(MODEL)_pareto.md"
