@@ -193,9 +193,15 @@ def undecodable(path: Path, err: Exception) -> str:
 
 
 def _open_unlimited(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's own limit is a global; ours is below
+    # Pillow's own limit is a global, and half of what it refuses; ours is below. But opening a GIF fills its first frame already.
+    is_gif = stream.read(4) == b"GIF8"
+    stream.seek(0)
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max(reading.max_pixels // 2, 1) if is_gif else None
     try:
         image = Image.open(stream, formats=FORMATS)
+    except Image.DecompressionBombError as err:
+        limited = f"declares more than {reading.max_pixels} pixels, which is the limit"
+        raise InputError(f"{path}: {limited}; cut it into parts, or see sr-infer --max-pixels") from err
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     if image.format == "TIFF":
