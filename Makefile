@@ -121,10 +121,10 @@ pareto: $(INT8)
 SET5    ?=
 SHIPPED := $(filter-out %/srgan_pruned,$(patsubst %_int8.guard.json,%,$(wildcard train/pretrained/*_pruned_int8.guard.json)))
 engines: | $(VENV)/.installed
-	@rm -rf $(OUT)/engines
+	@rm -f $(OUT)/shipped/*_int8.onnx
 	@for network in $(SHIPPED); do \
-	  $(BIN)/sr-export $$network.safetensors -o $(OUT)/engines --precision int8 --max-drop $(MAX_DROP) || exit; done
-	$(BIN)/python benchmarks/shipped_engines.py $(OUT)/engines $(SET5)
+	  $(BIN)/sr-export $$network.safetensors -o $(OUT)/shipped --precision int8 --max-drop $(MAX_DROP) || exit; done
+	$(BIN)/python benchmarks/shipped_engines.py $(OUT)/shipped $(SET5)
 
 # The demo has a folder of its own, so that it never replaces what was made from your data. Its network is new, so nothing is decided
 # for it yet: to be quick, it is calibrated and guarded on fewer tiles.

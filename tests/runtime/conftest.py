@@ -23,6 +23,12 @@ def identity(identity_file: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
+def engine_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an engine file whose network returns its input; 32x32 tiles, halo 2: small enough for films."""
+    return write(tmp_path_factory.mktemp("engine") / "identity.onnx", zero_weights((2, 1)), (1, 1, 32, 32))
+
+
+@pytest.fixture(scope="session")
 def random_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an engine file with random weights; 48x64 tiles, halo 3."""
     return write(tmp_path_factory.mktemp("random") / "random_fp32.onnx", random_weights((8, 8, 1)), (1, 1, 48, 64))

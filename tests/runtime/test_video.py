@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import seal
 from sr_deploy.degrade import imresize
-from sr_deploy.runtime.command import main
 from sr_deploy.runtime.engine import Engine, Tiles, load
 from sr_deploy.runtime.tiling import run_whole
 from tests.runtime import tiny_onnx as tiny
@@ -22,23 +21,9 @@ av = pytest.importorskip("av")
 from sr_deploy.runtime.video_frames import PixelFormat, closest_format, parsed_format, plane_view  # noqa: E402
 from sr_deploy.runtime.video_run import FilmRun, Options  # noqa: E402
 from tests.runtime import video_clips as clips  # noqa: E402
-from tests.runtime.video_clips import Clip  # noqa: E402
+from tests.runtime.video_clips import Clip, errors, infer  # noqa: E402
 
 LOSSLESS = ("--codec", "ffv1")
-
-
-@pytest.fixture(scope="module")
-def engine_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an engine that returns its input; 32x32 tiles, halo 2."""
-    return tiny.write(tmp_path_factory.mktemp("engine") / "identity.onnx", tiny.zero_weights((2, 1)), (1, 1, 32, 32))
-
-
-def infer(engine: Path, *arguments: Path | str) -> int:
-    return main(["--engine", str(engine), "--threads", "1", *map(str, arguments)])
-
-
-def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
 
 
 def test_result_lies_beside_the_film(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,27 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_deploy.runtime.command import main
-from tests.runtime import tiny_onnx as tiny
-
 av = pytest.importorskip("av")
 
 from tests.runtime import video_clips as clips  # noqa: E402
-from tests.runtime.video_clips import Clip  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def engine_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an engine that returns its input; 32x32 tiles, halo 2."""
-    return tiny.write(tmp_path_factory.mktemp("engine") / "identity.onnx", tiny.zero_weights((2, 1)), (1, 1, 32, 32))
-
-
-def infer(engine: Path, *arguments: Path | str) -> int:
-    return main(["--engine", str(engine), "--threads", "1", *map(str, arguments)])
-
-
-def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
+from tests.runtime.video_clips import Clip, errors, infer  # noqa: E402
 
 
 def test_pictures_and_films_mix(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
