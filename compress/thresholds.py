@@ -79,6 +79,12 @@ class Counting:
             np.abs(positions, out=positions)
             self.counts += np.bincount(positions.astype(np.intp), minlength=FINE)
 
+    def join_(self, other: Counting) -> None:
+        """Count what another one has counted; it may widen its range for that."""
+        self._reach_(other.largest)
+        other._reach_(self.largest)
+        self.counts += other.counts
+
     def histogram(self) -> Histogram:
         """Return the counts in ``BINS`` equal bins up to the largest value; a fine bin goes where its centre lies."""
         counts = np.zeros(BINS, np.int64)

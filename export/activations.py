@@ -1,16 +1,15 @@
 """What flows through a graph while pictures go through it: the largest magnitudes and the histograms, in one pass.
 
-The graph is cut into segments of few nodes each, so that only their values are held, and one thread counts what a segment made
-while the next one is computed. Histograms grow as larger values come (``Counting``), and whole numbers are
-added up, so neither the order of the tiles nor the number of threads changes anything.
+The graph is cut into segments of few nodes each, so that only their values are held. Two tiles are under way at once, each
+computed and counted by a thread of its own, which keeps two cores busy to the end. Histograms grow as larger values come
+(``Counting``), and whole numbers are added up, so neither the order of the tiles nor the number of threads changes anything.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,9 +24,10 @@ from sr_deploy.errors import InputError
 from sr_deploy.export.graph import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.export.model import INPUT
 from sr_deploy.runtime.engine import Tiles
-from sr_deploy.runtime.onnx_engine import open_session
+from sr_deploy.runtime.onnx_engine import cores, open_session
 
 SEGMENT_BYTES = 2**25  # of the values that one segment makes
+AT_ONCE = 2  # tiles: more would hold more memory
 EXTREMES = ("ReduceMax", "ReduceMin")
 
 Values = NDArray[np.float32]
@@ -56,16 +56,30 @@ def activations(model: onnx.ModelProto, tiles: TileSet, *, threads: int | None =
     """
     inputs = {node.name: node.input[0] for node in convolution_nodes(model)}
     inputs |= {f"{name}{OUTPUT_KEY}": value for name, value in residual_outputs(model).items()}
-    with closing(_Watch(model, frozenset(inputs.values()), threads)) as watch, progress("calibrating", len(tiles)) as advance:
-        for tile in tiles:
-            watch.add_(tile)
-            advance("")
-        watch.settle_()
+    watch = _watched(model, frozenset(inputs.values()), tiles, threads or cores())
     for value, behind in _rectified(model).items():
         watch.maxima[value] = watch.maxima[behind]
     order = [INPUT, *(name for node in model.graph.node for name in node.output)]
     histograms = {name: watch.counted[value].histogram() for name, value in inputs.items()}
     return Activations({name: watch.maxima[name] for name in order}, histograms)
+
+
+def _watched(model: onnx.ModelProto, counted: frozenset[str], tiles: TileSet, threads: int) -> _Watch:
+    """Return what was seen of all tiles: each is sent through the graph by one of ``AT_ONCE`` threads, and counted there."""
+    at_once = min(AT_ONCE, threads)
+    graph = _Graph(model, counted, threads // at_once)
+    idle, busy = [_Watch(graph) for _ in range(at_once)], set[Future[_Watch]]()
+    with ThreadPoolExecutor(at_once) as pool, progress("calibrating", len(tiles)) as advance:
+        for tile in tiles:
+            if not idle:
+                done, busy = wait(busy, return_when=FIRST_COMPLETED)
+                idle += [watch.result() for watch in done]
+            busy.add(pool.submit(idle.pop().add_, tile))
+            advance("")
+        idle += [watch.result() for watch in busy]
+    for other in idle[1:]:
+        idle[0].join_(other)
+    return idle[0]
 
 
 @dataclass(frozen=True)
@@ -79,43 +93,46 @@ class _Segment:
     done: frozenset[str]  # not read behind this segment
 
 
-class _Watch:
-    """The segments of a graph as sessions, and what was seen so far: one thread computes, another counts what was made last."""
+class _Graph:
+    """The segments of a graph as sessions, which several threads may run at once."""
 
-    def __init__(self, model: onnx.ModelProto, counted: frozenset[str], threads: int | None) -> None:
-        self.maxima: dict[str, float] = {}
-        self.counted = {name: Counting() for name in counted}
+    def __init__(self, model: onnx.ModelProto, counted: frozenset[str], threads: int) -> None:
+        self.counted = counted
         inferred, self.segments = _segments(model, counted)
         models = (_model_of(inferred, segment).SerializeToString() for segment in self.segments)
-        self.sessions = [open_session(content, ["CPUExecutionProvider"], threads, modest=True) for content in models]
-        self.counter = ThreadPoolExecutor(1)
-        self.counting: Future[None] | None = None
-        self.spent: list[Values] = []  # read by the counter only, up to now
+        self.sessions = [open_session(content, ["CPUExecutionProvider"], threads, pooled=True) for content in models]
+
+
+class _Watch:
+    """What was seen of some of the tiles, one after another."""
+
+    def __init__(self, graph: _Graph) -> None:
+        self.graph = graph
+        self.maxima: dict[str, float] = {}
+        self.counted = {name: Counting() for name in graph.counted}
         self.spare: dict[tuple[int, ...], list[Values]] = {}  # buffers, by shape: memory is not asked for again and again
 
-    def close(self) -> None:
-        """Wait for the counter."""
-        self.counter.shutdown()
-
-    def add_(self, tile: Tiles) -> None:
-        """Send a tile through all segments; what comes out is counted soon."""
+    def add_(self, tile: Tiles) -> _Watch:
+        """Send a tile through all segments and count what comes out."""
         values: dict[str, Values] = {INPUT: tile}
-        self._count_soon_({INPUT: tile})
-        for segment, session in zip(self.segments, self.sessions, strict=True):
+        self._count_({INPUT: tile})
+        for segment, session in zip(self.graph.segments, self.graph.sessions, strict=True):
             made = self._run(session, segment, values)
             for name in segment.reduced:
                 self._raise_(name, *(float(made.pop(f"{name}.{kind}")) for kind in EXTREMES))
+            self._count_(made)
             values |= made
-            self._count_soon_(made)
-            self.spent += [values.pop(name) for name in segment.done - {INPUT}]
+            for name in segment.done - {INPUT}:
+                array = values.pop(name)
+                self.spare.setdefault(array.shape, []).append(array)
+        return self
 
-    def settle_(self) -> None:
-        """Wait until everything is counted."""
-        if self.counting is not None:
-            self.counting.result()
-        for array in self.spent:
-            self.spare.setdefault(array.shape, []).append(array)
-        self.counting, self.spent = None, []
+    def join_(self, other: _Watch) -> None:
+        """Take in what another one saw."""
+        for name, largest in other.maxima.items():
+            self._raise_(name, largest, largest)
+        for name, counting in other.counted.items():
+            self.counted[name].join_(counting)
 
     def _run(self, session: ort.InferenceSession, segment: _Segment, values: Mapping[str, Values]) -> dict[str, Values]:
         binding = session.io_binding()
@@ -130,10 +147,6 @@ class _Watch:
     def _buffer(self, shape: tuple[int, ...]) -> Values:
         found = self.spare.get(shape)
         return found.pop() if found else np.empty(shape, np.float32)
-
-    def _count_soon_(self, made: Mapping[str, Values]) -> None:
-        self.settle_()
-        self.counting = self.counter.submit(self._count_, made)
 
     def _count_(self, made: Mapping[str, Values]) -> None:
         for name, array in made.items():

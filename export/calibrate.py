@@ -18,7 +18,7 @@ import onnx
 from sr_deploy.card import Shape
 from sr_deploy.compress.thresholds import choose
 from sr_deploy.console import progress
-from sr_deploy.degrade import Color, Planes, Upscale, network_pair
+from sr_deploy.degrade import Color, Planes, Upscale, given_size, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.activations import Activations
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
@@ -118,9 +118,12 @@ class CalibrationSet:
         with progress("reading", len(digests)) as advance:
             for digest in digests:
                 try:
+                    h, w = self._seen(self.paths[digest]).shape[-2:]
                     for scale in self.scales:
-                        h, w = self._planes(self.paths[digest], scale).shape[-2:]
-                        places += [(digest, scale, row, column) for row, column in tile_corners((h, w), shape[2:])]
+                        if min(h, w) < 2 * scale:
+                            raise InputError(f"{self.paths[digest]}: {w}x{h} pixels is too small for scale {scale}")
+                        size = given_size((h, w), scale, upscale)
+                        places += [(digest, scale, row, column) for row, column in tile_corners(size, shape[2:])]
                 except InputError as err:
                     self.skipped.append(str(err))
                 advance("")
@@ -140,18 +143,16 @@ class CalibrationSet:
 
     def some(self, count: int) -> Iterator[Tiles]:
         """Yield at most ``count`` of the tiles, evenly chosen."""
-        current, planes = ("", 0), np.zeros((0, 0), np.float32)
+        current, seen, planes = ("", 0), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
         for digest, scale, row, column in evenly(self.places, count):
+            if digest != current[0]:
+                seen = self._seen(self.paths[digest])
             if (digest, scale) != current:
-                current, planes = (digest, scale), self._planes(self.paths[digest], scale)
+                current, planes = (digest, scale), network_pair(seen, scale, self.upscale)[0] / np.float32(255.0)
             yield batch_at(planes, (row, column), self.shape)
 
-    def _planes(self, path: Path, scale: int) -> Planes:
-        seen = read_seen(path, self.color)
-        h, w = seen.shape[-2:]
-        if min(h, w) < 2 * scale:
-            raise InputError(f"{path}: {w}x{h} pixels is too small for scale {scale}")
-        return network_pair(seen, scale, self.upscale)[0] / np.float32(255.0)
+    def _seen(self, path: Path) -> Planes:
+        return read_seen(path, self.color)
 
 
 def calibrate(graph_digest: str, tiles: CalibrationSet, found: Activations, *, method: str) -> Calibration:

@@ -21,7 +21,7 @@ import onnx
 
 from sr_deploy.card import Shape
 from sr_deploy.console import progress
-from sr_deploy.degrade import Color, Planes, Upscale, network_pair
+from sr_deploy.degrade import Color, Planes, Upscale, given_size, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.model import INPUT
 from sr_deploy.export.suffix import at_shape
@@ -135,7 +135,7 @@ class SelectionSet:
         factor = 1 if self.upscale == "before" else scale
         found: list[Place] = []
         for digest in sorted(self.paths):
-            h, w = (side // scale * scale // factor for side in self.sizes[digest])
+            h, w = given_size(self.sizes[digest], scale, self.upscale)
             if min(h, w) * factor >= LEAST_SIDE + 2 * scale:
                 found += [(digest, row, column) for row, column in tile_corners((h, w), self.shape[2:])]
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -120,13 +121,20 @@ def cores() -> int:
 
 
 def open_session(
-    model: Path | bytes, providers: list[str], threads: int | None, *, exact: bool = False, modest: bool = False
+    model: Path | bytes,
+    providers: list[str],
+    threads: int | None,
+    *,
+    exact: bool = False,
+    modest: bool = False,
+    pooled: bool = False,
 ) -> ort.InferenceSession:
     """Return a session for a file or a serialized model.
 
     ``exact`` asks for integer sums that never saturate, on the CPU: without VNNI the fast kernels add pairs of products in 16
     bits (onnxruntime_session_options_config_keys.h, ``session.x64quantprecision``); the exact ones are about half as fast there.
     A ``modest`` session gives memory back after each run and has no threads that spin: for many of them, beside other work.
+    ``pooled`` ones are modest, but give it back to a pool that they share: for many that run one after another, again and again.
 
     Raises:
         InputError: ONNX Runtime cannot read the model.
@@ -135,9 +143,13 @@ def open_session(
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = not modest
-    if modest:
+    options.enable_cpu_mem_arena = not (modest or pooled)
+    if modest or pooled:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if pooled:
+        _open_pool()
+        options.enable_mem_pattern = False  # blocks of their own fit into what another session gave back
+        options.add_session_config_entry("session.use_env_allocators", "1")
     if exact:
         options.add_session_config_entry("session.x64quantprecision", "1")
     chosen = [(name, PROVIDER_OPTIONS.get(name, {})) for name in providers]
@@ -146,6 +158,14 @@ def open_session(
     except Exception as err:  # ONNX Runtime's own errors share no base class
         name = model if isinstance(model, Path) else "the graph"
         raise InputError(f"{name}: ONNX Runtime cannot load it ({_first_line(err)}); export it again") from err
+
+
+@cache
+def _open_pool() -> None:
+    """Give this process a pool of memory on the CPU; it grows by what is asked for, and lasts as long as the process."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    most, extend_as_asked, default = 0, 1, -1  # OrtArenaCfg in onnxruntime_c_api.h; no limit
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(most, extend_as_asked, default, default))
 
 
 def _first_line(err: Exception) -> str:

@@ -136,6 +136,12 @@ def network_pair(hr: Planes, scale: int, upscale: Upscale) -> tuple[Planes, Plan
     return imresize(hr, 1.0 / scale), hr
 
 
+def given_size(size: tuple[int, int], scale: int, upscale: Upscale) -> tuple[int, int]:
+    """Return (h, w) of what a network reads of a degraded picture of ``size``: of :func:`network_pair`'s first result."""
+    h, w = (side // scale for side in size)
+    return (h * scale, w * scale) if upscale == "before" else (h, w)
+
+
 def enlarge_band(rows: Callable[[int, int], Plane], shape: tuple[int, int], scale: int, band: tuple[int, int]) -> Plane:
     """Return output rows ``band[0]:band[1]`` of a plane enlarged by ``scale``, bit for bit those of ``imresize``.
 

@@ -98,6 +98,24 @@ def test_counting_in_any_order_gives_the_same() -> None:
         assert np.array_equal(found.histogram().counts, whole.counts)
 
 
+def test_two_that_counted_apart_are_joined() -> None:
+    nothing = np.zeros(1000, np.float32)
+    small = heavy_tailed() * np.float32(2.0**-40)
+    for first, second in (
+        (heavy_tailed(), small),
+        (small, heavy_tailed()),
+        (nothing, small),
+        (small, nothing),
+        (nothing, nothing),
+    ):
+        one, other, whole = Counting(), Counting(), Counting()
+        one.add_(first)
+        other.add_(second)
+        whole.add_(np.concatenate([first, second]))
+        one.join_(other)
+        assert one.largest == whole.largest and np.array_equal(one.counts, whole.counts)
+
+
 def test_counting_knows_the_largest_value_or_is_told() -> None:
     told, found = Counting(), Counting()
     told.add_(uniform(), float(np.abs(uniform()).max()))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sr_deploy.card import Shape
-from sr_deploy.degrade import bicubic_pair
+from sr_deploy.degrade import Upscale, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.activations import activations
 from sr_deploy.export.calibrate import (
@@ -29,7 +29,8 @@ from sr_deploy.export.calibrate import (
     read_calibration,
 )
 from sr_deploy.files import read_bytes
-from sr_deploy.pictures import read_luma
+from sr_deploy.pictures import read_luma, read_seen
+from sr_deploy.runtime.tiling import tile_corners
 
 SHAPE: Shape = (1, 1, 32, 32)
 
@@ -183,15 +184,25 @@ def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, monke
     for number in range(12):
         Image.effect_noise((64, 64), 20 + number).save(tmp_path / f"{number}.png")
     decoded: list[str] = []
-    plane = CalibrationSet._planes
+    seen = CalibrationSet._seen
 
-    def counted(tiles: CalibrationSet, path: Path, scale: int) -> NDArray[np.float32]:
+    def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
         decoded.append(path.name)
-        return plane(tiles, path, scale)
+        return seen(tiles, path)
 
-    monkeypatch.setattr(CalibrationSet, "_planes", counted)
-    assert len(tile_set(tmp_path, limit=5)) == 5
-    assert len(decoded) == 5
+    monkeypatch.setattr(CalibrationSet, "_seen", counted)
+    tiles = CalibrationSet(tmp_path, scales=(2, 3), shape=SHAPE, limit=5)
+    assert len(tiles) == len(decoded) == 5
+    assert len(list(tiles)) == 5 and sorted(decoded[5:]) == sorted(decoded[:5])  # once more, at both scales
+
+
+@pytest.mark.parametrize("upscale", ["before", "inside"])
+def test_tiles_are_chosen_by_the_size_that_is_cut(upscale: Upscale, tmp_path: Path) -> None:
+    Image.effect_noise((203, 131), 60).save(tmp_path / "p.png")
+    tiles = CalibrationSet(tmp_path, scales=(2, 3, 4), shape=(1, 1, 32, 32), limit=999, upscale=upscale)
+    plane = read_seen(tmp_path / "p.png", "y")
+    sizes = [network_pair(plane, scale, upscale)[0].shape for scale in (2, 3, 4)]
+    assert len(tiles) == sum(len(list(tile_corners(size, (32, 32)))) for size in sizes)
 
 
 def test_some_tiles_are_evenly_chosen(photos: Path) -> None:
