@@ -2,6 +2,7 @@
 
 ``python benchmarks/shipped_engines.py BUILT [SET5]``: ``BUILT`` holds int8 graphs fresh from ``sr-export``. One that is equal to
 the shipped one keeps its figures; one that is new or differs is measured on the pictures in ``SET5``, beside its fp32 network.
+What is not in ``BUILT`` ships no more.
 """
 
 from __future__ import annotations
@@ -78,6 +79,10 @@ def command() -> int:
         print(f"{graph.name}: {'unchanged' if same else f'measured, {known[graph.stem].psnr_db} dB'}")
     for graph in built:  # once all figures are there
         write_bytes(FOLDER / graph.name, graph.read_bytes())
+    for name in known.keys() - {graph.stem for graph in built}:
+        (FOLDER / f"{name}.onnx").unlink(missing_ok=True)
+        print(f"{name}.onnx: ships no more")
+        del known[name]
     entries = [asdict(known[name]) for name in sorted(known)]
     write_text(FOLDER / INDEX, json.dumps({"engines": entries}, indent=2) + "\n")
     return 0

@@ -122,13 +122,13 @@ def test_speed_of_a_network_that_enlarges_counts_the_pixels_it_makes(monkeypatch
 
 def test_a_damaged_engine_is_named_and_the_others_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(FOLDER, tmp_path / "engines"))
-    (folder / "vdsr_pruned_int8.onnx").write_bytes(b"damaged")
+    (folder / "vdsr_pruned_qat_int8.onnx").write_bytes(b"damaged")
     assert engine_list.list_command(parser().parse_args(["--list", "--threads", "2"]), folder) == 3
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
-    assert "vdsr_pruned_int8.onnx: an engine of sr-deploy is damaged" in line
+    assert "vdsr_pruned_qat_int8.onnx: an engine of sr-deploy is damaged" in line
     speeds = {row.split()[0]: row.split()[5] for row in shown.out.splitlines() if "_int8 " in row}
-    assert speeds["vdsr_pruned_int8"] == "-" and float(speeds["edsr_pruned_int8"]) > 0.0
+    assert speeds["vdsr_pruned_qat_int8"] == "-" and float(speeds["edsr_pruned_int8"]) > 0.0
 
 
 def test_without_an_inference_engine_the_list_says_what_to_install(

@@ -84,17 +84,17 @@ def test_the_documentation_shows_the_measured_figures(root: Path) -> None:
 
 
 def test_an_engine_that_was_changed_is_named(copied: Path) -> None:
-    content = bytearray((copied / "vdsr_pruned_int8.onnx").read_bytes())
+    content = bytearray((copied / "vdsr_pruned_qat_int8.onnx").read_bytes())
     content[len(content) // 2] ^= 1
-    (copied / "vdsr_pruned_int8.onnx").write_bytes(content)
-    with pytest.raises(MachineError, match=r"vdsr_pruned_int8\.onnx: an engine of sr-deploy is damaged \(SHA-256 .*install"):
+    (copied / "vdsr_pruned_qat_int8.onnx").write_bytes(content)
+    with pytest.raises(MachineError, match=r"vdsr_pruned_qat_int8\.onnx: an engine of sr-deploy is damaged \(SHA-256 .*install"):
         engine_path("vdsr", folder=copied)
     assert engine_path("edsr", 2, folder=copied).is_file()
 
 
 def test_an_engine_that_is_missing_is_named(copied: Path) -> None:
-    (copied / "vdsr_pruned_int8.onnx").unlink()
-    with pytest.raises(MachineError, match=r"vdsr_pruned_int8\.onnx: an engine of sr-deploy cannot be read .*install"):
+    (copied / "vdsr_pruned_qat_int8.onnx").unlink()
+    with pytest.raises(MachineError, match=r"vdsr_pruned_qat_int8\.onnx: an engine of sr-deploy cannot be read .*install"):
         engine_path("vdsr", folder=copied)
 
 

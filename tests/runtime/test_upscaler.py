@@ -279,7 +279,7 @@ def test_an_ensemble_is_the_mean_over_the_views(tmp_path: Path) -> None:
         assert np.abs(mean.upscale(image) - np.mean(views, axis=0))[inside].max() < 1e-5
 
 
-@pytest.mark.parametrize(("name", "scale"), [(None, 2), ("edsr", 2), ("vdsr_pruned_int8", 3)])
+@pytest.mark.parametrize(("name", "scale"), [(None, 2), ("edsr", 2), ("vdsr_pruned_qat_int8", 3)])
 def test_the_engines_that_come_along_work_by_name(name: str | None, scale: int, crops: list[NDArray[np.uint8]]) -> None:
     small = np.ascontiguousarray(crops[0][:24, :20])
     with Upscaler(name, scale=scale, threads=2) as found:
