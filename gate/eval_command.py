@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         help="checkpoint, engine (.onnx, .plan), or the word bicubic",
     )
     p.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of pictures")
-    p.add_argument("--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's; 2 for bicubic)")
+    p.add_argument(
+        "--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's own default; 2 for bicubic)"
+    )
     p.add_argument(
         "--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)"
     )

@@ -17,6 +17,7 @@ from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.measure import bicubic
 from sr_deploy.runtime.engine import Engine, Provider, Tiles, check_tiles, load
 from sr_deploy.runtime.ensemble import EnsembleEngine, ensembled
+from sr_deploy.runtime.shipped import engine_file
 from sr_deploy.runtime.tiling import run_whole
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def open_model(
             return (ensembled(run) if ensemble else run)(planes)
 
         return Model(name, card, whole)
-    engine = load(path, provider=provider, threads=threads, trusted=trusted)
+    engine = load(engine_file(path), provider=provider, threads=threads, trusted=trusted)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
     return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))
@@ -150,7 +151,7 @@ def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", thr
     """
     if path.suffix in CHECKPOINT_SUFFIXES:
         return CheckpointEngine(*open_checkpoint(path, threads=threads), shape)
-    engine = load(path, provider=provider, threads=threads)
+    engine = load(engine_file(path), provider=provider, threads=threads)
     if engine.card.precision != "fp32":
         raise InputError(f"{path}: is {engine.card.precision}, the reference must be fp32; name the checkpoint or NAME_fp32.onnx")
     return engine

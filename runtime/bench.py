@@ -29,6 +29,7 @@ from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.pictures import read_measured
 from sr_deploy.runtime.engine import Engine, Tiles, load
+from sr_deploy.runtime.shipped import engine_file
 from sr_deploy.runtime.tiling import run_whole
 from sr_deploy.runtime.upscale import check_scale
 
@@ -66,13 +67,14 @@ MEASURED_SIDE = 11  # pixels that SSIM needs
 def bench_command(arguments: argparse.Namespace) -> int:
     """Time every engine and return the exit code."""
     paths = list_pictures(arguments.data) if arguments.data else []
+    files = {path: engine_file(path) for path in arguments.engines}
     reports = {"--json": arguments.json, "--markdown": arguments.markdown, "--chart": arguments.chart}
     check_reports(reports, [*arguments.engines, *paths])
     if arguments.chart is not None:
         check_charts()
     with ExitStack() as stack:
         options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
-        engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in arguments.engines}
+        engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in files.values()}
         colors: set[Color] = {"y", *(engine.card.color for engine in engines.values())}
         pictures = {color: {path: read_measured(path, color) for path in paths} for color in sorted(colors)}
         for name, engine in engines.items():
@@ -82,7 +84,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
         times = interleaved_ms(runs, arguments.rounds, batches={job: job[1] for job in jobs})
         if arguments.compare:
             a, b = arguments.compare
-            first, second = (best_per_tile(times, str(path)) for path in (a, b))
+            first, second = (best_per_tile(times, str(files[path])) for path in (a, b))
             print(comparison(first, second, a, b))
             return 0
         peak = arguments.peak_tflops or peak_tflops(list(engines.values()))

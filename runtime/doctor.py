@@ -25,6 +25,8 @@ PACKAGES = {
     "export": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "hdf5": ("h5py",),
     "charts": ("matplotlib",),
+    "video": ("av",),
+    "large": ("pyvips",),
     "metrics": ("torchmetrics", "torchvision", "torch_fidelity"),
 }
 
@@ -75,7 +77,8 @@ def onnxruntime(provider: str, extra: str) -> Finding:
         return Finding(what, f"not installed ({_words(err)})", f"pip install 'sr-deploy[{extra}]'")
     if provider in offered:
         return Finding(what, f"{ort.__version__}, {provider}")
-    return Finding(what, f"{ort.__version__} offers {', '.join(offered)}", f"pip install 'sr-deploy[{extra}]'")
+    mend = f"pip uninstall onnxruntime onnxruntime-gpu, then pip install 'sr-deploy[{extra}]'"  # they overwrite each other
+    return Finding(what, f"{ort.__version__} offers {', '.join(offered)}", mend)
 
 
 def tensorrt() -> Finding:
@@ -115,13 +118,16 @@ def packages(extra: str) -> Finding:
         "compress": "pruning",
         "hdf5": "HDF5 training files",
         "charts": "charts",
+        "video": "films",
+        "large": "pictures beyond the memory",
         "metrics": "LPIPS and FID",
     }
     what = names.get(extra, extra)
     if not missing:
         return Finding(what, ", ".join(PACKAGES[extra]))
     note = "; the same masks come without it" if extra == "compress" else ""
-    return Finding(what, f"without {', '.join(missing)}{note}", f"pip install 'sr-deploy[{extra}]'")
+    extras = f"{extra},cpu" if "onnxruntime" in missing else extra
+    return Finding(what, f"without {', '.join(missing)}{note}", f"pip install 'sr-deploy[{extras}]'")
 
 
 def cache() -> Finding:
@@ -150,6 +156,8 @@ PROBES: dict[str, Callable[[], Finding]] = {
     "export": lambda: packages("export"),
     "hdf5": lambda: packages("hdf5"),
     "charts": lambda: packages("charts"),
+    "video": lambda: packages("video"),
+    "large": lambda: packages("large"),
     "metrics": lambda: packages("metrics"),
     "cache": cache,
 }

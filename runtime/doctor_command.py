@@ -9,7 +9,7 @@ from pathlib import Path
 from sr_deploy.console import Parser, run
 
 PROG = "sr-doctor"
-NEEDS = ("cpu", "cuda", "tensorrt", "train", "compress", "export", "hdf5", "charts", "metrics")
+NEEDS = ("cpu", "cuda", "tensorrt", "train", "compress", "export", "hdf5", "charts", "video", "large", "metrics")
 
 
 def parser() -> argparse.ArgumentParser:

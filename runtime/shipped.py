@@ -122,6 +122,16 @@ def engine_path(asked: str | os.PathLike[str] | None = None, scale: int | None =
     return chosen(shipped_engines(folder), text, scale).path(folder)
 
 
+def engine_file(path: Path) -> Path:
+    """Return the file of an engine that comes with sr-deploy if ``path`` is its name, as in ``sr-infer``; else ``path`` itself.
+
+    Raises:
+        InputError: no such file and no engine of that name.
+        MachineError: the engine's file is damaged.
+    """
+    return path if path.suffix not in ("", ".onnx") else engine_path(path)
+
+
 def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> Shipped:
     """Return the best of ``engines`` that are called ``name`` (any, if ``None``) at ``scale`` (x2, or what they serve).
 
@@ -139,7 +149,8 @@ def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> S
         wanted = min(engine.default_scale for engine in known)
     serving = [engine for engine in known if engine.serves(wanted)]
     if not serving:
-        raise InputError(f"{name or 'sr-deploy'}: {_offers(engines, known)}, not x{wanted}; choose another scale or engine")
+        asked = f"--scale {wanted}" if name is None else f"{name}, --scale {wanted}"
+        raise InputError(f"{asked}: {_offers(engines, known)}, not x{wanted}; choose another scale or engine")
     return max(serving, key=lambda engine: engine.quality_db(wanted))
 
 

@@ -193,6 +193,8 @@ def missing_package(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as err:
+        if err.name == "onnxruntime":
+            extra = "cpu]', or for onnxruntime-gpu 'sr-deploy[cuda"
         raise MachineError(f"package {err.name} is not installed; pip install 'sr-deploy[{extra}]'") from err
 
 

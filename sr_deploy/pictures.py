@@ -133,10 +133,17 @@ def opened(path: Path, reading: Reading = DEFAULT, *, content: bytes | None = No
 
 
 @contextmanager
-def decoding(reading: Reading) -> Iterator[None]:
-    """Run a block in which Pillow says nothing and takes truncated files as ``reading`` says. One thread at a time."""
+def quiet() -> Iterator[None]:
+    """Run a block in which Pillow gives no warnings. One thread at a time."""
     with _DECODING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def decoding(reading: Reading) -> Iterator[None]:
+    """Run a block in which Pillow says nothing and takes truncated files as ``reading`` says. One thread at a time."""
+    with quiet():
         before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, reading.allow_truncated
         try:
             yield
@@ -189,6 +196,8 @@ def undecodable(path: Path, err: Exception) -> str:
     """Return one line about a file that Pillow cannot decode."""
     known = f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file" if isinstance(err, UnidentifiedImageError) else ""
     reason = known or " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
+    if "truncated" in reason:
+        return f"{path}: cannot be decoded ({reason}); the file ends early or is damaged, --allow-truncated takes what is there"
     return f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged"
 
 

@@ -34,7 +34,9 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     if is_foreign(content, path):
         from sr_deploy.train.public import load_public
 
-        return load_public(content, path)
+        network, card = load_public(content, path)
+        check_finite(network, path)
+        return network, card
     card = _card_in(content, path)
     check_seal(content, card.digest, source=str(path))
     network = build(card.arch, card.widths, card.config)
@@ -42,7 +44,19 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
         network.load_state_dict(safetensors.torch.load(content))
     except RuntimeError as err:
         raise InputError(f"{path}: its weights do not fit its card ({card.arch}, widths {card.widths}); train again") from err
+    check_finite(network, path)
     return network.eval(), card
+
+
+def check_finite(network: nn.Module, path: Path) -> None:
+    """Check that the weights of a network, read from ``path``, are numbers.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, value in network.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise InputError(f"{path}: {name} holds a weight that is no finite number; the training diverged, train again")
 
 
 def is_foreign(content: bytes, path: Path) -> bool:

@@ -119,7 +119,8 @@ def unpickled(content: bytes, path: Path) -> object:
             warnings.simplefilter("ignore")  # torch's words about old files are no line of ours
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
-        if "weights_only" not in str(err).lower() and "unsupported global" not in str(err).lower():
+        alike = content.startswith((b"PK", b"\x80"))  # a zip archive, a pickle
+        if not alike or ("weights_only" not in str(err).lower() and "unsupported global" not in str(err).lower()):
             raise InputError(f"{path}: not a PyTorch checkpoint ({_first(err)}); name a .pt, .pth or .safetensors file") from err
         raise InputError(
             f"{path}: holds a pickled module or other objects, and loading one runs code; "

@@ -280,7 +280,19 @@ def test_measuring_on_the_calibration_pictures_is_refused(
 ) -> None:
     assert export("--max-drop", "1", "--precision", "int8", "--select", str(photos)) == 2
     assert "is among the calibration pictures too" in capsys.readouterr().err
-    assert not list((tmp_path / "out").glob("*.onnx"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_a_folder_or_thresholds_is_refused_before_anything_is_made(
+    export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words.json").write_text("words")
+    assert export("--max-drop", "1", "--thresholds", str(tmp_path / "words.json")) == 2
+    shown = capsys.readouterr()
+    assert "words.json: not a thresholds file" in shown.err and shown.out == ""
+    (tmp_path / "out").write_text("a file")
+    assert export("--max-drop", "1") == 2
+    assert "out: a file, and graphs go into a folder; name one with -o" in capsys.readouterr().err
 
 
 def test_sensitivity_is_a_table_and_a_chart(export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

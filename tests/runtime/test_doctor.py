@@ -43,13 +43,15 @@ def test_a_missing_runtime_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_missing_provider_names_those_that_are_here() -> None:
     found = doctor.onnxruntime("NoSuchProvider", "cuda")
-    assert "CPUExecutionProvider" in found.found and found.mend == "pip install 'sr-deploy[cuda]'"
+    assert "CPUExecutionProvider" in found.found and found.mend.endswith("then pip install 'sr-deploy[cuda]'")
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     found = doctor.packages("train")
     assert "torch" in found.found and found.mend == "pip install 'sr-deploy[train]'"
+    assert doctor.packages("export").mend == "pip install 'sr-deploy[export,cpu]'"
+    assert doctor.packages("video").found == "without av"
 
 
 def test_a_machine_without_tensorrt_is_told_what_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,9 +137,11 @@ def test_what_is_no_name_lists_the_names(name: str) -> None:
 
 
 def test_a_scale_that_no_engine_of_that_name_serves_says_what_they_serve() -> None:
-    with pytest.raises(InputError, match=r"^edsr: edsr_pruned_int8 serves x2, edsr_x4_pruned_int8 serves x4, not x3; choose"):
+    with pytest.raises(
+        InputError, match=r"^edsr, --scale 3: edsr_pruned_int8 serves x2, edsr_x4_pruned_int8 serves x4, not x3; choose"
+    ):
         chosen(SOME, "edsr", 3)
-    with pytest.raises(InputError, match=r"^sr-deploy: .*vdsr_pruned_int8 serves x2 x3 x4, not x5; choose another scale"):
+    with pytest.raises(InputError, match=r"^--scale 5: .*vdsr_pruned_int8 serves x2 x3 x4, not x5; choose another scale"):
         chosen(SOME, None, 5)
 
 

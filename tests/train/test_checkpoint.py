@@ -117,3 +117,13 @@ def test_equal_inputs_give_equal_bytes_in_another_process_and_folder(tmp_path: P
     other = tmp_path / "elsewhere" / "b.safetensors"
     subprocess.run([sys.executable, "-c", SAVE, str(other)], check=True, cwd=tmp_path)
     assert other.read_bytes() == (tmp_path / "a.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
+    network = build("vdsr", (4, 4, 1))
+    with torch.no_grad():
+        next(network.parameters())[0, 0, 0, 0] = value
+    checkpoint.save(tmp_path / "n.safetensors", network, card_of(network, scales=(2,), default_scale=2))
+    with pytest.raises(InputError, match=r"n\.safetensors: conv1\.weight holds a weight that is no finite number; .*train again"):
+        checkpoint.load(tmp_path / "n.safetensors")

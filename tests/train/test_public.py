@@ -110,12 +110,13 @@ def test_what_is_unknown_is_said_with_what_was_found(tmp_path: Path, state: obje
         checkpoint.load(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x80\x02no pickle", b"text"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"\x80\x02no pickle", b"text", bytes(range(255, 100, -1))])
 def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.pth: ") as caught:
         checkpoint.load(tmp_path / "a.pth")
     assert "\n" not in str(caught.value)
+    assert content.startswith(b"\x80") or "pickled" not in str(caught.value)  # as a pickle begins
 
 
 def test_it_is_evaluated_and_exported(theirs: Net, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
