@@ -152,7 +152,7 @@ def tiff_samples(stream: BinaryIO, layout: Layout, path: Path, *, allow_truncate
         raise InputError(f"{path}: cannot be decoded (its table of strips is incomplete); the file is of another kind or damaged")
     if not allow_truncated and ends_early(layout, end):
         raise InputError(
-            f"{path}: cannot be decoded (truncated); the file ends early or is damaged, --allow-truncated takes what is there"
+            f"{path}: cannot be decoded (truncated); the file ends early or is damaged, sr-infer --allow-truncated takes what is there"
         )
     inside = layout.channels // planes
     at_once = 1 if allow_truncated else max(1, GROUP // (layout.rows * layout.width * inside * layout.bits // 8))

@@ -28,6 +28,7 @@ GREY_MODES = frozenset({"1", "L", "LA"})
 ORIENTATION = ExifTags.Base.Orientation
 TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+ENDS_EARLY = "the file ends early or is damaged, sr-infer --allow-truncated takes what is there"
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 # Text beside the pixels, a long editing history, say, is no reason to refuse them.
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**27
@@ -196,8 +197,8 @@ def undecodable(path: Path, err: Exception) -> str:
     """Return one line about a file that Pillow cannot decode."""
     known = f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file" if isinstance(err, UnidentifiedImageError) else ""
     reason = known or " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
-    if "truncated" in reason:
-        return f"{path}: cannot be decoded ({reason}); the file ends early or is damaged, --allow-truncated takes what is there"
+    if "truncated" in reason.lower():
+        return f"{path}: cannot be decoded ({reason}); {ENDS_EARLY}"
     return f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged"
 
 

@@ -175,7 +175,9 @@ def test_floats_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [Shape(2), Shape(2, rows=5), Shape(2, tile=(16, 16))])
 def test_a_truncated_deep_tiff_is_refused_or_taken_as_far_as_it_goes(tmp_path: Path, shape: Shape) -> None:
     content = odd_tiff(noise("u2", 3), shape)
-    with pytest.raises(InputError, match=r"p: cannot be decoded \(truncated\); the file ends early or is damaged, --allow-tr"):
+    with pytest.raises(
+        InputError, match=r"p: cannot be decoded \(truncated\); the file ends early or is damaged, sr-infer --allow-tr"
+    ):
         read(tmp_path, content[:-2000])
     assert read(tmp_path, content[:-2000], Reading(allow_truncated=True)).shape == (33, 50, 3)
 
