@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
-from sr_deploy.pictures import Reading, check_declared, quiet
+from sr_deploy.pictures import ENDS_EARLY, Reading, check_declared, quiet
 from sr_deploy.runtime.quiet_opencv import silenced
 from sr_deploy.runtime.tiff_plain import PLAIN, plain_samples, undone
 
@@ -151,9 +151,7 @@ def tiff_samples(stream: BinaryIO, layout: Layout, path: Path, *, allow_truncate
     if len(pieces) < planes * across * down or min(layout.rows, layout.width, layout.height) < 1:
         raise InputError(f"{path}: cannot be decoded (its table of strips is incomplete); the file is of another kind or damaged")
     if not allow_truncated and ends_early(layout, end):
-        raise InputError(
-            f"{path}: cannot be decoded (truncated); the file ends early or is damaged, sr-infer --allow-truncated takes what is there"
-        )
+        raise InputError(f"{path}: cannot be decoded (truncated); {ENDS_EARLY}")
     inside = layout.channels // planes
     at_once = 1 if allow_truncated else max(1, GROUP // (layout.rows * layout.width * inside * layout.bits // 8))
     if layout.compression not in PLAIN:
