@@ -52,6 +52,7 @@ def sensitivity_chart(names: Sequence[str], drops_db: Mapping[int, Sequence[floa
 def pareto_chart(points: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, *, title: str) -> None:
     """Write PSNR (dB) against latency (ms): for each network its engines as (precision, ms, dB)."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
 
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -66,6 +67,8 @@ def pareto_chart(points: Mapping[str, Sequence[tuple[str, float, float]]], path:
     every = [ms for engines in points.values() for _, ms, _ in engines]
     if max(every) > 5.0 * min(every):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(LogFormatter())  # 200, not 2 x 10^2
+        axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     axes.margins(0.15)  # room for the names
     axes.set_xlabel("latency of one tile, ms")
     axes.set_ylabel("mean PSNR, dB")
