@@ -17,8 +17,10 @@ import numpy as np
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
+from sr_deploy.runtime.bench import processor
 from sr_deploy.runtime.engine import Engine, load
 from sr_deploy.runtime.folder_run import FolderRun
+from sr_deploy.runtime.onnx_engine import cores
 from sr_deploy.runtime.picture_files import read_pixels, write_png
 from sr_deploy.runtime.pipeline import StageTimes
 
@@ -85,8 +87,11 @@ def main() -> int:
         found = compare(arguments.engine, count=arguments.count, size=(w, h), rounds=arguments.rounds)
         columns = [*STAGES, "wall", "wall_over_engine", "wall_over_slowest"]
         print(table([["seconds", *columns], *([label, *(f"{f[c]:.2f}" for c in columns)] for label, f in found.items())]))
+        facts = {"engine": arguments.engine.name, "processor": f"{cores()} cores of an {processor()}"}
         if arguments.json is not None:
-            write_text(arguments.json, json.dumps({"count": arguments.count, "size": arguments.size, **found}, indent=2) + "\n")
+            write_text(
+                arguments.json, json.dumps({**facts, "count": arguments.count, "size": arguments.size, **found}, indent=2) + "\n"
+            )
         return 0
 
     return run("folder", command)

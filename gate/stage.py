@@ -19,6 +19,7 @@ from sr_deploy.gate.report import append_summary, result_table, write_json, writ
 from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
 from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.shipped import engine_file
 from sr_deploy.runtime.upscale import check_scale
 
 WEIGHTS_ONLY = "weights only: on a CPU fp16 is computed in fp32"
@@ -27,6 +28,7 @@ LEARNED = "thresholds learned: not compared with what these pictures ask for"
 
 def gate_command(arguments: argparse.Namespace) -> int:
     """Gate every engine and return the exit code."""
+    arguments.engines = [engine_file(path) for path in arguments.engines]
     tables = read_budgets(arguments.budget)
     paths = list_pictures(arguments.data)
     reports = {"--json": arguments.json, "--junit": arguments.junit, "--summary": arguments.summary}

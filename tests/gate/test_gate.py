@@ -58,6 +58,13 @@ def test_an_equal_engine_passes(gate: Gate, tmp_path: Path, capsys: pytest.Captu
     assert row.split()[1:6] == ["x2", row.split()[2], "+0.000", "+0.000", "200.0"] and row.endswith("ok")
 
 
+def test_an_engine_that_comes_along_is_gated_by_its_name(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate(Path("vdsr")) == 2  # it is found, and takes other tiles than the reference
+    assert "vdsr_pruned_qat_int8.onnx: takes tiles (1, 1, 256, 256)" in error_lines(capsys)[0]
+    assert gate(Path("edsrr")) == 2
+    assert "edsrr: no such file, and no engine of that name comes with sr-deploy" in error_lines(capsys)[0]
+
+
 def test_the_reference_itself_passes(gate: Gate, reference: Path) -> None:
     assert gate(reference) == 0
 
