@@ -23,8 +23,9 @@ from av.video.stream import VideoStream
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
-from sr_deploy.runtime.bench import CPU
+from sr_deploy.runtime.bench import CPU, processor
 from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.onnx_engine import cores
 from sr_deploy.runtime.picture_files import read_pixels
 from sr_deploy.runtime.pipeline import StageTimes
 from sr_deploy.runtime.tiling import Band
@@ -111,7 +112,12 @@ def main() -> int:
         found |= {"wall_over_engine": found["wall"] / alone, "cpu_over_engine": found["cpu"] / alone_cpu}
         print(table([["seconds", *found], ["film", *(f"{value:.2f}" for value in found.values())]]))
         if arguments.json is not None:
-            facts = {"count": arguments.count, "size": arguments.size, "tiles": sum(len(b.tiles) for b in bands)}
+            facts = {
+                "engine": arguments.engine.name,
+                "processor": f"{cores()} cores of an {processor()}",
+                "count": arguments.count,
+            }
+            facts |= {"size": arguments.size, "tile_count": sum(len(b.tiles) for b in bands)}
             write_text(arguments.json, json.dumps({**facts, **found}, indent=2) + "\n")
         return 0
 
