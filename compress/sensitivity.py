@@ -22,6 +22,7 @@ from sr_deploy.compress.masks import Scores, native_masks
 from sr_deploy.compress.removal import masked
 from sr_deploy.console import progress
 from sr_deploy.degrade import Planes, network_pair
+from sr_deploy.errors import InputError
 from sr_deploy.train.data import PatchSource
 from sr_deploy.train.groups import ChannelGroup
 from sr_deploy.train.networks import at_each_scale
@@ -76,6 +77,9 @@ def curves_of(network: nn.Module, batches: Sequence[MicroBatch], scores: Scores 
     """Return the curve of every channel group: what is left of ``network`` when that group alone loses its least filters.
 
     Those of least L1 norm, or of least ``scores``.
+
+    Raises:
+        InputError: no group changes anything.
     """
     channels = channels_of(network)
     with torch.no_grad(), progress("measuring layers", len(channels) * len(SPARSITIES)) as advance:
@@ -90,6 +94,8 @@ def curves_of(network: nn.Module, batches: Sequence[MicroBatch], scores: Scores 
                     points[kept] = _error_of(masked(network, native_masks(network, chosen, scores)), batches, dense)
                 advance()
             curves[group] = Curve(tuple(sorted(points.items())))
+    if not any(error for curve in curves.values() for _, error in curve.points):
+        raise InputError("--target-macs: no layer matters to the picture, the network is dead; train it again, or use --sparsity")
     return curves
 
 
