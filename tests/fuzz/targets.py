@@ -76,6 +76,8 @@ def seeds() -> dict[str, bytes]:
     found = {}
     for mode, image in modes.items():
         for kind, options in _variants(exif):
+            if options.get("compression") == "group4" and mode != "1":  # Pillow 12 does not survive it
+                continue
             stream = BytesIO()
             try:
                 image.save(stream, kind, **options)
