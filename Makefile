@@ -127,7 +127,7 @@ QAT_OPTIONS := --method mse --refine --correct-bias --keep conv20
 engines: | $(VENV)/.installed
 	@rm -f $(OUT)/shipped/*_int8.onnx
 	@for network in $(SHIPPED); do \
-	  case $$network in *_qat) options='$(QAT_OPTIONS)';; *) options=;; esac; \
+	  case $$network in */vdsr_pruned_qat) options='$(QAT_OPTIONS)';; *) options=;; esac; \
 	  $(BIN)/sr-export $$network.safetensors -o $(OUT)/shipped --precision int8 --max-drop $(MAX_DROP) $$options || exit; done
 	$(BIN)/python benchmarks/shipped_engines.py $(OUT)/shipped $(SET5)
 

@@ -113,7 +113,7 @@ def main() -> int:
         print(table([["seconds", *found], ["film", *(f"{value:.2f}" for value in found.values())]]))
         if arguments.json is not None:
             facts = {
-                "engine": arguments.engine.name,
+                "file": arguments.engine.name,
                 "processor": f"{cores()} cores of an {processor()}",
                 "count": arguments.count,
             }

@@ -94,7 +94,8 @@ def curves_of(network: nn.Module, batches: Sequence[MicroBatch], scores: Scores 
                     points[kept] = _error_of(masked(network, native_masks(network, chosen, scores)), batches, dense)
                 advance()
             curves[group] = Curve(tuple(sorted(points.items())))
-    if not any(error for curve in curves.values() for _, error in curve.points):
+    errors = [error for group, curve in curves.items() for n, error in curve.points if n < channels[group]]
+    if errors and not any(errors):
         raise InputError("--target-macs: no layer matters to the picture, the network is dead; train it again, or use --sparsity")
     return curves
 

@@ -67,7 +67,7 @@ def activations(model: onnx.ModelProto, tiles: TileSet, *, threads: int | None =
 def _watched(model: onnx.ModelProto, counted: frozenset[str], tiles: TileSet, threads: int) -> _Watch:
     """Return what was seen of all tiles: each is sent through the graph by one of ``AT_ONCE`` threads, and counted there."""
     at_once = min(AT_ONCE, threads)
-    graph = _Graph(model, counted, threads // at_once)
+    graph = _Graph(model, counted, -(-threads // at_once))
     idle, busy = [_Watch(graph) for _ in range(at_once)], set[Future[_Watch]]()
     with ThreadPoolExecutor(at_once) as pool, progress("calibrating", len(tiles)) as advance:
         for tile in tiles:

@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="checkpoint, engine (.onnx, .plan), or the word bicubic",
+        help="checkpoint, engine (.onnx, .plan, or a name of sr-infer --list), or the word bicubic",
     )
     p.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of pictures")
     p.add_argument(

@@ -14,7 +14,13 @@ PROG = "sr-bench"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-bench``."""
     p = Parser(PROG, "Time engines on one tile, interleaved so that ratios hold on a noisy machine.")
-    p.add_argument("engines", nargs="*", type=Path, metavar="ENGINE", help="engine (.onnx or .plan); ratios are to the first")
+    p.add_argument(
+        "engines",
+        nargs="*",
+        type=Path,
+        metavar="ENGINE",
+        help="engine (.onnx, .plan or a name of sr-infer --list); ratios are to the first",
+    )
     p.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="only say how many times as fast B is")
     p.add_argument("--rounds", type=positive_int, default=15, metavar="N", help="timed runs of each engine (default: 15)")
     p.add_argument("--peak-tflops", type=positive_float, metavar="P", help="the device's peak (default: a matrix product here)")

@@ -21,6 +21,7 @@ from sr_deploy.pictures import (
     frame_count,
     is_deep,
     opened,
+    quiet,
     source,
     stored_size,
 )
@@ -74,10 +75,13 @@ def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
         InputError: missing, no picture, or over a limit of ``reading``.
         OSError: the file cannot be read.
     """
-    with explained(path), source(path) as stream:
+    with explained(path), quiet(), source(path) as stream:
         tags = next(pages_of(stream), None) if is_tiff(stream) else None
         layout = None if tags is None else layout_of(tags)
-    return _head(path, reading) if tags is None or layout is None else _deep_tiff_head(path, reading, tags, layout)
+    if tags is None or layout is None:
+        return _head(path, reading)
+    with quiet():
+        return _deep_tiff_head(path, reading, tags, layout)
 
 
 def _deep_tiff_head(path: Path, reading: Reading, tags: ImageFileDirectory_v2, layout: Layout) -> Head:

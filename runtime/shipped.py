@@ -123,13 +123,15 @@ def engine_path(asked: str | os.PathLike[str] | None = None, scale: int | None =
 
 
 def engine_file(path: Path) -> Path:
-    """Return the file of an engine that comes with sr-deploy if ``path`` is its name, as in ``sr-infer``; else ``path`` itself.
+    """Return the file of an engine that comes with sr-deploy if ``path`` is its name, without a suffix; else ``path`` itself.
+
+    With a suffix a file is meant: one that is missing must not be judged by another of its name.
 
     Raises:
-        InputError: no such file and no engine of that name.
+        InputError: no engine of that name.
         MachineError: the engine's file is damaged.
     """
-    return path if path.suffix not in ("", ".onnx") else engine_path(path)
+    return path if path.suffix else engine_path(path)
 
 
 def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> Shipped:

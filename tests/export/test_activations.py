@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 pytest.importorskip("torch")
@@ -76,7 +78,7 @@ def test_segments_see_what_the_whole_graph_shows(kind: str, limit: int, monkeypa
         assert difference[-1] == 0 and np.abs(difference).max() <= 2 + 1e-3 * sum(tile.size for tile in values[value])
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
 def test_order_threads_and_segments_change_no_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tiles = graph("edsr"), pictures()
     first = activations(model, tiles, threads=1)
@@ -106,9 +108,18 @@ def test_memory_is_taken_once_and_used_for_every_tile(monkeypatch: pytest.Monkey
     assert len(set(taken[: len(taken) // 9 * 2])) == len(set(taken)) < len(taken) / 9 * 2
 
 
-def test_a_value_beyond_float32_is_named_and_every_thread_ends() -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_tile_that_is_no_number_is_named_and_every_thread_ends(threads: int) -> None:
+    tiles, before = pictures(7), threading.active_count()
+    tiles[3][0, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="is not a finite number on a calibration picture"):
+        activations(graph("edsr"), tiles, threads=threads)
+    assert threading.active_count() == before
+
+
+def test_a_value_beyond_float32_is_named() -> None:
     model = graph("edsr")
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "head.weight")
     weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(onnx.numpy_helper.to_array(weight), 3e38), "head.weight"))
     with pytest.raises(InputError, match="is not a finite number on a calibration picture; the checkpoint is broken"):
-        activations(model, pictures(), threads=1)
+        activations(model, pictures(), threads=2)

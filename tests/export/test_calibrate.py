@@ -191,9 +191,22 @@ def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, monke
         return seen(tiles, path)
 
     monkeypatch.setattr(CalibrationSet, "_seen", counted)
-    tiles = CalibrationSet(tmp_path, scales=(2, 3), shape=SHAPE, limit=5)
-    assert len(tiles) == len(decoded) == 5
-    assert len(list(tiles)) == 5 and sorted(decoded[5:]) == sorted(decoded[:5])  # once more, at both scales
+    assert len(tile_set(tmp_path, limit=5)) == len(decoded) == 5
+
+
+def test_a_picture_is_decoded_once_for_all_scales(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    seen = CalibrationSet._seen
+
+    def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
+        decoded.append(path.name)
+        return seen(tiles, path)
+
+    monkeypatch.setattr(CalibrationSet, "_seen", counted)
+    tiles = CalibrationSet(photos, scales=(2, 3), shape=SHAPE, limit=999)
+    pictures = sorted(decoded)
+    assert len(list(tiles)) > 2 * len(pictures) and len(set(pictures)) == len(pictures)
+    assert sorted(decoded[len(pictures) :]) == pictures
 
 
 @pytest.mark.parametrize("upscale", ["before", "inside"])

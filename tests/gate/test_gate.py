@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from sr_deploy.gate.command import main
+from sr_deploy.gate.models import open_model
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
 
@@ -63,6 +64,13 @@ def test_an_engine_that_comes_along_is_gated_by_its_name(gate: Gate, capsys: pyt
     assert "vdsr_pruned_qat_int8.onnx: takes tiles (1, 1, 256, 256)" in error_lines(capsys)[0]
     assert gate(Path("edsrr")) == 2
     assert "edsrr: no such file, and no engine of that name comes with sr-deploy" in error_lines(capsys)[0]
+    model = open_model("edsr")  # as sr-eval does
+    assert model.card is not None and model.card.arch == "edsr"
+
+
+def test_a_missing_file_is_not_judged_by_the_engine_of_its_name(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate(Path("vdsr_pruned_qat_int8.onnx")) == 2
+    assert "vdsr_pruned_qat_int8.onnx: " in (error := error_lines(capsys)[0]) and "o such file" in error
 
 
 def test_the_reference_itself_passes(gate: Gate, reference: Path) -> None:

@@ -253,9 +253,14 @@ def test_collection_of_odd_files_keeps_its_depth(shared_data: Path) -> None:
     assert found["rgb16_900x600.png"][0, 0].tolist() == [44718, 7196, 10280]  # no multiple of 257: Pillow's 8 bits lose it
 
 
-def test_damaged_tags_of_a_tiff_make_no_noise() -> None:
+def test_damaged_tags_of_a_tiff_make_no_noise(tmp_path: Path) -> None:
     entry = struct.pack("<HHLL", 700, 7, 100_000, 9_999)  # of more bytes than the file has
     content = struct.pack("<2sHLH", b"II", 42, 8, 1) + entry + struct.pack("<L", 0)
+    pixels = noise("u2", 3, 8, 9)
+    twice = bytearray(odd_tiff(pixels, Shape(2)))
+    twice[twice.index(struct.pack("<HHL", 259, 3, 1)) + 4] = 2  # two compressions
+    (tmp_path / "p.tif").write_bytes(twice)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(list(pages_of(BytesIO(content)))) == 1
+        assert head_of(tmp_path / "p.tif").shape == (8, 9, 3)
