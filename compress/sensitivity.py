@@ -22,7 +22,6 @@ from sr_deploy.compress.masks import Scores, native_masks
 from sr_deploy.compress.removal import masked
 from sr_deploy.console import progress
 from sr_deploy.degrade import Planes, network_pair
-from sr_deploy.errors import InputError
 from sr_deploy.train.data import PatchSource
 from sr_deploy.train.groups import ChannelGroup
 from sr_deploy.train.networks import at_each_scale
@@ -77,9 +76,6 @@ def curves_of(network: nn.Module, batches: Sequence[MicroBatch], scores: Scores 
     """Return the curve of every channel group: what is left of ``network`` when that group alone loses its least filters.
 
     Those of least L1 norm, or of least ``scores``.
-
-    Raises:
-        InputError: no group changes anything.
     """
     channels = channels_of(network)
     with torch.no_grad(), progress("measuring layers", len(channels) * len(SPARSITIES)) as advance:
@@ -94,9 +90,6 @@ def curves_of(network: nn.Module, batches: Sequence[MicroBatch], scores: Scores 
                     points[kept] = _error_of(masked(network, native_masks(network, chosen, scores)), batches, dense)
                 advance()
             curves[group] = Curve(tuple(sorted(points.items())))
-    errors = [error for group, curve in curves.items() for n, error in curve.points if n < channels[group]]
-    if errors and not any(errors):
-        raise InputError("--target-macs: no layer matters to the picture, the network is dead; train it again, or use --sparsity")
     return curves
 
 

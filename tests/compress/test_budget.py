@@ -81,14 +81,6 @@ def test_a_useless_layer_goes_first() -> None:
     assert channels_for(cost, channels, usual, share=0.8)[useless] > kept[useless]
 
 
-def test_a_network_in_which_nothing_matters_is_refused() -> None:
-    network = random_network("vdsr")
-    with torch.no_grad():
-        list(network.parameters())[-1].zero_()
-    with pytest.raises(InputError, match="no layer matters to the picture, the network is dead; train it again"):
-        curves_of(network, batches_for("vdsr"))
-
-
 def test_the_error_is_that_against_the_dense_network() -> None:
     network = random_network("vdsr")
     group, batches = named(network, "conv3"), batches_for("vdsr")
