@@ -193,9 +193,9 @@ def missing_package(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as err:
-        if err.name == "onnxruntime":
-            extra = "cpu]', or for onnxruntime-gpu 'sr-deploy[cuda"
-        raise MachineError(f"package {err.name} is not installed; pip install 'sr-deploy[{extra}]'") from err
+        either = "'sr-deploy[cpu]', or 'sr-deploy[cuda]' for onnxruntime-gpu"  # no other extra may bring one of the two
+        needed = either if err.name == "onnxruntime" else f"'sr-deploy[{extra}]'"
+        raise MachineError(f"package {err.name} is not installed; pip install {needed}") from err
 
 
 def table(rows: Sequence[Sequence[str]], *, markdown: bool = False, left: int = 1) -> str:

@@ -127,6 +127,12 @@ def test_a_reader_that_leaves_ends_as_by_sigpipe() -> None:
         assert process.wait(timeout=60) == 141
 
 
+def test_a_missing_onnxruntime_names_both_extras_that_bring_it() -> None:
+    both = r"pip install 'sr-deploy\[cpu\]', or 'sr-deploy\[cuda\]'"
+    with pytest.raises(MachineError, match=rf"^package onnxruntime is not installed; {both}"), missing_package("export"):
+        raise ModuleNotFoundError(name="onnxruntime")
+
+
 def test_missing_package_names_the_extra() -> None:
     with (
         pytest.raises(MachineError, match=r"^package sr_absent is not installed; pip install 'sr-deploy\[train\]'$"),

@@ -180,29 +180,27 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(
     assert tiles.digest == tile_set(photos).digest
 
 
-def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(12):
-        Image.effect_noise((64, 64), 20 + number).save(tmp_path / f"{number}.png")
-    decoded: list[str] = []
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which every picture that a set decodes adds its name."""
+    names: list[str] = []
     seen = CalibrationSet._seen
 
     def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
-        decoded.append(path.name)
+        names.append(path.name)
         return seen(tiles, path)
 
     monkeypatch.setattr(CalibrationSet, "_seen", counted)
+    return names
+
+
+def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, decoded: list[str]) -> None:
+    for number in range(12):
+        Image.effect_noise((64, 64), 20 + number).save(tmp_path / f"{number}.png")
     assert len(tile_set(tmp_path, limit=5)) == len(decoded) == 5
 
 
-def test_a_picture_is_decoded_once_for_all_scales(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[str] = []
-    seen = CalibrationSet._seen
-
-    def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
-        decoded.append(path.name)
-        return seen(tiles, path)
-
-    monkeypatch.setattr(CalibrationSet, "_seen", counted)
+def test_a_picture_is_decoded_once_for_all_scales(photos: Path, decoded: list[str]) -> None:
     tiles = CalibrationSet(photos, scales=(2, 3), shape=SHAPE, limit=999)
     pictures = sorted(decoded)
     assert len(list(tiles)) > 2 * len(pictures) and len(set(pictures)) == len(pictures)
