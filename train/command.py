@@ -9,13 +9,14 @@ from pathlib import Path
 from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run, thread_count, worker_count
 
 PROG = "sr-train"
-ARCHS = ("vdsr", "edsr", "mdsr", "srresnet", "srgan")
+ARCHS = ("plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan")
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
     **{"schedule": "halve", "batch_size": 16},
 }
 # What a paper says where it differs from VDSR's; the patch is of the enlarged picture.
 DEFAULTS: dict[str, dict[str, object]] = {
+    "plain": {**ADAM, "loss": "l1", "scale": [2], "lr": 2e-3, "schedule": "cosine", "warmup": 100, "ema": 0.999, "expand": 4},
     "edsr": {**ADAM, "loss": "l1", "scale": [2]},
     "mdsr": {**ADAM, "loss": "l1"},
     "srresnet": {**ADAM, "scale": [4]},
@@ -48,9 +49,16 @@ def add_network_arguments(g: argparse._ArgumentGroup) -> None:
     """Add what decides which network is trained."""
     g.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
     g.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
-    g.add_argument("--preset", metavar="P", help="baseline or large, of edsr and mdsr (default: baseline)")
+    g.add_argument("--preset", metavar="P", help="m, l or xl, of plain (default: l); baseline or large, of edsr and mdsr (default: baseline)")
     g.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
     g.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr and mdsr (default: 1)")
+    g.add_argument(
+        "--expand",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="train each kernel as a product of one N times as wide; it is multiplied out when saved (plain: 4, the others: 0)",
+    )
     g.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
     g.add_argument(
         "--scale",

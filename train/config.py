@@ -42,6 +42,7 @@ class Recipe:
     accumulate: int = 1  # micro-batches of batch_size patches in a step, of each process
     gan_loss: Literal["bce", "lsgan"] | None = None  # of a GAN term: the non-saturating form (also None), or least squares
     content: str | None = None  # where the terms of VGG19 come from
+    expand: int | None = None  # how many times wider each kernel is in training
     ema: float | None = None  # decay of the moving average of the weights; none is kept without
 
     def __post_init__(self) -> None:

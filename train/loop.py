@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
@@ -22,6 +23,7 @@ from sr_deploy.train.config import Recipe
 from sr_deploy.train.data import Batch, PatchSource
 from sr_deploy.train.devices import check_compiler, make_fabric
 from sr_deploy.train.ema import Average
+from sr_deploy.train.expansion import collapse_, expand_
 from sr_deploy.train.interrupt import Interrupt
 from sr_deploy.train.networks import at_each_scale
 from sr_deploy.train.processes import Team, together
@@ -110,6 +112,8 @@ class _Loop:
         self.in_step, self.step, self.elapsed = False, 0, 0.0
         self.saved_step: int | None = None
         self.meter = Meter()
+        if run.recipe.expand:
+            expand_(network, run.recipe.expand)
         self.stepper = run.stepper(self.fabric, network, run.recipe, compiled=run.compile)
         self.average = Average(network, run.recipe.ema) if run.recipe.ema is not None else None
         self.steps_per_epoch = math.ceil(run.data.patches / run.global_batch)
@@ -153,7 +157,7 @@ class _Loop:
                 writer.close()
         if self.average is not None:
             self.network.load_state_dict(self.average.network.state_dict())
-        return self.network.eval()
+        return collapse_(self.network).eval()
 
     def _fraction(self) -> float:
         return fraction_done(self.recipe, self.step, self.elapsed, self.steps_per_epoch)
@@ -222,6 +226,7 @@ class _Loop:
         recipe |= {"train.done_steps": str(self.step), "train.processes": str(self.run.devices)}
         card = self.run.card.with_changes(recipe={**self.run.card.recipe, **recipe})
         network = self.network if self.average is None else self.average.network
+        network = collapse_(copy.deepcopy(network)) if self.recipe.expand else network
         checkpoint.save(self.run.output, *self.run.as_saved(network, card))
         if self.run.keep_state:
             progress = Progress(self.step, self.elapsed, dict(self.meter.losses()), self.stepper.numbers())

@@ -17,6 +17,7 @@ from sr_deploy.train.edsr import EDSR, EDSRConfig, edsr_widths
 from sr_deploy.train.groups import ChannelGroup
 from sr_deploy.train.mdsr import MDSR, MDSRConfig, mdsr_widths
 from sr_deploy.train.msrresnet import MSRResNet, MSRResNetConfig, msrresnet_widths
+from sr_deploy.train.plain import Plain, PlainConfig, plain_widths
 from sr_deploy.train.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 from sr_deploy.train.vdsr import VDSR, VDSRConfig
 
@@ -79,7 +80,13 @@ def msrresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
     return MSRResNet(MSRResNetConfig(widths, **integers(config, scale=4, colors=1)))
 
 
+def plain_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+    """Return a plain network in low resolution."""
+    return Plain(PlainConfig(widths, **integers(config, scale=2, colors=1, prelu=0)))
+
+
 FAMILIES: dict[str, Family] = {
+    "plain": Family(plain_from, lambda config: plain_widths(**integers(config, blocks=7, features=48, scale=2, colors=1))),
     "vdsr": Family(lambda widths, config: VDSR(VDSRConfig(widths, **integers(config, colors=1))), vdsr_widths),
     "edsr": Family(edsr_from, lambda config: edsr_widths(**integers(config, blocks=16, features=64, scale=2, colors=1))),
     "mdsr": Family(mdsr_from, lambda config: mdsr_widths(**integers(config, blocks=16, features=64, colors=1, x2=1, x3=1, x4=1))),

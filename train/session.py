@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def train_command(arguments: argparse.Namespace) -> int:
     check_device(arguments)
     check_log_dir(arguments.log_dir)
     arguments.loss, content = choose_content(arguments.loss, Wish(arguments.content, arguments.vgg, arguments.vgg_distance))
-    recipe = recipe_from(arguments, content, default_epochs=80.0)
+    recipe = replace(recipe_from(arguments, content, default_epochs=80.0), expand=arguments.expand or None)
     torch.manual_seed(recipe.seed)
     network = fresh_network(arguments)
     settle = arguments.init_from is not None and begin_with_(network, arguments.init_from)

@@ -22,8 +22,11 @@ from sr_deploy.train.warm_start import warm_start_
 STEPS = {**UPSAMPLERS, **SRRESNET_UPSAMPLERS}  # the factor of each PixelShuffle, by scale
 PRESETS: dict[str, dict[str, dict[str, float]]] = {
     "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
+    "plain": {"m": {"blocks": 6, "features": 32}, "l": {"blocks": 7, "features": 48}, "xl": {"blocks": 10, "features": 64}},
     "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
 }
+
+NO_RES_SCALE = ("plain", "srresnet", "srgan")
 
 
 def fresh_network(arguments: argparse.Namespace) -> nn.Module:
@@ -88,8 +91,8 @@ def network_config(arguments: argparse.Namespace) -> dict[str, float]:
         for option, value in (("--blocks", arguments.blocks), ("--res-scale", arguments.res_scale)):
             if value is not None:
                 raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
-    elif arguments.arch in ("srresnet", "srgan") and arguments.res_scale is not None:
-        raise InputError(f"--res-scale {arguments.res_scale:g}: SRResNet does not scale its residuals; leave it out")
+    elif arguments.arch in NO_RES_SCALE and arguments.res_scale is not None:
+        raise InputError(f"--res-scale {arguments.res_scale:g}: {arguments.arch} does not scale its residuals; leave it out")
     if arguments.arch == "mdsr":
         chosen |= mdsr_scales(arguments.scale)
     elif arguments.arch != "vdsr":
