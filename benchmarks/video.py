@@ -23,8 +23,8 @@ from av.video.stream import VideoStream
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
-from sr_deploy.runtime.bench import CPU, processor
-from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.bench import processor
+from sr_deploy.runtime.engine import CPU, Engine, load
 from sr_deploy.runtime.onnx_engine import cores
 from sr_deploy.runtime.picture_files import read_pixels
 from sr_deploy.runtime.pipeline import StageTimes

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.console import NATIVE_SUMS, PROVIDERS, Parser, positive_int, run, thread_count
 
 PROG = "sr-gate"
 
@@ -22,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--budget", type=Path, required=True, metavar="FILE", help="budgets (gates.toml)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: each engine's own)")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
+    p.add_argument("--native-sums", action="store_true", help=NATIVE_SUMS)
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")

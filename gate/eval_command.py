@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.console import NATIVE_SUMS, PROVIDERS, Parser, positive_int, run, thread_count
 
 PROG = "sr-eval"
 METRICS = ("psnr", "ssim", "lpips", "fid")
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
+    p.add_argument("--native-sums", action="store_true", help=NATIVE_SUMS)
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument(

@@ -59,6 +59,7 @@ def eval_command(arguments: argparse.Namespace) -> int:
             threads=arguments.threads,
             trusted=arguments.trust_plan,
             ensemble=arguments.ensemble,
+            exact=not arguments.native_sums,
         )
         check_protocol(model, arguments.protocol)
         for folder, paths in folders.items():

@@ -45,11 +45,17 @@ class Model:
 
 
 def open_model(
-    name: str, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False, ensemble: bool = False
+    name: str,
+    *,
+    provider: Provider = "auto",
+    threads: int | None = None,
+    trusted: bool = False,
+    ensemble: bool = False,
+    exact: bool = False,
 ) -> Model:
     """Return what ``name`` stands for: ``bicubic``, a checkpoint of any known kind (whole images), or an engine (tiles).
 
-    With ``ensemble``, networks are averaged over eight flips and turns.
+    With ``ensemble``, networks are averaged over eight flips and turns; ``exact`` is that of ``runtime.engine.load``.
 
     Raises:
         InputError: none of these, or damaged.
@@ -69,7 +75,7 @@ def open_model(
             return (ensembled(run) if ensemble else run)(planes)
 
         return Model(name, card, whole)
-    engine = load(engine_file(path), provider=provider, threads=threads, trusted=trusted)
+    engine = load(engine_file(path), provider=provider, threads=threads, trusted=trusted, exact=exact)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
     return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))

@@ -18,7 +18,7 @@ from sr_deploy.gate.models import CheckpointEngine, open_reference
 from sr_deploy.gate.report import append_summary, result_table, write_json, write_junit
 from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
-from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.engine import Engine, exact_engines, load, on_cpu
 from sr_deploy.runtime.shipped import engine_file
 from sr_deploy.runtime.upscale import check_scale
 
@@ -39,7 +39,8 @@ def gate_command(arguments: argparse.Namespace) -> int:
         for line in unused_names(tables, [(Path(name).stem, engine.card.precision) for name, engine in engines.items()]):
             print(f"sr-gate: warning: {arguments.budget}: {line}", file=sys.stderr)
         budgets = {name: _budget(tables, Path(name), engine, arguments.budget) for name, engine in engines.items()}
-        pairs = _pairs(arguments, engines, stack)
+        judged = engines if arguments.native_sums else exact_engines(engines, stack, threads=arguments.threads)
+        pairs = _pairs(arguments, judged, stack)
         references = {f"reference {id(pair.reference)}": pair.reference for pair in pairs.values()}
         timed = latencies_ms({**engines, **references})
         measured = measure(pairs, paths)
@@ -89,11 +90,6 @@ def write_reports(arguments: argparse.Namespace, results: Sequence[EngineResult]
             except SrDeployError as err:
                 problem = problem or err
     return problem
-
-
-def on_cpu(engine: Engine) -> bool:
-    """Return whether ONNX Runtime computes an engine on the CPU."""
-    return getattr(engine, "provider", "") == "CPUExecutionProvider"
 
 
 def note_of(engine: Engine) -> str:

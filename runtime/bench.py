@@ -28,13 +28,12 @@ from sr_deploy.errors import EngineError, InputError
 from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.pictures import read_measured
-from sr_deploy.runtime.engine import Engine, Tiles, load
+from sr_deploy.runtime.engine import CPU, Engine, Tiles, exact_engines, load
 from sr_deploy.runtime.shipped import engine_file
 from sr_deploy.runtime.tiling import run_whole
 from sr_deploy.runtime.upscale import check_scale
 
 Key = TypeVar("Key")
-CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Row:
     tiles_per_s: float  # at the median
     tops: float  # 10^12 operations a second, two for a multiplication and its addition
     share_of_peak: float | None  # of a matrix product here: fp32 on a CPU, fp16 on a GPU; int8 may be above 1
-    speedup: float  # over the first engine, by tile
+    ms_per_megapixel: float | None  # of result, halo taken off, at the median; None: a tile is all halo
+    speedup: float | None  # over the first engine, by megapixel of result
     device_ms: tuple[float, float, float] | None  # p50, p90, p99 by the device's own clock, copies left out; None on a CPU
     device_mb: float | None  # memory of buffers and contexts on the device
     psnr_db: float | None
@@ -89,9 +89,11 @@ def bench_command(arguments: argparse.Namespace) -> int:
             return 0
         peak = arguments.peak_tflops or peak_tflops(list(engines.values()))
         on_gpu = any(hasattr(engine, "device_times_ms") for engine in engines.values())
-        scale = Scale(float(np.median(times[jobs[0]])) / jobs[0][1], peak, on_gpu)
+        one = per_megapixel(engines[jobs[0][0]].card, float(np.median(times[jobs[0]])) / jobs[0][1])
+        scale = Scale(one, peak, on_gpu)
         seen = {name: list(pictures[engine.card.color].values()) for name, engine in engines.items()}
-        quality = {name: mean_db(name, engine, seen[name], arguments.scale) for name, engine in engines.items()}
+        judged = exact_engines(engines if paths else {}, stack, threads=arguments.threads)
+        quality = {name: mean_db(name, judged.get(name, engine), seen[name], arguments.scale) for name, engine in engines.items()}
         rows = [row(job, engines[job[0]], times[job], scale, psnr_db=quality[job[0]]) for job in jobs]
     factor = arguments.scale or next(iter(engines.values())).card.default_scale
     reference = bicubic_db(list(pictures["y"].values()), factor) if paths else None
@@ -111,12 +113,12 @@ def bench_command(arguments: argparse.Namespace) -> int:
 
 
 def points_of(rows: Sequence[Row]) -> dict[str, list[tuple[str, float, float]]]:
-    """Return what a chart shows: for each network its engines as (precision, milliseconds of one tile, PSNR in dB)."""
+    """Return what a chart shows: for each network its engines as (precision, milliseconds of a megapixel, PSNR in dB)."""
     found: dict[str, list[tuple[str, float, float]]] = {}
     for r in rows:
-        if r.psnr_db is not None:
+        if r.psnr_db is not None and r.ms_per_megapixel is not None:
             network = Path(r.engine).stem.removesuffix(f"_{r.precision}")
-            found.setdefault(network, []).append((r.precision, r.p50_ms / r.batch, r.psnr_db))
+            found.setdefault(network, []).append((r.precision, r.ms_per_megapixel, r.psnr_db))
     return found
 
 
@@ -241,7 +243,7 @@ def cpu_peak_tflops(side: int = 1536, runs: int = 5) -> float:
 class Scale:
     """What figures are set in relation to."""
 
-    first_ms: float  # of a tile in the first engine
+    first_ms: float | None  # of a megapixel of result of the first engine
     peak_tflops: float | None
     on_gpu: bool = False  # whether the peak is that of a GPU
 
@@ -252,6 +254,7 @@ def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Sca
     p50, p90, p99 = percentiles(times)
     tile_macs = (card.macs or 0) / _shape(card)[0]
     tops = 2.0 * tile_macs * batch / (p50 / 1000.0) / 1e12
+    cost = per_megapixel(card, p50 / batch)
     device_times = getattr(engine, "device_times_ms", None)
     device_bytes = getattr(engine, "device_bytes", None)
     return Row(
@@ -268,11 +271,23 @@ def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Sca
         share_of_peak=None
         if scale.peak_tflops is None or (device_times is not None) != scale.on_gpu
         else tops / scale.peak_tflops,
-        speedup=scale.first_ms * batch / p50,
+        ms_per_megapixel=cost,
+        speedup=None if scale.first_ms is None or cost is None else scale.first_ms / cost,
         device_ms=None if device_times is None else percentiles(device_times(len(times), batch)),
         device_mb=None if device_bytes is None else device_bytes / 1e6,
         psnr_db=psnr_db,
     )
+
+
+def per_megapixel(card: ModelCard, tile_ms: float) -> float | None:
+    """Return the milliseconds that a megapixel of result costs in tiles of ``tile_ms``, their halo taken off.
+
+    So networks can be compared that enlarge before and inside, whatever their halo; ``None`` where a tile is all halo.
+    """
+    _, _, h, w = _shape(card)
+    factor = (card.output_shape or _shape(card))[2] // h
+    useful = max(h - 2 * card.halo, 0) * max(w - 2 * card.halo, 0) * factor**2
+    return tile_ms / useful * 1e6 if useful else None
 
 
 def percentiles(times: Sequence[float]) -> tuple[float, float, float]:
@@ -371,7 +386,8 @@ def _table(rows: Sequence[Row], reference: float | None) -> list[list[str]]:
         "tiles/s": lambda r: f"{r.tiles_per_s:.1f}",
         "TOP/s": lambda r: f"{r.tops:.2f}",
         "of peak": lambda r: "" if r.share_of_peak is None else f"{100 * r.share_of_peak:.0f} %",
-        "speed-up": lambda r: f"{r.speedup:.2f}",
+        "ms/megapixel": lambda r: "" if r.ms_per_megapixel is None else f"{r.ms_per_megapixel:.1f}",
+        "speed-up": lambda r: "" if r.speedup is None else f"{r.speedup:.2f}",
         "PSNR dB": lambda r: "" if r.psnr_db is None else f"{r.psnr_db:.3f}",
     }
     used = {name: cell for name, cell in columns.items() if any(cell(r) for r in rows)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,6 +18,8 @@ Tiles = NDArray[np.float32]
 
 c is 1 for luma (BT.601 studio range over 255) and 3 for RGB in [0, 1].
 """
+
+CPU = "CPUExecutionProvider"
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
@@ -41,7 +45,9 @@ class Engine(Protocol):
         """Free what the engine holds; it cannot run afterwards."""
 
 
-def load(path: Path, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False) -> Engine:
+def load(
+    path: Path, *, provider: Provider = "auto", threads: int | None = None, trusted: bool = False, exact: bool = False
+) -> Engine:
     """Load an ``.onnx`` with ONNX Runtime or a ``.plan`` with TensorRT; nothing heavy is imported before the suffix is known.
 
     Args:
@@ -49,6 +55,8 @@ def load(path: Path, *, provider: Provider = "auto", threads: int | None = None,
         provider: where ONNX Runtime runs it; ``auto`` is CUDA where it is offered, else the CPU.
         threads: CPU threads; ``None`` is one for each core.
         trusted: whether the user vouches for a plan without a card, or with host code (``--trust-plan``).
+        exact: whether integer sums on the CPU never saturate, so that an int8 graph gives the same on every processor;
+            slower on x86 without VNNI.
 
     Raises:
         InputError: missing, of an unknown kind, damaged, or without a model card.
@@ -77,7 +85,25 @@ def load(path: Path, *, provider: Provider = "auto", threads: int | None = None,
             f"no inference engine is installed ({' '.join(str(err).split())}); pip install 'sr-deploy[cpu]' (onnxruntime), "
             "'sr-deploy[cuda]' (onnxruntime-gpu) or 'sr-deploy[tensorrt]'"
         ) from err
-    return OnnxEngine(path, provider=provider, threads=threads)
+    return OnnxEngine(path, provider=provider, threads=threads, exact=exact)
+
+
+def exact_engines(engines: Mapping[str, Engine], stack: ExitStack, *, threads: int | None = None) -> dict[str, Engine]:
+    """Return what judges the quality of ``engines``, by the path they were loaded from: the same on every processor.
+
+    Of an int8 graph on the CPU that is a second engine, whose sums never saturate, which ``stack`` closes; of others it is the
+    engine itself.
+    """
+    found = dict(engines)
+    for name, engine in engines.items():
+        if engine.card.precision == "int8" and on_cpu(engine):
+            found[name] = stack.enter_context(closing(load(Path(name), provider="cpu", threads=threads, exact=True)))
+    return found
+
+
+def on_cpu(engine: Engine) -> bool:
+    """Return whether ONNX Runtime computes an engine on the CPU."""
+    return getattr(engine, "provider", "") == CPU
 
 
 def check_tiles(tiles: Tiles, card: ModelCard) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from sr_deploy.console import Advance, failed, progress
 from sr_deploy.errors import DiskFullError, InputError
 from sr_deploy.files import check_reports
-from sr_deploy.runtime.bench import CPU
-from sr_deploy.runtime.engine import Engine, load
+from sr_deploy.runtime.engine import CPU, Engine, load
 from sr_deploy.runtime.ensemble import EnsembleEngine
 from sr_deploy.runtime.folder_run import FolderRun, Task, attempt, is_done
 from sr_deploy.runtime.json_log import JsonLog

@@ -26,14 +26,14 @@ ERRORS_ONLY = 3  # ONNX Runtime's log severity
 class OnnxEngine:
     """A graph loaded by ONNX Runtime; safe to run from several threads at once."""
 
-    def __init__(self, path: Path, *, provider: Provider = "auto", threads: int | None = None) -> None:
+    def __init__(self, path: Path, *, provider: Provider = "auto", threads: int | None = None, exact: bool = False) -> None:
         """Check and load ``path``; see :func:`sr_deploy.runtime.engine.load`."""
         self.path = path
         self._card = read_card(path)
         if self._card.input_shape is None:
             raise InputError(f"{path}: its card names no input shape; export it again with sr-export")
         check_card(self._card, source=str(path))
-        self._session: ort.InferenceSession | None = open_session(path, providers_for(provider), threads)
+        self._session: ort.InferenceSession | None = open_session(path, providers_for(provider), threads, exact=exact)
         self.provider: str = self._session.get_providers()[0]
         check_provider(provider, self.provider)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

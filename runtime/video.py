@@ -9,8 +9,7 @@ from pathlib import Path
 
 from sr_deploy.console import Advance, failed, missing_package, progress
 from sr_deploy.errors import MachineError
-from sr_deploy.runtime.bench import CPU
-from sr_deploy.runtime.engine import Engine
+from sr_deploy.runtime.engine import CPU, Engine
 
 
 def check_installed() -> None:

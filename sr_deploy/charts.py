@@ -50,7 +50,7 @@ def sensitivity_chart(names: Sequence[str], drops_db: Mapping[int, Sequence[floa
 
 
 def pareto_chart(points: Mapping[str, Sequence[tuple[str, float, float]]], path: Path, *, title: str) -> None:
-    """Write PSNR (dB) against latency (ms): for each network its engines as (precision, ms, dB)."""
+    """Write PSNR (dB) against latency (ms per megapixel of result): for each network its engines as (precision, ms, dB)."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter
 
@@ -70,7 +70,7 @@ def pareto_chart(points: Mapping[str, Sequence[tuple[str, float, float]]], path:
         axes.xaxis.set_major_formatter(LogFormatter())  # 200, not 2 x 10^2
         axes.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     axes.margins(0.15)  # room for the names
-    axes.set_xlabel("latency of one tile, ms")
+    axes.set_xlabel("ms per megapixel of result")
     axes.set_ylabel("mean PSNR, dB")
     axes.set_title(title)
     axes.grid(visible=True, which="both", alpha=0.3)

@@ -22,6 +22,7 @@ from sr_deploy import __version__
 from sr_deploy.errors import MachineError, SrDeployError
 from sr_deploy.files import WRONG_NAME
 
+NATIVE_SUMS = "compute int8 as this processor does: without VNNI its sums saturate (default: exact, the same on all)"
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")  # of --provider
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory", "storage size calculation overflowed")
 

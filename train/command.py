@@ -49,7 +49,7 @@ def add_network_arguments(g: argparse._ArgumentGroup) -> None:
     """Add what decides which network is trained."""
     g.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
     g.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
-    g.add_argument("--preset", metavar="P", help="m, l or xl, of plain (default: l); baseline or large, of edsr and mdsr (default: baseline)")
+    g.add_argument("--preset", metavar="P", help="plain: m, l or xl (default: l); edsr, mdsr: baseline or large (baseline)")
     g.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
     g.add_argument("--res-scale", type=positive_float, metavar="F", help="residual scaling of edsr and mdsr (default: 1)")
     g.add_argument(

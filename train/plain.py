@@ -8,6 +8,8 @@ result of scale * scale times the pixels costs no more. What such a network is t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +51,17 @@ def plain_widths(*, blocks: int = 7, features: int = 48, scale: int = 2, colors:
     return (features,) * (blocks + 1) + (colors * scale**2,)
 
 
+def rescaled(filters: Tensor, *, colors: int, old: int, new: int) -> Tensor:
+    """Return the filters or biases of a last convolution for the scale ``new``, from those for ``old``.
+
+    Each sub-pixel of the new scale is made as the one of the old scale that lies where it does, so that a network begun from one
+    of another scale begins with its picture.
+    """
+    place = [i * old // new for i in range(new)]
+    grid = filters.view(colors, old, old, *filters.shape[1:])
+    return grid[:, place][:, :, place].reshape(colors * new**2, *filters.shape[1:])
+
+
 class Plain(nn.Module):
     """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), not clipped."""
 
@@ -84,16 +97,16 @@ class Plain(nn.Module):
         with torch.no_grad():
             for layer in (self.head, *self.body):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
                 if layer.in_channels == layer.out_channels:
                     layer.weight.mul_(BRANCH).add_(nn.init.dirac_(torch.empty_like(layer.weight)))
             self.tail.weight.mul_(0.1)
-            nn.init.zeros_(self.tail.bias)
+            for layer in (self.head, *self.body, self.tail):
+                nn.init.zeros_(cast(Tensor, layer.bias))
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: those between one convolution and the next."""
         names = ("head", *(f"body.{number}" for number in range(len(self.body))), "tail")
-        return tuple(ChannelGroup((before,), (after,)) for before, after in zip(names, names[1:], strict=False))
+        return tuple(ChannelGroup((before,), (after,)) for before, after in pairwise(names))
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it: one for each 3x3 convolution."""

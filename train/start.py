@@ -14,6 +14,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.train import checkpoint
 from sr_deploy.train.edsr import UPSAMPLERS
 from sr_deploy.train.networks import build, card_of, config_of
+from sr_deploy.train.plain import Plain, rescaled
 from sr_deploy.train.srresnet import UPSAMPLERS as SRRESNET_UPSAMPLERS
 from sr_deploy.train.srresnet import SRResNet
 from sr_deploy.train.srresnet_from_edsr import is_edsr, srresnet_state
@@ -57,6 +58,9 @@ def begin_with_(network: nn.Module, source: Path) -> bool:
             f"--init-from {source}: scales its residuals by {scaling:g}, this network by {ours['res_scale']:g}; "
             f"give --res-scale {scaling:g}"
         )
+    if isinstance(network, Plain) and theirs.arch == "plain":
+        scales = {"colors": network.config.colors, "old": int(theirs.config["scale"]), "new": network.config.scale}
+        state |= {name: rescaled(state[name], **scales) for name in ("tail.weight", "tail.bias")}
     for number in scrambled(theirs.config.get("scale"), ours.get("scale")):
         for name in [name for name in state if name.startswith(f"up.{number}.")]:
             print(f"{name}: of {source}, makes other sub-pixels, not used", file=sys.stderr)

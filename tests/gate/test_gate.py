@@ -9,6 +9,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from PIL import Image
 
 from sr_deploy.gate.command import main
 from sr_deploy.gate.models import open_model
+from sr_deploy.runtime import engine as runtime_engine
+from sr_deploy.runtime.engine import Engine
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
 
@@ -254,6 +257,22 @@ def test_fp16_on_a_cpu_is_marked_weights_only(gate: Gate, tmp_path: Path, capsys
     assert gate(engine(tmp_path / "m_fp16.onnx", precision="fp16"), more=["--json", str(tmp_path / "g.json")]) == 0
     assert "ok (weights only)" in capsys.readouterr().out
     assert json.loads((tmp_path / "g.json").read_text())["results"][0]["note"].startswith("weights only")
+
+
+@pytest.mark.parametrize(("more", "exact"), [([], [True]), (["--native-sums"], [])])
+def test_the_verdict_does_not_depend_on_the_processors_kernels_unless_asked(
+    gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], exact: list[bool]
+) -> None:
+    opened: list[bool] = []
+    original = runtime_engine.load
+
+    def watched(path: Path, **options: Any) -> Engine:
+        opened.append(bool(options.get("exact")))
+        return original(path, **options)
+
+    monkeypatch.setattr(runtime_engine, "load", watched)
+    assert gate(engine(tmp_path / "sharp_int8.onnx", precision="int8"), more=more) == 0
+    assert opened == exact
 
 
 def test_a_graph_as_reference_does_not_import_torch(reference: Path, data: Path, budgets: Path) -> None:

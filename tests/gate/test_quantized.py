@@ -103,9 +103,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return found
 
 
-def verdicts(case: Case, engines: list[Path], folder: Path) -> dict[str, bool]:
+def verdicts(case: Case, engines: list[Path], folder: Path, *more: str) -> dict[str, bool]:
     """Return whether each engine passes, by its file's stem."""
-    options = ["--reference", str(case.fp32), "--data", str(case.data), "--budget", str(case.budget), "--threads", "1"]
+    options = ["--reference", str(case.fp32), "--data", str(case.data), "--budget", str(case.budget), "--threads", "1", *more]
     code = gate([*map(str, engines), *options, "--json", str(folder / "gate.json")])
     found = json.loads((folder / "gate.json").read_text())["results"]
     for r in found:
@@ -242,7 +242,8 @@ def test_thresholds_are_judged_alike_by_checkpoint_and_graph(case: Case) -> None
 
 def test_the_first_layer_in_int8_fails(case: Case, tmp_path: Path) -> None:
     path = write(tmp_path / "all.onnx", requantized(case, keep=set()), case)
-    assert verdicts(case, [path], tmp_path) == {"all": False}
+    # The trained network costs it 0.084 dB at x2, which the budget of 0.15 dB allows, and more at x4.
+    assert verdicts(case, [path], tmp_path, "--scale", str(max(read_card(path).scales))) == {"all": False}
 
 
 def test_half_a_grey_level_more_fails(case: Case, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from sr_deploy.runtime.bench import (
     comparison,
     cpu_peak_tflops,
     interleaved_ms,
+    per_megapixel,
     points_of,
     row,
     warm_up,
@@ -58,7 +59,7 @@ def test_json_and_markdown_hold_the_same_figures(identity_file: Path, random_fil
     assert found["bicubic_psnr_db"] == pytest.approx(expected)
     assert first["psnr_db"] == pytest.approx(expected, abs=1e-3)  # its network returns its input
     assert second["psnr_db"] < first["psnr_db"]
-    assert first["speedup"] == 1.0 and second["speedup"] == pytest.approx(first["p50_ms"] / second["p50_ms"])
+    assert first["speedup"] == 1.0 and second["speedup"] == pytest.approx(first["ms_per_megapixel"] / second["ms_per_megapixel"])
     assert first["file_mb"] == identity_file.stat().st_size / 1e6
     assert found["peak_tflops"] > 0
     assert set(found["machine"]) == {"processor", "cores", "python", "system"}
@@ -104,12 +105,27 @@ def test_warming_up_ends_when_the_time_is_stable() -> None:
 
 
 def test_figures_of_a_row(identity_file: Path, identity: Engine) -> None:
-    found = row((str(identity_file), 1), identity, [4.0, 2.0, 3.0], Scale(first_ms=6.0, peak_tflops=2.0))
+    found = row((str(identity_file), 1), identity, [4.0, 2.0, 3.0], Scale(first_ms=2 * per_tile(identity, 3.0), peak_tflops=2.0))
     assert (found.p50_ms, found.speedup, found.psnr_db, found.device_ms) == (3.0, 2.0, None, None)
     assert found.p90_ms == pytest.approx(float(np.percentile([2.0, 3.0, 4.0], 90)))
     assert found.tiles_per_s == pytest.approx(1000 / 3)
     macs = identity.card.macs or 0
     assert found.tops == pytest.approx(2 * macs / 0.003 / 1e12) and found.share_of_peak == found.tops / 2.0
+
+
+def per_tile(engine: Engine, tile_ms: float) -> float:
+    """Return what a megapixel costs in tiles of ``tile_ms``."""
+    found = per_megapixel(engine.card, tile_ms)
+    assert found is not None
+    return found
+
+
+def test_a_megapixel_of_result_is_counted_without_the_halo(identity: Engine) -> None:
+    card = identity.card.with_changes(input_shape=(1, 1, 20, 30), output_shape=(1, 1, 40, 60), halo=5)
+    assert per_megapixel(card, 2.0) == pytest.approx(2.0 / (10 * 20 * 4) * 1e6)
+    enlarged_before = card.with_changes(output_shape=(1, 1, 20, 30))
+    assert per_megapixel(enlarged_before, 2.0) == pytest.approx(2.0 / (10 * 20) * 1e6)
+    assert per_megapixel(card.with_changes(halo=10), 2.0) is None
 
 
 class Several(Counter):
@@ -133,7 +149,9 @@ def test_every_batch_of_an_engine_is_timed(identity: Engine, identity_file: Path
     times = interleaved_ms(jobs, 2, batches={job: job[1] for job in jobs})
     assert {len(found) for found in times.values()} == {2} and set(log) == {"1", "2", "8"}
     name, macs = str(identity_file), identity.card.macs or 0
-    rows = [row((name, batch), engine, [ms] * 3, Scale(4.0, None)) for batch, ms in ((1, 4.0), (2, 4.0), (8, 32.0))]
+    rows = [
+        row((name, batch), engine, [ms] * 3, Scale(per_tile(engine, 4.0), None)) for batch, ms in ((1, 4.0), (2, 4.0), (8, 32.0))
+    ]
     assert [r.batch for r in rows] == [1, 2, 8] and [r.speedup for r in rows] == [1.0, 2.0, 1.0]
     assert rows[2].tops == pytest.approx(2 * 8 * macs / 0.032 / 1e12) and rows[2].device_ms == (8.0, 8.0, 8.0)
     assert best_batches(rows) == [
@@ -216,7 +234,9 @@ def test_a_chart_shows_each_network_with_its_precisions(
         dataclasses.replace(rows[1], engine="out/net.onnx", batch=2),
     ]
     found = points_of([*named, dataclasses.replace(rows[0], psnr_db=None)])
-    assert found == {"net": [("fp32", rows[0].p50_ms, rows[0].psnr_db), ("fp32", rows[1].p50_ms / 2, rows[1].psnr_db)]}
+    assert found == {
+        "net": [("fp32", rows[0].ms_per_megapixel, rows[0].psnr_db), ("fp32", rows[1].ms_per_megapixel, rows[1].psnr_db)]
+    }
 
 
 def test_a_chart_needs_pictures(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

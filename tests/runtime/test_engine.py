@@ -5,14 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sr_deploy.errors import EngineError, InputError, MachineError
-from sr_deploy.runtime.engine import Engine, Tiles, load
+from sr_deploy.runtime.engine import Engine, Tiles, exact_engines, load
 from sr_deploy.runtime.onnx_engine import OnnxEngine, check_provider
 from tests.runtime import tiny_onnx as tiny
 
@@ -205,3 +205,15 @@ def test_a_card_whose_shape_is_not_the_graphs_is_refused(tmp_path: Path) -> None
     path = tiny.write(tmp_path / "m.onnx", tiny.zero_weights((2, 1)), (1, 1, 8, 8), input_shape=wrong, output_shape=wrong)
     with pytest.raises(InputError, match=r"names an input of \(1, 1, 9, 9\), the graph has \[\[1, 1, 8, 8\]\]"):
         load(path, threads=1)
+
+
+def test_quality_is_judged_with_sums_that_never_saturate(tmp_path: Path, random_file: Path) -> None:
+    int8 = tiny.write(tmp_path / "random_int8.onnx", tiny.random_weights((8, 8, 1)), (1, 1, 48, 64), precision="int8")
+    engines = {str(path): load(path, threads=1) for path in (random_file, int8)}
+    with ExitStack() as stack:
+        judges = exact_engines(engines, stack, threads=1)
+        assert judges[str(random_file)] is engines[str(random_file)]  # no integers in it
+        judge = judges[str(int8)]
+        assert isinstance(judge, OnnxEngine) and judge._session is not None
+        assert judge._session.get_session_options().get_session_config_entry("session.x64quantprecision") == "1"
+    assert judge._session is None  # closed with the stack
