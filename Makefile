@@ -1,9 +1,13 @@
 # The pipeline: make prune export build-trt    on any machine: make demo    the tests: make test
 OUT      ?= build
 MODEL    ?= vdsr
+# The family is named by its usual member.
+ifeq ($(MODEL),plain)
+override MODEL := plain_l_x2
+endif
 # What was given at the last call for a model is remembered beside the results, so that "make build-trt" continues "make prune DATA=...".
 -include $(OUT)/$(MODEL)_arguments.mk
-OWN_SCALE := $(if $(filter srresnet srgan %_x4,$(MODEL)),4,2)
+OWN_SCALE := $(if $(filter srresnet srgan %_x4,$(MODEL)),4,$(if $(filter %_x3,$(MODEL)),3,2))
 SCALE    ?= $(OWN_SCALE)
 SPARSITY ?= 0.5
 DATA     ?=
@@ -116,11 +120,12 @@ pareto: $(INT8)
 	  --json $(OUT)/$(MODEL)_pareto.json --markdown $(OUT)/$(MODEL)_pareto.md
 	@echo "picture: $(OUT)/$(MODEL)_pareto.png, table: $(OUT)/$(MODEL)_pareto.md"
 
-# Every pruned network with a committed decision of the guard, taught int8 if there is such a one; but SRGAN's, which only shows that
-# its stage works. Equal weights, thresholds and decisions give equal bytes; what differs from the shipped file is measured on the
+# Every plain network and every pruned one with a committed decision of the guard, after QAT if there is such a one; but SRGAN's, which
+# only shows that its stage works. Equal weights, thresholds and decisions give equal bytes; what differs from the shipped file is measured on the
 # pictures in SET5.
 SET5     ?=
-DECIDED  := $(patsubst %_int8.guard.json,%,$(wildcard train/pretrained/*_pruned_int8.guard.json train/pretrained/*_pruned_qat_int8.guard.json))
+DECIDED  := $(patsubst %_int8.guard.json,%,$(wildcard train/pretrained/*_pruned_int8.guard.json train/pretrained/*_pruned_qat_int8.guard.json \
+              train/pretrained/plain_*_int8.guard.json))
 SHIPPED  := $(foreach network,$(filter-out %/srgan_pruned,$(DECIDED)),$(if $(filter $(network)_qat,$(DECIDED)),,$(network)))
 # What is left of int8's loss after --qat is least so: docs/calibration.md.
 QAT_OPTIONS := --method mse --refine --correct-bias --keep conv20

@@ -3,7 +3,8 @@
 They lie in ``engines/`` beside ``engines.json``, which holds of each what was measured and the digest of its file. ``make
 engines`` makes both. Nothing heavy is imported here.
 
-The engine that is taken where none is named is the one with the highest PSNR at the scale that is asked for, x2 where none is.
+Where no engine is named, ``plain_l`` of the scale that is asked for is taken, x2 where none is. At a scale that it does not
+serve, the engine with the highest PSNR is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from sr_deploy.errors import InputError, MachineError
 FOLDER = Path(__file__).resolve().parent / "engines"
 INDEX = "engines.json"
 USUAL_SCALE = 2
+DEFAULT = "plain_l"
+SHORT = {"m": "plain_m", "l": DEFAULT, "xl": "plain_xl", "photo": "plain_l_photo", "plain": DEFAULT}
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,21 @@ class Shipped:
         return self.psnr_db.get(scale, self.psnr_db[self.default_scale])
 
     def is_called(self, name: str) -> bool:
-        """Return whether ``name`` is its name or the beginning of it up to an underscore: ``edsr``, ``edsr_pruned``."""
+        """Return whether ``name`` is its name, the beginning of it up to an underscore (``edsr``), or short for it.
+
+        A short name (``m``, ``l``, ``xl``, ``photo``) stands for one network at any scale: ``plain_l_x2`` is called ``l``,
+        ``plain_l_photo_x2`` is not.
+        """
         wanted = name.lower().removesuffix(".onnx")
+        wanted = SHORT.get(wanted, wanted)
+        if wanted in SHORT.values():
+            return self.family == wanted
         return bool(wanted) and f"{self.name}_".startswith(f"{wanted}_")
+
+    @property
+    def family(self) -> str:
+        """Its name without the scale and what follows it: ``plain_l`` of ``plain_l_x2_qat_int8``."""
+        return re.sub(r"_x\d.*", "", self.name)
 
     def path(self, folder: Path = FOLDER) -> Path:
         """Return its file, once its digest was compared.
@@ -87,16 +103,20 @@ class Shipped:
 
 
 def shipped_engines(folder: Path = FOLDER) -> tuple[Shipped, ...]:
-    """Return the engines that ``engines.json`` in ``folder`` lists, by name.
+    """Return the engines that ``engines.json`` in ``folder`` lists: the default's family first, each by name.
 
     Raises:
         MachineError: it is missing or damaged.
     """
     try:
         entries = json.loads((folder / INDEX).read_bytes())["engines"]
-        return tuple(sorted((_shipped(entry) for entry in entries), key=lambda engine: engine.name))
+        return tuple(sorted((_shipped(entry) for entry in entries), key=_place))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise MachineError(f"{folder / INDEX}: cannot be read ({err}); install sr-deploy again") from err
+
+
+def _place(engine: Shipped) -> tuple[bool, bool, str]:
+    return not engine.name.startswith("plain_"), engine.family != DEFAULT, engine.name
 
 
 def _shipped(entry: dict[str, object]) -> Shipped:
@@ -108,7 +128,7 @@ def _shipped(entry: dict[str, object]) -> Shipped:
 
 
 def engine_path(asked: str | os.PathLike[str] | None = None, scale: int | None = None, *, folder: Path = FOLDER) -> Path:
-    """Return the file of the engine that is asked for: a path, the name of an engine that comes with sr-deploy, or the best.
+    """Return the file of the engine that is asked for: a path, the name of an engine that comes with sr-deploy, or the default.
 
     A file of that name always comes first; what holds a slash is never a name.
 
@@ -135,7 +155,7 @@ def engine_file(path: Path) -> Path:
 
 
 def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> Shipped:
-    """Return the best of ``engines`` that are called ``name`` (any, if ``None``) at ``scale`` (x2, or what they serve).
+    """Return the best of ``engines`` that are called ``name`` at ``scale`` (x2, or what they serve); without a name the default.
 
     Raises:
         InputError: there is none.
@@ -153,7 +173,8 @@ def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> S
     if not serving:
         asked = f"--scale {wanted}" if name is None else f"{name}, --scale {wanted}"
         raise InputError(f"{asked}: {_offers(engines, known)}, not x{wanted}; choose another scale or engine")
-    return max(serving, key=lambda engine: engine.quality_db(wanted))
+    usual = [engine for engine in serving if name is None and engine.family == DEFAULT]
+    return max(usual or serving, key=lambda engine: engine.quality_db(wanted))
 
 
 def _offers(engines: Sequence[Shipped], known: Sequence[Shipped]) -> str:

@@ -17,6 +17,8 @@ SANE = {
     "weight_decay": (0.0, 1e3),
 }  # float32 holds them
 
+MOST_EXPAND = 64
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -62,6 +64,8 @@ class Recipe:
             raise InputError(f"--weight-decay {self.weight_decay} is not a number of at least 0; 1e-4 is usual")
         if self.ema is not None and not 0.0 < self.ema < 1.0:
             raise InputError(f"--ema {self.ema} is not between 0 and 1; 0.999 is usual")
+        if self.expand is not None and not 1 <= self.expand <= MOST_EXPAND:
+            raise InputError(f"--expand {self.expand} is not in 1 to {MOST_EXPAND}; 4 is usual, 0 trains the kernels as they are")
         if self.warmup < 0:
             raise InputError(f"--warmup {self.warmup} is below 0; 0 leaves it out")
         if not 0 <= self.seed < 2**63:

@@ -88,6 +88,7 @@ def test_the_method_of_the_first_thresholds_is_the_exports(dense: Path, photos: 
 @pytest.mark.parametrize(
     ("arch", "config", "pairs"),
     [
+        ("plain", {"scale": 2}, {"body.0", "tail"}),
         ("edsr", {"scale": 2}, {"body.0.conv1", "body.0.conv2", "body.0.conv2.output", "body_end", "up.0"}),
         ("edsr", {"scale": 2, "res_scale": 0.1}, {"body.0.conv1", "body.0.conv2", "body_end", "up.0"}),
         ("srresnet", {"scale": 2, "norm": 0}, {"body.0.conv1", "body.0.conv2", "body.0.conv2.output", "body_end", "up.0"}),

@@ -153,6 +153,8 @@ def test_the_first_integers_are_equal_and_the_output_agrees(tiny: Path) -> None:
     ("arch", "config"),
     [
         ("vdsr", {"colors": 3}),
+        ("plain", {"scale": 2}),
+        ("plain", {"scale": 3, "colors": 3, "prelu": 1}),
         ("edsr", {"scale": 2}),
         ("edsr", {"scale": 4, "res_scale": 0.1, "colors": 3}),
         ("mdsr", {"x4": 0}),

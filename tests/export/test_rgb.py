@@ -29,7 +29,12 @@ from sr_deploy.train.networks import build, card_of
 from sr_deploy.train.validation import load_validation, validate
 
 TILE = 48
-CONFIGS = {"vdsr": {"features": 8}, "edsr": {"blocks": 2, "features": 8}, "srresnet": {"blocks": 1, "features": 8, "scale": 2}}
+CONFIGS = {
+    "plain": {"blocks": 2, "features": 8},
+    "vdsr": {"features": 8},
+    "edsr": {"blocks": 2, "features": 8},
+    "srresnet": {"blocks": 1, "features": 8, "scale": 2},
+}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
