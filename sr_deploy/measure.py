@@ -4,7 +4,8 @@ The high-resolution luma is cropped to a multiple of the scale and shrunk (``deg
 is rounded, clipped to 0..255 and compared after ``scale`` pixels were cut from each border. A grey level is 1 of 255.
 
 Networks for RGB are measured in luma too: original and result are RGB in whole grey levels, and luma of both is
-compared unrounded, as EDSR's authors do (CVPRW 2017, section 4.1). Luma networks compare rounded luma, as VDSR's.
+compared unrounded, as EDSR's authors do (CVPRW 2017, section 4.1). What they read is in whole grey levels too: published figures
+come from low-resolution files of 8 bits. Luma networks compare rounded luma and read it unrounded, as VDSR's.
 """
 
 from __future__ import annotations
@@ -112,11 +113,12 @@ def score(enlarge: Enlarge, hr: Planes, scale: int) -> Score:
 def enlarged_pair(enlarge: Enlarge, hr: Planes, scale: int) -> tuple[Planes, Planes]:
     """Return ``(sr, hr)``: what ``enlarge`` makes of a degraded picture, and the original cropped to a multiple of ``scale``.
 
-    ``hr`` is in grey levels; ``sr`` is of its rank, nominally in [0, 1], neither rounded nor clipped.
+    ``hr`` is in grey levels; ``sr`` is of its rank, nominally in [0, 1], neither rounded nor clipped. A degraded RGB picture is
+    rounded and clipped to whole grey levels, luma is not.
     """
     hr = crop_to_multiple(hr, scale)
     lr = imresize(hr, 1.0 / scale) / np.float32(255.0)
-    return enlarge(lr, scale), hr
+    return enlarge(levels(lr) / np.float32(255.0) if lr.ndim == 3 else lr, scale), hr
 
 
 def score_fixed(restore: Restore, hr: Plane, scale: int) -> Score:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from sr_deploy.degrade import Plane, bicubic_pair, imresize
+from sr_deploy.degrade import Plane, Planes, bicubic_pair, imresize
 from sr_deploy.measure import Score, bicubic, compare, levels, mean, psnr, score, score_fixed, shaved, ssim
 
 
@@ -95,6 +95,20 @@ def test_score_hands_over_the_unrounded_shrunken_luma() -> None:
     assert np.array_equal(seen[0], imresize(hr[:32, :34], 0.5) / np.float32(255.0))
 
 
+def test_score_hands_over_rgb_in_whole_grey_levels() -> None:
+    bars = np.tile(np.repeat(np.array([0, 255, 0, 255, 0], np.float32), 7), (33, 1))
+    hr, seen = np.stack([bars, noise(33, 35), smooth(33, 35)]), []
+
+    def enlarge(lr: Planes, scale: int) -> Planes:
+        seen.append(lr)
+        return bicubic(lr, scale)
+
+    score(enlarge, hr, 2)
+    shrunk = imresize(hr[:, :32, :34], 0.5)
+    assert shrunk.min() < 0.0 and shrunk.max() > 255.0  # bicubic overshoots
+    assert np.array_equal(seen[0], np.clip(np.rint(shrunk), 0, 255).astype(np.float32) / np.float32(255.0))
+
+
 def test_score_of_bicubic_equals_the_bicubic_pair() -> None:
     hr = smooth(41, 38)
     enlarged, cropped = bicubic_pair(hr, 3)
@@ -150,4 +164,6 @@ def test_rgb_is_measured_in_luma() -> None:
 def test_bicubic_of_three_equal_channels_scores_as_its_studio_luma() -> None:
     grey = np.rint(np.random.default_rng(1).random((32, 32), np.float32) * 255.0)
     rgb = score(bicubic, np.stack([grey] * 3), 2).psnr_db
-    assert rgb == pytest.approx(score(bicubic, grey, 2).psnr_db + 20.0 * np.log10(255.0 / 219.0), abs=1e-3)
+    given = levels(imresize(grey, 0.5) / np.float32(255.0)) / np.float32(255.0)
+    expected = compare(levels(bicubic(given, 2)), grey, 2).psnr_db + 20.0 * np.log10(255.0 / 219.0)
+    assert rgb == pytest.approx(expected, abs=1e-3)

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from sr_deploy.degrade import Planes, bicubic_pair
+from sr_deploy.degrade import Planes, bicubic_pair, imresize
 from sr_deploy.gate import perceptual
 from sr_deploy.gate.eval_command import main
 from sr_deploy.gate.evaluate import measure_folder
@@ -59,9 +59,11 @@ def number(value: object) -> float:
     return value
 
 
-def bicubic_rgb(path: Path, scale: int) -> tuple[Pixels, Pixels]:
-    """Return (sr, hr) of bicubic in RGB, shaved: written out here without luma and chroma."""
+def bicubic_rgb(path: Path, scale: int, *, whole: bool = False) -> tuple[Pixels, Pixels]:
+    """Return (sr, hr) of bicubic in RGB, shaved: written out here without luma and chroma; ``whole``: of rounded samples."""
     enlarged, hr = bicubic_pair(read_rgb_planes(path), scale)
+    if whole:
+        enlarged = imresize(np.clip(np.rint(imresize(hr, 1.0 / scale)), 0, 255), float(scale))
     inside = (slice(None), slice(scale, -scale), slice(scale, -scale))
     sr = np.clip(np.rint(enlarged), 0, 255)
     return tuple(np.moveaxis(planes[inside], 0, -1).astype(np.uint8) for planes in (sr, hr))  # type: ignore[return-value]
@@ -112,7 +114,7 @@ def test_an_rgb_network_is_compared_in_rgb(data: Path) -> None:
     recorder, paths = Recorder(), sorted(data.iterdir())
     measure_folder(Model("unchanged", card, lambda planes, _: planes), paths, 3, "whole", {"lpips": recorder})
     for path, pair in zip(paths, recorder.pairs, strict=True):
-        assert all(np.array_equal(made, expected) for made, expected in zip(pair, bicubic_rgb(path, 3), strict=True))
+        assert all(np.array_equal(made, expected) for made, expected in zip(pair, bicubic_rgb(path, 3, whole=True), strict=True))
 
 
 def test_the_fixed_protocol_is_compared_at_the_size_of_the_picture(data: Path, identity: Path) -> None:
