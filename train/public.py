@@ -31,7 +31,9 @@ from sr_deploy.train.public_state import Found, State
 from sr_deploy.train.public_vdsr import pytorch_vdsr
 
 MOST_WRAPPERS = 8
-WRAPPERS = ("state_dict", "model", "params_ema", "params", "net", "generator", "weights")  # what repositories put a state into
+# What repositories and tutorials put a state into, and what training puts before its names.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params", "net", "generator", "weights")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "generator.")
 
 FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
     "pytorch-vdsr": pytorch_vdsr,
@@ -72,7 +74,7 @@ def public_card(found: Found, family: str, digest: str) -> ModelCard:
 
 
 def plain_state(content: bytes, path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, without wrappers and the ``module.`` of data-parallel training.
+    """Return the tensors of a file by name, without wrappers and prefixes: of data-parallel or compiled training, of Lightning.
 
     Raises:
         InputError: it holds no state.
@@ -82,14 +84,15 @@ def plain_state(content: bytes, path: Path) -> dict[str, Tensor]:
     except safetensors.SafetensorError as err:
         raise InputError(f"{path}: not a safetensors checkpoint ({err}); make one with sr-train") from err
     for _ in range(MOST_WRAPPERS):  # a file may hold itself
-        if not isinstance(found, Mapping) or any(isinstance(value, Tensor) for value in found.values()):
+        wrapped = [found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)] if isinstance(found, Mapping) else []
+        if not wrapped:
             break
-        found = next((found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)), None)
+        found = wrapped[0]
     state = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
     if not state:
         raise InputError(f"{path}: holds no tensors by name; save network.state_dict()")
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+    while (prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)) is not None:
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     for name, value in state.items():
         check_plain(name, value, path)
     return state

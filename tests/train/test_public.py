@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval_command import main as evaluate
-from sr_deploy.train import checkpoint
+from sr_deploy.train import checkpoint, networks
 
 
 class Layer(nn.Module):
@@ -62,6 +63,40 @@ def test_pytorch_vdsr_is_loaded_as_it_is(theirs: Net, tmp_path: Path, suffix: st
         assert torch.equal(network(x), theirs(x))
     assert (card.arch, card.widths, card.scales, card.upscale) == ("vdsr", (8, 8, 8, 8, 8, 1), (2, 3, 4), "before")
     assert card.recipe["source"] == "weights of pytorch-vdsr" and card.digest == card.recipe["source.digest"]
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "net.", "generator."])
+def test_prefixes_of_training_are_taken_off(theirs: Net, tmp_path: Path, prefix: str) -> None:
+    state = {f"{prefix}{name}": value for name, value in theirs.state_dict().items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.5.0"}, tmp_path / "a.pth")
+    x = torch.rand(1, 1, 12, 10)
+    with torch.no_grad():
+        assert torch.equal(checkpoint.load(tmp_path / "a.pth")[0](x), theirs(x))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"epoch": 3, "state_dict": state, "best_psnr": torch.tensor(31.0)},
+        lambda state: {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"state": {}, "param_groups": []}},
+        lambda state: {"best": torch.tensor(31.0), "model": {"state_dict": state, "loss": torch.tensor(0.1)}},
+    ],
+    ids=["beside a tensor", "PyTorch's tutorial", "twice"],
+)
+def test_a_state_is_found_beside_other_things(theirs: Net, tmp_path: Path, wrap: Callable[[object], object]) -> None:
+    torch.save(wrap(theirs.state_dict()), tmp_path / "a.pth")
+    x = torch.rand(1, 1, 12, 10)
+    with torch.no_grad():
+        assert torch.equal(checkpoint.load(tmp_path / "a.pth")[0](x), theirs(x))
+
+
+def test_files_of_other_layouts_are_taken(root: Path) -> None:
+    folder = root / ".." / "shared" / "cases" / "checkpoints"
+    if not folder.is_dir():
+        pytest.skip("the cases (../shared/cases) are not here")
+    for name in ("orig_mod", "tensor_beside", "model_state_dict"):
+        network, card = checkpoint.load(folder / f"{name}.pth")
+        assert card.arch == "edsr" and networks.weight_count(network) == 5_699 and card.scales == (2,)
 
 
 def test_a_pickled_module_is_refused_with_the_way_out(theirs: Net, tmp_path: Path) -> None:
