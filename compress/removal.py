@@ -55,6 +55,8 @@ def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
                     state[part] = state[part][rows]
         for name in group.consumers:
             state[f"{name}.weight"] = state[f"{name}.weight"][:, channels]
+        for name in group.slopes:
+            state[f"{name}.weight"] = state[f"{name}.weight"][channels]
     widths = tuple(state[f"{name}.weight"].shape[0] for name in convolutions(network))
     small = build(arch_of(network), widths, config_of(network))
     small.load_state_dict(state)

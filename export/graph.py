@@ -131,6 +131,6 @@ def _reach_after(node: onnx.NodeProto, before: Reach) -> Reach:
         return Reach(before.halo + Fraction(step, 2) / before.factor, before.factor / strides[0])
     if node.op_type == "DepthToSpace":
         return Reach(before.halo, before.factor * attributes["blocksize"])
-    if node.op_type in KEEPS_PIXELS:
+    if node.op_type in KEEPS_PIXELS or (node.op_type == "Gather" and attributes.get("axis") == 1):  # of whole channels
         return before
     raise InputError(f"node {node.name}: how far {node.op_type} reaches is not known, so tiles could not be exact")

@@ -13,6 +13,7 @@ class ChannelGroup:
     consumers: tuple[str, ...]  # module paths of convolutions that read them
     # Outputs that go together: r * r in front of PixelShuffle(r), which makes one channel of them; a tuple: of each producer.
     block: int | tuple[int, ...] = 1
+    slopes: tuple[str, ...] = ()  # module paths of PReLUs that have a slope for each of the channels
 
     @property
     def blocks(self) -> dict[str, int]:

@@ -38,7 +38,8 @@ class Network(Protocol):
 Config = Mapping[str, float]
 """What the widths of an architecture do not tell; what is left out is the paper's.
 
-``scale`` (MDSR: ``x2``, ``x3``, ``x4``, each 0 or 1), ``colors``, ``res_scale``."""
+``scale`` (MDSR: ``x2``, ``x3``, ``x4``, each 0 or 1), ``colors``, ``res_scale``; of a plain network ``prelu``, ``residual``,
+``clip``, each 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def msrresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
 
 def plain_from(widths: tuple[int, ...], config: Config) -> nn.Module:
     """Return a plain network in low resolution."""
-    return Plain(PlainConfig(widths, **integers(config, scale=2, colors=1, prelu=0)))
+    return Plain(PlainConfig(widths, **integers(config, scale=2, colors=1, prelu=0, residual=1, clip=0)))
 
 
 FAMILIES: dict[str, Family] = {

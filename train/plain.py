@@ -1,4 +1,4 @@
-"""Plain networks in low resolution: a chain of 3x3 convolutions, a sub-pixel convolution, and the picture itself added.
+"""Plain networks in low resolution: a chain of 3x3 convolutions, a sub-pixel convolution, and as a rule the picture itself added.
 
 The family of ESPCN (Shi et al., CVPR 2016), SESR (Bhardwaj et al., MLSys 2022), ECBSR (Zhang et al., ACM MM 2021) and ETDS
 (Chao et al., CVPR 2023) in the form in which they run: everything is computed at the size of the low-resolution picture, so a
@@ -30,6 +30,8 @@ class PlainConfig:
     scale: int = 2
     colors: int = 1  # 1: luma, 3: RGB
     prelu: int = 0  # 1: PReLU with a slope for each channel, 0: ReLU
+    residual: int = 1  # 1: the picture is added, 0: the convolutions carry it themselves, as ETDS's do (its dual stream)
+    clip: int = 0  # 1: the result is clipped to [0, 1]
 
     def __post_init__(self) -> None:
         if self.colors not in (1, 3):
@@ -63,9 +65,10 @@ def rescaled(filters: Tensor, *, colors: int, old: int, new: int) -> Tensor:
 
 
 class Plain(nn.Module):
-    """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), not clipped."""
+    """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), clipped only by ``clip``."""
 
     upscale = "inside"
+    sources: Tensor
 
     def __init__(self, config: PlainConfig) -> None:
         super().__init__()
@@ -76,6 +79,8 @@ class Plain(nn.Module):
         self.body = nn.Sequential(*(conv(n_in, n_out) for n_in, n_out in zip(inputs, body, strict=False)))
         self.tail = conv(inputs[-1], tail)
         self.slopes = nn.ModuleList(nn.PReLU(width) for width in inputs) if config.prelu else None
+        sources = torch.arange(config.colors).repeat_interleave(config.scale**2)
+        self.register_buffer("sources", sources, persistent=False)  # the channel of the picture that each sub-pixel is of
         self._begin_()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,14 +88,13 @@ class Plain(nn.Module):
         for number, layer in enumerate((self.head, *self.body)):
             features = layer(features)  # (n, widths[number], h, w)
             features = torch.relu(features) if self.slopes is None else self.slopes[number](features)
-        return nn.functional.pixel_shuffle(self._added(self.tail(features), x), self.config.scale)
-
-    def _added(self, residual: Tensor, x: Tensor) -> Tensor:
-        """Return the residual (n, c * scale^2, h, w) plus the picture, each channel repeated for its sub-pixels."""
-        if self.config.colors == 1:
-            return residual + x  # broadcast
-        n, c, h, w = x.shape
-        return (residual.view(n, c, -1, h, w) + x[:, :, None]).view(residual.shape)
+        result = self.tail(features)  # (n, c * scale^2, h, w)
+        if self.config.residual:
+            # Broadcast, or one Gather in a graph; a Reshape there would fix the number of tiles.
+            result = result + (x if self.config.colors == 1 else x.index_select(1, self.sources))
+        if self.config.clip:
+            result = result.clamp(0.0, 1.0)
+        return nn.functional.pixel_shuffle(result, self.config.scale)
 
     def _begin_(self) -> None:
         """Begin near the identity inside, and near the repeated picture at the end."""
@@ -104,9 +108,12 @@ class Plain(nn.Module):
                 nn.init.zeros_(cast(Tensor, layer.bias))
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """Return the channels that can be removed: those between one convolution and the next."""
+        """Return the channels that can be removed: those between one convolution and the next, with their slopes."""
         names = ("head", *(f"body.{number}" for number in range(len(self.body))), "tail")
-        return tuple(ChannelGroup((before,), (after,)) for before, after in pairwise(names))
+        slopes = [() if self.slopes is None else (f"slopes.{number}",) for number in range(len(names) - 1)]
+        return tuple(
+            ChannelGroup((before,), (after,), slopes=own) for (before, after), own in zip(pairwise(names), slopes, strict=True)
+        )
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it: one for each 3x3 convolution."""
