@@ -26,6 +26,7 @@ from sr_deploy.files import digest_bytes
 from sr_deploy.train.networks import card_of, config_of
 from sr_deploy.train.public_edsr import basicsr_edsr, edsr_pytorch
 from sr_deploy.train.public_mdsr import edsr_pytorch_mdsr
+from sr_deploy.train.public_plain import abpn, compact, ecbsr, etds
 from sr_deploy.train.public_srresnet import basicsr_msrresnet, leftthomas_srgan, pytorch_srresnet
 from sr_deploy.train.public_state import Found, State
 from sr_deploy.train.public_vdsr import pytorch_vdsr
@@ -43,6 +44,10 @@ FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
     "leftthomas/SRGAN": leftthomas_srgan,
     "pytorch-SRResNet": pytorch_srresnet,
     "EDSR-PyTorch MDSR": edsr_pytorch_mdsr,
+    "ECNUSR ETDS": etds,
+    "ECNUSR ECBSR": ecbsr,
+    "ECNUSR ABPN": abpn,
+    "SRVGGNetCompact": compact,
 }
 
 
