@@ -54,6 +54,7 @@ class Task:
     content: Content = ()  # of the result's file
     error: SrDeployError | MemoryError | OSError | None = None
     frames: int = 1  # in the file
+    jpeg_quality: int | None = None  # that a JPEG was saved with
     held: int = 0  # bytes of the budget
     skipped: bool = False  # its result was there already
     size: tuple[int, int] | None = None  # width and height of the result
@@ -129,9 +130,10 @@ class FolderRun:
             task.large = self.memory.large(task.source, task.output, self.engine.card, self.scale)
         if task.large is not None:
             task.frames, task.size = task.large.head.picture.frames, task.large.size
+            task.jpeg_quality = task.large.head.picture.jpeg_quality
             return
         task.picture = read_picture(task.source, self.reading)
-        task.frames = task.picture.frames
+        task.frames, task.jpeg_quality = task.picture.frames, task.picture.jpeg_quality
         check_holds(self._format(task), task.picture, self.scale, task.source)
         card, frames = self.engine.card, task.picture.all_frames
         task.work = Upscaling(card, frames[0], self.scale) if len(frames) == 1 else FramesUpscaling(card, frames, self.scale)

@@ -23,6 +23,7 @@ from sr_deploy.runtime.pipeline import StageTimes
 from sr_deploy.runtime.places import Inputs
 from sr_deploy.runtime.report import PROG, Report
 from sr_deploy.runtime.result_names import Naming, Pair, check_folder, result_pairs, results_folder
+from sr_deploy.runtime.shipped import has_photo_engine
 from sr_deploy.runtime.sources import sources_of
 from sr_deploy.runtime.streams import STDOUT, check_standard_output, standard_input
 from sr_deploy.runtime.upscale import check_scale
@@ -49,7 +50,9 @@ def infer_command(arguments: argparse.Namespace) -> int:
         pairs = result_pairs(sources, naming, resumed=arguments.skip_existing)
         check_places(arguments, pairs)
         log = stack.enter_context(JsonLog(arguments.json_log))
-        report = Report(log, len(pairs) + len(refused), spooled, all_frames=arguments.frames)
+        report = Report(
+            log, len(pairs) + len(refused), spooled, all_frames=arguments.frames, photo=has_photo_engine(arguments.engine, scale)
+        )
         for one in refused:
             report.refused(one)
         work = Work(engine, scale, arguments, Inputs([*(source for source, _ in pairs), arguments.engine]))

@@ -27,6 +27,7 @@ from sr_deploy.pictures import (
 )
 from sr_deploy.runtime.colour import TRANSPARENT, fitting_profile
 from sr_deploy.runtime.deep_pictures import MULTIPLIED, SEPARATE_ALPHA
+from sr_deploy.runtime.jpeg_quality import jpeg_quality
 from sr_deploy.runtime.metadata import colour_chunks, tags_from
 from sr_deploy.runtime.orientation import ORIENTATION
 from sr_deploy.runtime.picture_files import PROFILE_TAG, Frames, Picture
@@ -113,7 +114,15 @@ def _head(path: Path, reading: Reading) -> Head:
             image.info.setdefault("exif", content)
         exif = exif_of(image)
         profile = image.info.get("icc_profile")
-        picture = Picture(pixels, fitting_profile(profile, pixels.shape[2]), frames, kind, tags_from(exif), chunks)
+        picture = Picture(
+            pixels,
+            fitting_profile(profile, pixels.shape[2]),
+            frames,
+            kind,
+            tags_from(exif),
+            chunks,
+            jpeg_quality=jpeg_quality(image),
+        )
         plain = kind in BY_ROWS and taken == 1 and _samples_agree(image, deep=deep, transparent=transparent)
         own = profile if image.mode == "CMYK" and isinstance(profile, bytes) else None
         return _upright(Head(path, picture, image.mode, 1, plain, own), exif.get(ORIENTATION), frames=taken)

@@ -27,6 +27,7 @@ from sr_deploy.pictures import (
 )
 from sr_deploy.runtime.colour import fitting_profile, pixels_of, spread_key_
 from sr_deploy.runtime.deep_pictures import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
+from sr_deploy.runtime.jpeg_quality import jpeg_quality
 from sr_deploy.runtime.metadata import Tags, colour_chunks, tags_from
 from sr_deploy.runtime.orientation import ORIENTATION, upright
 from sr_deploy.runtime.png_file import png_bytes
@@ -59,6 +60,7 @@ class Picture:
     chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, that say what its colours are
     lossless: bool = True
     rest: Frames = field(default_factory=Frames)  # where all frames are read
+    jpeg_quality: int | None = None  # that a JPEG was saved with
 
     @property
     def all_frames(self) -> tuple[Pixels, ...]:
@@ -113,6 +115,7 @@ def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
             tags_from(exif),
             colour_chunks(raw),
             lossless=kind not in ("jpeg", "webp") or (kind == "webp" and _lossless_webp(path, content)),
+            jpeg_quality=jpeg_quality(image),
         )
         if not reading.frames or frames == 1:
             return picture

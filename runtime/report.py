@@ -16,16 +16,23 @@ from sr_deploy.runtime.streams import STDIN_NAME, STDOUT
 from sr_deploy.runtime.video_names import is_film
 
 PROG = "sr-infer"
+CLEAN_QUALITY = 90  # of a JPEG; below it the blocks are seen
 
 
 class Report:
     """Tells the user and the log what becomes of each picture."""
 
-    def __init__(self, log: JsonLog, total: int, spooled: Sequence[Path], *, all_frames: bool = False) -> None:
-        """Remember how many pictures there are, and which files hold what came from standard input."""
+    def __init__(
+        self, log: JsonLog, total: int, spooled: Sequence[Path], *, all_frames: bool = False, photo: bool = False
+    ) -> None:
+        """Remember how many pictures there are, and which files hold what came from standard input.
+
+        ``photo``: an engine for JPEGs could be taken in place of this one.
+        """
         self.log, self.total, self.spooled = log, total, spooled
         self.tally = Tally()
         self.full, self.all_frames = False, all_frames
+        self.photo, self.coarse = photo, 0  # JPEGs that were saved coarsely
 
     def task(self, task: Task) -> None:
         """Tell what became of a picture.
@@ -36,6 +43,7 @@ class Report:
         name = self._named(str(task.source))
         if task.frames > 1 and not self.all_frames:
             failed(PROG, f"warning: {name}: has {task.frames} frames, the first one is enlarged; --frames takes all", 0)
+        self.coarse += task.jpeg_quality is not None and task.jpeg_quality < CLEAN_QUALITY
         if isinstance(task.error, BrokenPipeError):
             raise task.error
         output = "-" if task.output == STDOUT else str(task.output)
@@ -61,6 +69,9 @@ class Report:
         lines = self.tally.lines(self.total)
         for line in lines:
             failed(PROG, line, 0)
+        if self.photo and self.coarse:
+            which = "the JPEG is" if self.total == 1 else f"{self.coarse} JPEG{'s are' if self.coarse > 1 else ' is'}"
+            failed(PROG, f"{which} of a quality below {CLEAN_QUALITY}; try --engine photo, which was trained on such pictures", 0)
         if self.full:
             left = self.total - sum(self.tally.counts.values())
             advice = "make room, then run it again with --skip-existing"

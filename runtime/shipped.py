@@ -177,6 +177,18 @@ def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> S
     return max(usual or serving, key=lambda engine: engine.quality_db(wanted))
 
 
+def has_photo_engine(path: Path, scale: int, *, folder: Path = FOLDER) -> bool:
+    """Return whether ``photo`` serves ``scale`` where ``path`` is another engine of its family, trained on clean pictures.
+
+    Raises:
+        MachineError: ``engines.json`` is damaged.
+    """
+    if path.parent != folder or not path.name.startswith("plain_"):
+        return False
+    photo = [engine for engine in shipped_engines(folder) if engine.is_called("photo") and engine.serves(scale)]
+    return path.stem not in [engine.name for engine in photo] and bool(photo)
+
+
 def _offers(engines: Sequence[Shipped], known: Sequence[Shipped]) -> str:
     shown = [f"{engine.name} serves {' '.join(f'x{scale}' for scale in engine.scales)}" for engine in known or engines]
     return ", ".join(shown)
