@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from sr_deploy.card import KEY, ModelCard, card_from_json
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.runtime.shipped import FOLDER, INDEX, Measured, Shipped, chosen, engine_path, shipped_engines
+from sr_deploy.runtime.shipped import FOLDER, INDEX, Measured, Shipped, chosen, engine_path, has_photo_engine, shipped_engines
 
 PRETRAINED = Path(__file__).resolve().parents[2] / "train" / "pretrained"
 ENGINES = shipped_engines()
@@ -27,6 +28,15 @@ SOME = (
     shipped("edsr_pruned_int8", {2: 37.2}),
     shipped("edsr_x4_pruned_int8", {4: 30.7}),
     shipped("vdsr_pruned_int8", {2: 36.9, 3: 32.8, 4: 30.5}, before=True),
+)
+
+FAMILY = (
+    *SOME,
+    shipped("plain_l_photo_x2_int8", {2: 37.0}),
+    shipped("plain_l_x2_int8", {2: 37.1}),
+    shipped("plain_l_x4_qat_int8", {4: 31.0}),
+    shipped("plain_m_x2_int8", {2: 36.8}),
+    shipped("plain_xl_x2_int8", {2: 37.3}),
 )
 
 
@@ -127,6 +137,62 @@ def test_a_damaged_index_is_named(copied: Path, content: str | None) -> None:
 )
 def test_the_best_engine_of_that_name_at_that_scale_is_taken(name: str | None, scale: int | None, expected: str) -> None:
     assert chosen(SOME, name, scale).name == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "expected"),
+    [
+        (None, None, "plain_l_x2_int8"),  # edsr and xl have more dB
+        (None, 4, "plain_l_x4_qat_int8"),
+        (None, 3, "vdsr_pruned_int8"),  # no plain_l serves it
+        (None, 1, "vdsr_pruned_int8"),
+        ("l", 4, "plain_l_x4_qat_int8"),
+        ("plain", None, "plain_l_x2_int8"),
+        ("plain_l", 2, "plain_l_x2_int8"),
+        ("m", None, "plain_m_x2_int8"),
+        ("XL", 2, "plain_xl_x2_int8"),
+        ("photo", None, "plain_l_photo_x2_int8"),
+        ("plain_l_photo", 2, "plain_l_photo_x2_int8"),
+        ("plain_l_x4", None, "plain_l_x4_qat_int8"),
+        ("edsr", None, "edsr_pruned_int8"),
+    ],
+)
+def test_plain_l_is_the_default_and_its_family_has_short_names(name: str | None, scale: int | None, expected: str) -> None:
+    assert chosen(FAMILY, name, scale).name == expected
+
+
+def test_a_short_name_at_a_scale_that_it_does_not_serve_says_what_it_serves() -> None:
+    with pytest.raises(InputError, match=r"^photo, --scale 4: plain_l_photo_x2_int8 serves x2, not x4"):
+        chosen(FAMILY, "photo", 4)
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Path:
+    """A folder whose index lists the family; its files are not needed."""
+    (tmp_path / INDEX).write_text(json.dumps({"engines": [asdict(engine) for engine in FAMILY]}))
+    return tmp_path
+
+
+def test_the_family_is_listed_first_and_the_default_at_its_head(family: Path) -> None:
+    names = [engine.name for engine in shipped_engines(family)]
+    assert names[:3] == ["plain_l_x2_int8", "plain_l_x4_qat_int8", "plain_l_photo_x2_int8"] and names[-1] == "vdsr_pruned_int8"
+
+
+@pytest.mark.parametrize(
+    ("engine", "scale", "expected"),
+    [
+        ("plain_l_x2_int8", 2, True),
+        ("plain_m_x2_int8", 2, True),
+        ("plain_l_x4_qat_int8", 4, False),  # no photo engine serves it
+        ("plain_l_photo_x2_int8", 2, False),
+        ("edsr_pruned_int8", 2, False),
+    ],
+)
+def test_the_photo_engine_is_offered_in_place_of_one_trained_on_clean_pictures(
+    family: Path, engine: str, scale: int, expected: bool
+) -> None:
+    assert has_photo_engine(family / f"{engine}.onnx", scale, folder=family) is expected
+    assert not has_photo_engine(Path("elsewhere") / f"{engine}.onnx", scale, folder=family)
 
 
 @pytest.mark.parametrize("name", ["", "eds", "edsr_", "pruned", "vdsr_pruned_int8.plan", "x.onnx", "_"])
