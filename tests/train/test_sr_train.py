@@ -175,12 +175,15 @@ def test_cuda_without_a_device_is_refused(photos: Path, tmp_path: Path, capsys: 
     [
         (["--scale", "1"], r"scales (1,) do not fit; use integers from 2 to 8"),
         (["--shrink", "2"], "down-scaling factors (2.0,) do not fit"),
-        (["--preset", "large"], "--preset large: not known for vdsr (edsr: baseline, large; mdsr: baseline, large)"),
+        (
+            ["--preset", "large"],
+            "--preset large: not known for vdsr (edsr: baseline, large; plain: m, l, xl; mdsr: baseline, large)",
+        ),
         (["--blocks", "4"], "--blocks 4: VDSR has no residual blocks"),
         (["--arch", "edsr", "--preset", "huge"], "--preset huge: not known for edsr"),
         (["--arch", "edsr"], "--scale 2 3: edsr serves one scale; train one for each"),
         (["--arch", "edsr", "--scale", "2", "--patch", "17"], "--patch 17 is no multiple of the scale 2; 96 is usual"),
-        (["--arch", "srresnet", "--scale", "2", "--res-scale", "0.1"], "SRResNet does not scale its residuals"),
+        (["--arch", "srresnet", "--scale", "2", "--res-scale", "0.1"], "srresnet does not scale its residuals"),
         (["--patch", "65"], "no picture of at least 65x65 pixels"),
         (["--range", "3-2"], "--range 3-2: not a range of positions from 1; 1-800, or 1-800/801-810"),
         (["--range", "1-4"], "--range 1-4: "),
