@@ -10,6 +10,7 @@ from sr_deploy.console import Parser, missing_package, natural_int, positive_flo
 
 PROG = "sr-train"
 ARCHS = ("plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan")
+DAMAGES = ("blur", "noise", "jpeg")  # as in train/damage.py, which --help does not wait for
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
     **{"schedule": "halve", "batch_size": 16},
@@ -35,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
         "data", nargs="+", type=Path, metavar="DIR", help="folder of high-resolution pictures, or HDF5 file of patches (.h5)"
     )
     p.add_argument("-o", "--output", type=Path, metavar="FILE", help="checkpoint to write (.safetensors)")
-    p.add_argument("--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint")
+    p.add_argument(
+        "--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint, shrunk by bicubic, clean"
+    )
     p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
     p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
     p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
@@ -99,6 +102,14 @@ def add_data_arguments(g: argparse._ArgumentGroup) -> None:
         default=0.0,
         metavar="E",
         help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
+    )
+    g.add_argument(
+        "--degrade",
+        nargs="+",
+        choices=DAMAGES,
+        metavar="KIND",
+        help="damage half of the low-resolution patches as photographs are: blur, noise, jpeg, or several, in this order; --val "
+        "stays clean; not for vdsr, which reads enlarged patches, nor for .h5 (default: all are clean)",
     )
     g.add_argument(
         "--prepare",
@@ -203,7 +214,8 @@ def main(argv: list[str] | None = None) -> int:
         p.error("the following arguments are required: -o/--output")
     if arguments.prepare is not None and arguments.output is not None:
         p.error(f"--prepare {arguments.prepare} writes patches and trains nothing; leave -o {arguments.output} out")
-    for option, given in (("--init-from", arguments.init_from), ("--val", arguments.val), ("--resume", arguments.resume or None)):
+    training = {"--init-from": arguments.init_from, "--val": arguments.val, "--resume": arguments.resume or None}
+    for option, given in {**training, "--degrade": arguments.degrade}.items():
         if arguments.prepare is not None and given is not None:
             p.error(f"--prepare {arguments.prepare} writes patches and trains nothing; leave {option} out")
     if arguments.prepare is None and arguments.stride is not None:

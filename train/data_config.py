@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
+from sr_deploy.train.damage import DAMAGES
 
 MOST_PATCH = 4096
 
@@ -25,6 +26,7 @@ class DataConfig:
     one_scale: bool = False  # every patch of a batch has the same scale (MDSR, Lim et al., CVPRW 2017, section 3.3)
     lr: Path | None = None  # folder of the low-resolution pictures; None: they are made by bicubic
     span: tuple[int, int] | None = None  # first and last picture used, in their order, counted from 1; None: all
+    degrade: tuple[str, ...] = ()  # how half of the low-resolution patches are damaged, kinds of ``damage.DAMAGES``
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) < 2 or max(self.scales) > 8:
@@ -40,7 +42,18 @@ class DataConfig:
         if self.lr is not None and self.shrink != (1.0,):
             factors = " ".join(f"{factor:g}" for factor in self.shrink)
             raise InputError(f"--shrink {factors}: pairs of --lr-dir {self.lr} are used as they are; leave --shrink out")
+        self._check_degrade()
         self._check_patch()
+
+    def _check_degrade(self) -> None:
+        kinds = " ".join(self.degrade)
+        if not set(self.degrade) <= set(DAMAGES):
+            raise InputError(f"--degrade {kinds}: not all known; choose among {', '.join(DAMAGES)}")
+        if self.degrade and self.upscale == "before":
+            raise InputError(
+                f"--degrade {kinds}: damages low-resolution patches, which networks that enlarge inside read, this one enlarges "
+                "before; choose another --arch, as plain or edsr, or leave it out"
+            )
 
     def _check_patch(self) -> None:
         if self.upscale == "before" or self.one_scale:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
+from sr_deploy.train.damage import DAMAGES
 from sr_deploy.train.data_config import DataConfig
 from sr_deploy.train.hdf5 import PatchFile, is_hdf5
 from sr_deploy.train.hr_lr import validation_part
@@ -35,6 +36,7 @@ def data_config(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
         one_scale=one_scale(card.upscale, arguments.scale),
         lr=arguments.lr_dir,
         span=spans(arguments.range)[0] if arguments.range else None,
+        degrade=tuple(kind for kind in DAMAGES if kind in (arguments.degrade or ())),
     )
 
 
@@ -48,7 +50,7 @@ def hdf5_config(arguments: argparse.Namespace, card: ModelCard, scales: Sequence
     folders = [path for path in paths if not is_hdf5(path)]
     if folders:
         raise InputError(f"{folders[0]}: not an HDF5 file as {next(filter(is_hdf5, paths))} is; name the one kind or the other")
-    for option in ("lr_dir", "range", "shrink", "detail", "cache", "prepare"):
+    for option in ("lr_dir", "range", "shrink", "detail", "degrade", "cache", "prepare"):
         value = getattr(arguments, option, None)
         if value:
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
@@ -124,4 +126,5 @@ def data_facts(config: DataConfig) -> dict[str, str]:
         "data.detail": f"{config.detail:g}",
         **({"data.lr": config.lr.name} if config.lr else {}),
         **({"data.range": f"{config.span[0]}-{config.span[1]}"} if config.span else {}),
+        **({"data.degrade": " ".join(config.degrade)} if config.degrade else {}),
     }

@@ -23,9 +23,12 @@ class HDF5Patches:
         """Open the files that ``config.folders`` names.
 
         Raises:
-            InputError: a file cannot be read, or does not fit the network.
+            InputError: a file cannot be read, or does not fit the network, or patches are to be damaged.
             MachineError: h5py is not installed.
         """
+        if config.degrade:
+            kinds = " ".join(config.degrade)
+            raise InputError(f"--degrade {kinds}: for pictures, {config.folders[0]} holds patches; leave it out")
         files = [PatchFile(path) for path in config.folders]
         for file in files:
             check(file, config)

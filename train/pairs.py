@@ -6,9 +6,10 @@ literature, to 1/128 of a level.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ GRID = 8  # spacing in pixels of the patch positions whose detail is weighed
 Planes = NDArray[np.float32]
 """The channels of a picture in grey levels: float32 (c, h, w); c is 1 for luma and 3 for RGB."""
 
+Corner = tuple[int, int]
+"""Row and column of the pixel at which a patch begins."""
+
 
 class Raster(Protocol):
     """Planes that patches are cut from, in memory or on disk: (c, h, w)."""
@@ -29,6 +33,18 @@ class Raster(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def __getitem__(self, index: tuple[slice, slice, slice], /) -> NDArray[np.generic]: ...
+
+
+Part = Callable[[Raster, Corner, int], NDArray[np.generic]]
+"""Returns the square patch of planes at a corner, of a side: (c, side, side)."""
+
+
+class Place(NamedTuple):
+    """Where a patch is cut from an original, and how it is turned."""
+
+    corner: Corner
+    turns: int  # quarters
+    mirror: bool  # after turning
 
 
 @dataclass(frozen=True)
@@ -119,25 +135,35 @@ def box_means(plane: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return np.asarray(np.maximum(sums, 0.0) / side**2, np.float64)
 
 
-def cut(pair: Pair, side: int, step: int, rng: np.random.Generator) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Return a degraded and an original patch of one place, flipped and turned alike, at random.
-
-    Args:
-        pair: where to cut.
-        side: of the original patch.
-        step: pixels of the original to one of the degraded picture.
-        rng: decides.
-    """
+def place(pair: Pair, side: int, step: int, rng: np.random.Generator) -> Place:
+    """Return a random place for a patch in ``pair``; see :func:`cut`."""
     row, column = pair.positions.draw(rng)
     h, w = pair.size
     top = min(row * GRID + int(rng.integers(GRID)), h - side)
     left = min(column * GRID + int(rng.integers(GRID)), w - side)
-    top, left = top - top % step, left - left % step
-    original = pair.original[:, top : top + side, left : left + side]
-    top, left, side = top // step, left // step, side // step
-    degraded = pair.degraded[:, top : top + side, left : left + side]
-    turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
-    return turned(degraded, turns, mirror=mirror), turned(original, turns, mirror=mirror)
+    return Place((top - top % step, left - left % step), int(rng.integers(4)), bool(rng.integers(2)))
+
+
+def part(planes: Raster, corner: Corner, side: int) -> NDArray[np.generic]:
+    """Return the patch of ``planes`` as it is: a view."""
+    top, left = corner
+    return planes[:, top : top + side, left : left + side]
+
+
+def cut(pair: Pair, at: Place, side: int, step: int, given: Part = part) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return a degraded and an original patch of one place, flipped and turned alike.
+
+    Args:
+        pair: what to cut.
+        at: the place.
+        side: of the original patch.
+        step: pixels of the original to one of the degraded picture.
+        given: makes the patch of the degraded picture.
+    """
+    top, left = at.corner
+    degraded = given(pair.degraded, (top // step, left // step), side // step)
+    original = part(pair.original, at.corner, side)
+    return turned(degraded, at.turns, mirror=at.mirror), turned(original, at.turns, mirror=at.mirror)
 
 
 def turned(patch: NDArray[np.generic], turns: int, *, mirror: bool) -> NDArray[np.generic]:

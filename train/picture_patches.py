@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sr_deploy.console import progress
 from sr_deploy.errors import InputError
+from sr_deploy.train.damage import damaged
 from sr_deploy.train.data_config import DataConfig
 from sr_deploy.train.hr_lr import Listed
-from sr_deploy.train.pairs import FRACTION, cut, draw
+from sr_deploy.train.pairs import FRACTION, cut, draw, part, place
 from sr_deploy.train.picture_pairs import Found, usable_pairs
 from sr_deploy.train.store import Store
 
@@ -53,11 +54,15 @@ class PicturePatches:
 
     def take(self, size: int, scale: int | None, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return ``size`` degraded and original patches, new float32 (size, c, ., .) in [0, 1], of ``scale`` or mixed."""
-        pairs = []
+        places = []
         for _ in range(size):
             drawn = scale or self.config.scales[int(rng.integers(len(self.config.scales)))]
             pair = self.by_scale[drawn][draw(self.cumulative[drawn], rng)]
-            pairs.append(cut(pair, self.config.side(drawn), self.config.step(drawn), rng))
+            sizes = self.config.side(drawn), self.config.step(drawn)
+            places.append((pair, place(pair, *sizes, rng), *sizes))
+        # After all places, so that they are the same with damage and without.
+        given = partial(damaged, kinds=self.config.degrade, rng=rng) if self.config.degrade else part
+        pairs = [cut(*where, given) for where in places]
         degraded, original = (np.stack(planes).astype(np.float32) for planes in zip(*pairs, strict=True))
         degraded /= np.float32(FRACTION * 255)
         original /= np.float32(255)

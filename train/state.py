@@ -70,9 +70,10 @@ def load_state_(path: Path, trained: Trained, identity: Mapping[str, object]) ->
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError) as err:
         raise InputError(f"{path}: not a training state ({err}); start without --resume") from err
     check_seal(content, digest, source=str(path))
-    for name, value in identity.items():
-        if stored.get(name) != value:
-            raise InputError(f"{path}: was trained with {name} {stored.get(name)}, not {value}; give the same options to resume")
+    for name in dict.fromkeys((*identity, *stored)):  # what is left out now was told then
+        then, now = stored.get(name), identity.get(name)
+        if then != now:
+            raise InputError(f"{path}: was trained with {name} {then}, not {now}; give the same options to resume")
     for name, module in trained.modules.items():
         module.load_state_dict(_under(name, state))
     for name, optimizer in trained.optimizers.items():
