@@ -237,7 +237,7 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
     """Return what is cut from the pictures: as for the dense network, unless told otherwise."""
     if any(map(is_hdf5, arguments.data)):
         return hdf5_config(arguments, card, arguments.scale or card.scales)
-    told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail")}
+    told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}
     dense = [int(v) for v in (told["scales"] or "").split()] or card.scales
     scales = arguments.scale or dense
     patch = arguments.patch or inherited_patch(card, scales, dense, told["patch"])
@@ -251,6 +251,7 @@ def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
         detail,
         card.upscale,
         colors_of(card),
+        degrade=tuple((told["degrade"] or "").split()),
         one_scale=one_scale(card.upscale, card.scales),  # a network with branches is told the scale even where it is always one
     )
 

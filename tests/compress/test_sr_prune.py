@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.command import main
 from sr_deploy.compress.masks import nni_installed
-from sr_deploy.compress.prune import inherited_patch
+from sr_deploy.compress.prune import finetune_data, inherited_patch
 from sr_deploy.degrade import Upscale
 from sr_deploy.train import checkpoint
 from sr_deploy.train.command import main as train
@@ -158,6 +159,14 @@ def test_the_patch_of_the_dense_network_is_kept(
 ) -> None:
     card = ModelCard(arch="", widths=(1,), scales=dense, default_scale=dense[0], upscale=upscale)
     assert inherited_patch(card, scales, dense, told) == patch
+
+
+def test_fine_tuning_keeps_the_dense_networks_damage(photos: Path) -> None:
+    arguments = argparse.Namespace(data=[photos], scale=None, patch=None, shrink=None, detail=None)
+    card = ModelCard(arch="plain", widths=(1,), scales=(2,), default_scale=2, upscale="inside")
+    recipe = {"parent.data.degrade": "noise jpeg"}
+    assert finetune_data(arguments, card.with_changes(recipe=recipe)).degrade == ("noise", "jpeg")
+    assert finetune_data(arguments, card).degrade == ()
 
 
 def test_fine_tuning_keeps_the_dense_networks_loss(dense: Path, photos: Path) -> None:
