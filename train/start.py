@@ -59,6 +59,12 @@ def begin_with_(network: nn.Module, source: Path) -> bool:
             f"give --res-scale {scaling:g}"
         )
     if isinstance(network, Plain) and theirs.arch == "plain":
+        for name in ("residual", "clip", "prelu"):
+            if theirs.config.get(name, ours[name]) != ours[name]:
+                raise InputError(
+                    f"--init-from {source}: has {name} {theirs.config[name]:g}, this network {ours[name]:g}; "
+                    "begin with a checkpoint of sr-train"
+                )
         scales = {"colors": network.config.colors, "old": int(theirs.config["scale"]), "new": network.config.scale}
         state |= {name: rescaled(state[name], **scales) for name in ("tail.weight", "tail.bias")}
     for number in scrambled(theirs.config.get("scale"), ours.get("scale")):
