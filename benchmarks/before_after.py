@@ -1,4 +1,4 @@
-"""The README's picture: a detail of a photograph, bicubic beside the pruned int8 engine beside the original."""
+"""The README's picture: a detail of a photograph, bicubic beside the default engine beside the original."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sr_deploy.files import replacing
 from sr_deploy.runtime.picture_files import read_pixels
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPH, BOX, SCALE, ZOOM = "tests/pictures/china.jpg", (250, 60, 410, 200), 2, 2
+PHOTOGRAPH, BOX, SCALE, ZOOM = "tests/pictures/china.jpg", (250, 60, 410, 200), 4, 2
 
 
 def main() -> None:
@@ -27,15 +27,10 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         Image.fromarray(small).save(f"{name}/small.png")
-        checkpoint = str(ROOT / "train/pretrained/vdsr_pruned.safetensors")
-        subprocess.run(["sr-export", checkpoint, "-o", name, "--precision", "int8"], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run(
-            ["sr-infer", "--engine", f"{name}/vdsr_pruned_int8.onnx", f"{name}/small.png", "-o", f"{name}/large.png"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        infer = ["sr-infer", "--scale", str(SCALE), f"{name}/small.png", "-o", f"{name}/large.png"]
+        subprocess.run(infer, check=True, stdout=subprocess.DEVNULL)
         ours = np.asarray(Image.open(f"{name}/large.png"))
-    panels = {"bicubic x2": bicubic.astype(np.uint8), "VDSR pruned, int8": ours, "original": pixels}
+    panels = {f"bicubic x{SCALE}": bicubic.astype(np.uint8), f"sr-infer --scale {SCALE}": ours, "original": pixels}
     width, height = (BOX[2] - BOX[0]) * ZOOM, (BOX[3] - BOX[1]) * ZOOM
     sheet = Image.new("RGB", (len(panels) * (width + 8) - 8, height + 22), "white")
     draw = ImageDraw.Draw(sheet)

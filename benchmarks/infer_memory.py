@@ -1,10 +1,12 @@
-"""Peak memory and time of ``sr-infer`` on a 4000x3000 picture with the pruned int8 engine."""
+"""Time and peak memory of ``sr-infer`` on a JPEG of 12 megapixels, x2, by engines that come with sr-deploy.
+
+``python benchmarks/infer_memory.py [ENGINE...]``; without names the default engine and the one that was the default before it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,38 +15,41 @@ from pathlib import Path
 
 from PIL import Image
 
+from sr_deploy.console import run, table
+from sr_deploy.errors import MachineError
 from sr_deploy.files import write_text
+from sr_deploy.runtime.bench import machine
+from sr_deploy.runtime.shipped import engine_path
 
 ROOT = Path(__file__).resolve().parent.parent
+SIZE, QUALITY, SCALE = (4000, 3000), 95, 2
 
 
-def main() -> None:
-    """Export the pruned network, enlarge one large picture, print the figures, write ``infer_memory.json``."""
+def measured(engine: str, picture: Path) -> dict[str, object]:
+    """Return the figures of one engine on one picture, in a process of its own."""
+    command = [sys.executable, "-m", "sr_deploy.runtime.command", "--engine", engine, "--scale", str(SCALE), str(picture)]
+    began = time.perf_counter()
+    child = subprocess.Popen([*command, "-o", str(picture.with_name(f"{engine}.jpg"))], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise MachineError(f"sr-infer --engine {engine}: failed with status {status}")
+    wall_s, cpu_s = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+    return {"engine": engine_path(engine, SCALE).stem, "wall_s": wall_s, "cpu_s": cpu_s, "peak_mb": usage.ru_maxrss / 1024.0}
+
+
+def command() -> int:
+    """Enlarge one large JPEG with each engine, print the table, write ``infer_memory.json``."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        checkpoint = str(ROOT / "train/pretrained/vdsr_pruned.safetensors")
-        subprocess.run(["sr-export", checkpoint, "-o", name, "--precision", "int8"], check=True, stdout=subprocess.DEVNULL)
-        photograph = Image.open(ROOT / "tests/pictures/china.jpg").resize((4000, 3000), Image.Resampling.BICUBIC)
-        photograph.save(folder / "large.png", compress_level=1)
-        began = time.perf_counter()
-        command = [sys.executable, "-m", "sr_deploy.runtime.command", "--engine", f"{name}/vdsr_pruned_int8.onnx"]
-        child = subprocess.Popen([*command, str(folder / "large.png")], stdout=subprocess.DEVNULL)
-        _, status, usage = _wait(child)
-        if status:
-            sys.exit(f"sr-infer failed with status {status}")
-        figures = {
-            "picture": "4000x3000 RGB",
-            "scale": 2,
-            "peak_mb": usage.ru_maxrss / 1024.0,
-            "wall_s": time.perf_counter() - began,
-        }
-    print(json.dumps(figures, indent=2))
-    write_text(ROOT / "benchmarks/infer_memory.json", json.dumps(figures, indent=2) + "\n")
-
-
-def _wait(child: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
-    return os.wait4(child.pid, 0)
+        picture = Path(name) / "large.jpg"
+        photograph = Image.open(ROOT / "tests/pictures/china.jpg").resize(SIZE, Image.Resampling.BICUBIC)
+        photograph.save(picture, quality=QUALITY)
+        found = [measured(engine, picture) for engine in sys.argv[1:] or ["l", "edsr"]]
+    rows = [[str(row["engine"]), *(f"{row[key]:.1f}" for key in ("wall_s", "cpu_s", "peak_mb"))] for row in found]
+    print(table([["engine", "wall s", "CPU s", "peak MB"], *rows], markdown=True))
+    facts = {"picture": f"{SIZE[0]}x{SIZE[1]} JPEG, quality {QUALITY}", "scale": SCALE, "machine": machine(), "results": found}
+    write_text(ROOT / "benchmarks/infer_memory.json", json.dumps(facts, indent=2) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run("infer_memory.py", command))

@@ -90,7 +90,7 @@ def test_widths_that_do_not_fit_are_refused(widths: tuple[int, ...]) -> None:
 
 
 def test_unknown_architecture_is_refused() -> None:
-    with pytest.raises(InputError, match="architecture 'srcnn' is unknown; known: vdsr"):
+    with pytest.raises(InputError, match="architecture 'srcnn' is unknown; known: plain, vdsr"):
         build("srcnn")
 
 
