@@ -1,8 +1,8 @@
 """PSNR of the engines that ship with sr-deploy: ``make engines`` puts new ones into ``runtime/engines`` with what they measure.
 
 ``python benchmarks/shipped_engines.py BUILT [SET5]``: ``BUILT`` holds int8 graphs fresh from ``sr-export``. One that is equal to
-the shipped one keeps its figures; one that is new or differs is measured on the pictures in ``SET5``, beside its fp32 network.
-What is not in ``BUILT`` ships no more.
+the shipped one keeps its figures; one that is new or differs is measured on the pictures in ``SET5``, beside the fp32 graph of
+its network through the same tiles. Without ``engines.json`` all are measured. What is not in ``BUILT`` ships no more.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -45,11 +46,15 @@ def measured(graph: Path, data: Path) -> Shipped:
     checkpoint = PRETRAINED / f"{graph.stem.removesuffix('_int8')}.safetensors"
     if read_checkpoint_card(checkpoint).digest != card.parent_digest:
         raise InputError(f"{graph}: was not made from {checkpoint}; export it again with make engines")
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "sr_deploy.export.command", str(checkpoint), "-o", name, "--precision", "fp32"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        fp32_psnr_db = psnr_db(Path(name) / f"{checkpoint.stem}_fp32.onnx", card.scales, data)
     how = Measured(
         data=f"{data.name}: {len(list_pictures(data))} pictures",
         command=f"sr-eval {graph.name} --data {data.name} --scale {' '.join(map(str, card.scales))}",
-        protocol=f"luma, {PROTOCOL} pictures, low resolution by bicubic, as many pixels shaved as the scale",
-        reference=f"{checkpoint.name} in fp32",
+        protocol=f"luma, {PROTOCOL} pictures, low resolution by bicubic, as many pixels shaved as the scale, exact integer sums",
+        reference=f"{checkpoint.name} in fp32, through the same tiles",
         processor=processor(),
         versions={name: version(name) for name in ("onnxruntime", "sr-deploy", "torch")},
     )
@@ -60,7 +65,7 @@ def measured(graph: Path, data: Path) -> Shipped:
         default_scale=card.default_scale,
         enlarges_before=card.upscale == "before",
         psnr_db=psnr_db(graph, card.scales, data),
-        fp32_psnr_db=psnr_db(checkpoint, card.scales, data),
+        fp32_psnr_db=fp32_psnr_db,
         measured=how,
     )
 

@@ -54,7 +54,7 @@ class Upscaler:
 
         Args:
             engine: an ``.onnx`` or ``.plan`` file, the name of an engine that comes with sr-deploy (``"edsr"``), or ``None`` for
-                the one of them with the best measured quality at ``scale``. A file of that name comes before a name.
+                the default, ``plain_l`` at ``scale``. A file of that name comes before a name.
             scale: the factor; ``None`` is the engine's own default, and x2 where the engine is chosen, too.
             provider: where ONNX Runtime runs: ``auto`` is CUDA where it is offered, else the CPU.
             threads: CPU threads of the engine, 1 to 256, shared by all calls; ``None`` is one for each core.
