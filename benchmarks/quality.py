@@ -18,6 +18,8 @@ SETS = ("set5", "set14", "b100")
 SCALES = (2, 3, 4)
 MODELS: dict[str, dict[int, str]] = {  # the checkpoint that serves each scale
     "bicubic": dict.fromkeys(SCALES, "bicubic"),
+    "plain m": {scale: f"plain_m_x{scale}" for scale in SCALES},
+    "plain l": {scale: f"plain_l_x{scale}" for scale in SCALES},
     "VDSR": dict.fromkeys(SCALES, "vdsr"),
     "VDSR pruned": dict.fromkeys(SCALES, "vdsr_pruned"),
     "EDSR": {2: "edsr", 4: "edsr_x4"},
@@ -29,13 +31,21 @@ MODELS: dict[str, dict[int, str]] = {  # the checkpoint that serves each scale
 }
 PAPERS: dict[
     int, dict[str, tuple[str, str, str]]
-] = {  # as reported: Kim et al. table 2; EDSR-PyTorch; Ledig et al. tables 1 and 2
+] = {  # as reported: Kim et al. table 2; EDSR-PyTorch; Ledig et al. tables 1 and 2; ETDS by sr-eval (RGB, unrounded)
     2: {
+        "ETDS-M, public, RGB": ("37.57 / 0.9590", "33.11 / 0.9133", "31.86 / 0.8956"),
+        "ETDS-L, public, RGB": ("37.67 / 0.9594", "33.26 / 0.9145", "31.97 / 0.8970"),
         "VDSR, its paper": ("37.53 / 0.9587", "33.03 / 0.9124", "31.90 / 0.8960"),
         "EDSR baseline, its authors": ("37.99", "", ""),
     },
-    3: {"VDSR, its paper": ("33.66 / 0.9213", "29.77 / 0.8314", "28.82 / 0.7976")},
+    3: {
+        "ETDS-M, public, RGB": ("33.65 / 0.9211", "29.87 / 0.8330", "28.79 / 0.7969"),
+        "ETDS-L, public, RGB": ("33.88 / 0.9232", "30.01 / 0.8356", "28.90 / 0.7997"),
+        "VDSR, its paper": ("33.66 / 0.9213", "29.77 / 0.8314", "28.82 / 0.7976"),
+    },
     4: {
+        "ETDS-M, public, RGB": ("31.42 / 0.8837", "28.14 / 0.7703", "27.27 / 0.7251"),
+        "ETDS-L, public, RGB": ("31.70 / 0.8883", "28.33 / 0.7749", "27.38 / 0.7287"),
         "VDSR, its paper": ("31.35 / 0.8838", "28.01 / 0.7674", "27.29 / 0.7251"),
         "EDSR baseline, its authors": ("32.09", "", ""),
         "SRResNet, its paper": ("32.05 / 0.9019", "28.49 / 0.8184", "27.58 / 0.7620"),
