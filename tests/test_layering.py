@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 FOLDERS = ("train", "compress", "export", "runtime", "gate", "calib_data")
+PARENTS = ("sr_deploy", "sr_deploy.runtime")  # what is imported from these is taken for a module
 ALLOWED = {
     "sr_deploy": (),
     "train": (),
@@ -23,6 +24,17 @@ INSIDE_FUNCTIONS = {
     "sr_deploy": ("runtime.upscaler",),  # what "from sr_deploy import Upscaler" leads to
 }
 BANNED = {"runtime": ("torch", "onnx", "lightning", "nni"), "sr_deploy": ("torch", "onnx", "lightning", "nni")}
+FLOORS = {  # the rooms of runtime/ from the ground up, and what each stands on; upscaler.py stands on all of them
+    "pictures": (),
+    "backends": (),
+    "upscaling": ("pictures", "backends"),
+    "engines": ("backends", "upscaling"),
+    "large": ("pictures", "backends", "upscaling"),
+    "video": ("backends", "upscaling"),
+    "bench": ("backends", "upscaling", "engines"),
+    "doctor": ("backends",),
+    "infer": ("pictures", "backends", "upscaling", "engines", "large", "video"),
+}
 
 
 def imported(tree: ast.AST, *, inside: bool = False) -> Iterator[tuple[str, bool, int]]:
@@ -32,7 +44,7 @@ def imported(tree: ast.AST, *, inside: bool = False) -> Iterator[tuple[str, bool
             yield from ((alias.name, inside, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            names = [f"{module}.{alias.name}" for alias in node.names] if module == "sr_deploy" else [module]
+            names = [f"{module}.{alias.name}" for alias in node.names] if module in PARENTS else [module]
             yield from ((name, inside, node.lineno) for name in names)
         later = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or is_for_type_checkers(node)
         yield from imported(node, inside=inside or later)
@@ -60,12 +72,38 @@ def violations(source: str, folder: str) -> list[str]:
     return found
 
 
+def climbs(source: str, room: str) -> list[str]:
+    """Return what a module of a room of ``runtime`` imports, now or later, from where the room does not stand on."""
+    found = []
+    for module, _, line in imported(ast.parse(source)):
+        parts = [*module.split("."), ""]
+        if parts[:2] == ["sr_deploy", "runtime"] and parts[2] not in (room, *FLOORS[room]):
+            found.append(f"line {line}: {room} imports {module}")
+    return found
+
+
+def found_below(folder: Path, check: Callable[[str], list[str]]) -> dict[str, list[str]]:
+    """Return what a check finds in the modules of a folder and of all folders in it, by file."""
+    found = {str(path.relative_to(folder)): check(path.read_text("utf-8")) for path in sorted(folder.rglob("*.py"))}
+    return {name: lines for name, lines in found.items() if lines}
+
+
 @pytest.mark.parametrize("folder", ALLOWED)
 def test_imports_go_one_way(root: Path, folder: str) -> None:
-    paths = sorted((root / folder).glob("*.py"))
-    assert paths
-    found = {str(path.relative_to(root)): violations(path.read_text("utf-8"), folder) for path in paths}
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert list((root / folder).glob("*.py"))
+    assert found_below(root / folder, lambda source: violations(source, folder)) == {}
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_rooms_stand_on_lower_floors(root: Path, room: str) -> None:
+    assert found_below(root / "runtime" / room, lambda source: climbs(source, room)) == {}
+
+
+def test_every_room_has_its_floor(root: Path) -> None:
+    rooms = {path.parent.name for path in (root / "runtime").glob("*/*.py")}
+    assert rooms in (set(), set(FLOORS))
+    names = list(FLOORS)
+    assert all(names.index(lower) < names.index(room) for room in FLOORS for lower in FLOORS[room])
 
 
 def test_every_folder_has_its_rule(root: Path) -> None:
@@ -119,3 +157,47 @@ def test_a_wrong_import_is_found(folder: str, source: str) -> None:
 )
 def test_a_right_import_is_not(folder: str, source: str) -> None:
     assert violations(source, folder) == []
+
+
+def test_a_wrong_import_is_found_in_a_folder_of_the_folder(tmp_path: Path) -> None:
+    room = tmp_path / "runtime" / "video" / "inner"
+    room.mkdir(parents=True)
+    (room / "frames.py").write_text("import numpy\n")
+    (room.parent / "source.py").write_text("import numpy\nimport torch\n")
+    (room / "result.py").write_text("from sr_deploy.export import command\n")
+    assert found_below(tmp_path / "runtime", lambda source: violations(source, "runtime")) == {
+        "video/inner/result.py": ["line 1: runtime imports sr_deploy.export"],
+        "video/source.py": ["line 2: runtime imports torch"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("pictures", "from sr_deploy.runtime.backends.engine import Engine"),
+        ("backends", "from sr_deploy.runtime import upscaler"),
+        ("backends", "def f():\n    from sr_deploy.runtime.engines.shipped import Shipped"),
+        ("upscaling", "import sr_deploy.runtime.large.rows"),
+        ("large", "if TYPE_CHECKING:\n    from sr_deploy.runtime.video.film import enlarge"),
+        ("video", "from sr_deploy.runtime import pictures, upscaling"),
+        ("doctor", "import sr_deploy.runtime"),
+        ("infer", "from sr_deploy.runtime.doctor.run import Finding"),
+    ],
+)
+def test_a_climb_is_found(room: str, source: str) -> None:
+    assert len(climbs(source, room)) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        (
+            "pictures",
+            "import numpy\nfrom sr_deploy.pictures import Reading\nfrom sr_deploy.runtime.pictures.samples import Pixels",
+        ),
+        ("infer", "from sr_deploy.runtime.video.film import enlarge\nfrom sr_deploy.runtime import pictures"),
+        ("bench", "from sr_deploy.runtime.engines.shipped import Shipped\nfrom sr_deploy.runtime.bench.run import explained"),
+    ],
+)
+def test_a_step_down_is_not(room: str, source: str) -> None:
+    assert climbs(source, room) == []

@@ -23,27 +23,50 @@ SCRIPTS: dict[str, str] = PROJECT["project"]["scripts"]
 HEAVY = ("numpy", "cv2", "torch", "onnx", "onnxruntime", "lightning", "nni", "PIL", "rich")
 
 
+PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
+
+
+def packages_in(root: Path) -> set[str]:
+    """Return the packages that the folders with modules are, at any depth."""
+    tops = {path.parent for path in root.glob("*/*.py") if not path.parent.name.startswith(".")}
+    folders = {path.parent for top in tops if top.name not in ("tests", "benchmarks") for path in top.rglob("*.py")}
+    names = {".".join(folder.relative_to(root).parts) for folder in folders}
+    return {name if name == "sr_deploy" else f"sr_deploy.{name}" for name in names}
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder of a package of the project."""
+    return ROOT / Path(*package.removeprefix("sr_deploy.").split("."))
+
+
 def test_packages_are_the_folders_with_modules() -> None:
-    folders = {path.parent.name for path in ROOT.glob("*/*.py") if not path.parent.name.startswith(".")} - {"tests", "benchmarks"}
-    expected = {"sr_deploy", *(f"sr_deploy.{name}" for name in folders - {"sr_deploy"})}
-    assert set(PROJECT["tool"]["setuptools"]["packages"]) == expected
+    assert sorted(PACKAGES) == sorted(packages_in(ROOT))
+    assert [package for package in PACKAGES if not (folder_of(package) / "__init__.py").is_file()] == []
 
 
-def test_package_dir_maps_every_package_to_its_folder() -> None:
-    packages = PROJECT["tool"]["setuptools"]["packages"]
-    assert PROJECT["tool"]["setuptools"]["package-dir"] == {name: name.rpartition(".")[2] for name in packages}
+def test_a_forgotten_package_is_found(tmp_path: Path) -> None:
+    for name in ("sr_deploy/a.py", "train/a.py", "train/room/inner/a.py", "tests/train/a.py", ".venv/lib/a.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "sr_deploy" / "train").symlink_to("../train")
+    assert packages_in(tmp_path) == {"sr_deploy", "sr_deploy.train", "sr_deploy.train.room.inner"}
+
+
+def test_package_dir_maps_every_folder_of_the_root() -> None:
+    tops = [name for name in PACKAGES if name.count(".") <= 1]
+    assert PROJECT["tool"]["setuptools"]["package-dir"] == {name: name.rpartition(".")[2] for name in tops}
 
 
 def test_links_lead_to_the_folders() -> None:
-    names = [name.rpartition(".")[2] for name in PROJECT["tool"]["setuptools"]["packages"] if "." in name]
+    names = [name.rpartition(".")[2] for name in PACKAGES if name.count(".") == 1]
     assert {name: str((ROOT / "sr_deploy" / name).readlink()) for name in names} == {name: f"../{name}" for name in names}
 
 
 def test_package_data_exists() -> None:
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
-    folders = PROJECT["tool"]["setuptools"]["package-dir"]
+    assert set(patterns) <= set(PACKAGES)
     for package in patterns:
-        assert all(list((ROOT / folders[package]).glob(pattern)) for pattern in patterns[package])
+        assert all(list(folder_of(package).glob(pattern)) for pattern in patterns[package])
 
 
 @pytest.mark.parametrize("command", SCRIPTS)
