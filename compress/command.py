@@ -6,12 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.compress.recovery_options import add_recovery_arguments
+from sr_deploy.compress.recovery_options import FINETUNE_LR, add_recovery_arguments
 from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run
 from sr_deploy.train.command import add_recipe_arguments
 
 PROG = "sr-prune"
-FINETUNE_LR = 1e-3
 METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
 
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard
-from sr_deploy.compress.command import FINETUNE_LR
 from sr_deploy.compress.fake_quantization import fake_quantized, kept_in, thresholds_in, unquantized
 from sr_deploy.compress.placement import Placement, placement
+from sr_deploy.compress.recovery_options import FINETUNE_LR
 from sr_deploy.compress.thresholds import OUTPUT_KEY, TINY, Counting, choose
 from sr_deploy.console import progress
 from sr_deploy.degrade import Upscale

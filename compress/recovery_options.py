@@ -10,6 +10,7 @@ from sr_deploy.console import positive_float, positive_int
 from sr_deploy.errors import InputError
 
 FEATURES = ("features", "both")
+FINETUNE_LR = 1e-3
 
 
 def add_recovery_arguments(p: argparse.ArgumentParser, amount: argparse._MutuallyExclusiveGroup) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sr_deploy.console import Parser, missing_package, positive_int, run
 from sr_deploy.errors import MachineError
+from sr_deploy.files import cache_folder
 
 PROG = "sr-build"
 
@@ -44,7 +45,6 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> int:
         with missing_package("export"):
             from sr_deploy.export.build_stage import build_command
-            from sr_deploy.runtime.doctor import cache_folder
         if arguments.no_timing_cache:
             arguments.timing_cache = None
         elif arguments.timing_cache is None:

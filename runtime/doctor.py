@@ -11,12 +11,11 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from sr_deploy import __version__
 from sr_deploy.console import failed, table
 from sr_deploy.errors import SrDeployError
-from sr_deploy.files import check_reports, write_text
+from sr_deploy.files import cache_folder, check_reports, write_text
 
 LEAST_PYTHON = (3, 10)
 PACKAGES = {
@@ -137,12 +136,6 @@ def cache() -> Finding:
     if os.access(existing, os.W_OK):
         return Finding("cache", str(folder))
     return Finding("cache", f"{folder} cannot be written", "set XDG_CACHE_HOME to a folder of yours")
-
-
-def cache_folder() -> Path:
-    """Return the user's cache folder for this project (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sr-deploy"
 
 
 PROBES: dict[str, Callable[[], Finding]] = {

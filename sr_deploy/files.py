@@ -152,6 +152,12 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
+def cache_folder() -> Path:
+    """Return the user's cache folder for this project (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sr-deploy"
+
+
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 

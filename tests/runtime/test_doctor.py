@@ -62,7 +62,7 @@ def test_a_machine_without_tensorrt_is_told_what_works(monkeypatch: pytest.Monke
 
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert doctor.cache_folder() == tmp_path / "sr-deploy"
+    assert doctor.cache() == doctor.Finding("cache", str(tmp_path / "sr-deploy"))
     assert doctor.cache().good
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert "XDG_CACHE_HOME" in doctor.cache().mend
