@@ -47,7 +47,7 @@ def test_a_picture_alone_is_enough(picture: Path, arguments: list[str], scale: i
     [
         (["--engine", "vdrs"], "sr-infer: vdrs: no such file, and no engine of that name comes with sr-deploy; name a file "),
         (["--engine", "edsr", "--scale", "3"], "sr-infer: edsr, --scale 3: edsr_pruned_int8 serves x2"),
-        (["--scale", "7"], "sr-infer: --scale 7: edsr_pruned_int8 serves x2"),
+        (["--scale", "7"], "sr-infer: --scale 7: plain_l_x2_qat_int8 serves x2"),
         (["--engine", "./vdsr.onnx"], "sr-infer: vdsr.onnx: no such file; make it with sr-export"),
     ],
 )
@@ -140,7 +140,7 @@ def test_without_an_inference_engine_the_list_says_what_to_install(
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
     assert "pip install 'sr-deploy[cpu]'" in line
-    assert "30.672" in shown.out and "MP/s:" not in shown.out
+    assert "30.673" in shown.out and "MP/s:" not in shown.out
 
 
 @pytest.mark.parametrize(
