@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sr_deploy.files import replacing
 from sr_deploy.runtime.picture_files import read_pixels
 
 ROOT = Path(__file__).resolve().parent.parent
-PHOTOGRAPH, BOX, SCALE, ZOOM = "tests/pictures/china.jpg", (250, 60, 410, 200), 4, 2
+PHOTOGRAPH, BOX, SCALE, ZOOM = "tests/pictures/china.jpg", (170, 110, 330, 250), 4, 2
 
 
 def main() -> None:
@@ -27,7 +28,16 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as name:
         Image.fromarray(small).save(f"{name}/small.png")
-        infer = ["sr-infer", "--scale", str(SCALE), f"{name}/small.png", "-o", f"{name}/large.png"]
+        infer = [
+            sys.executable,
+            "-m",
+            "sr_deploy.runtime.command",
+            "--scale",
+            str(SCALE),
+            f"{name}/small.png",
+            "-o",
+            f"{name}/large.png",
+        ]
         subprocess.run(infer, check=True, stdout=subprocess.DEVNULL)
         ours = np.asarray(Image.open(f"{name}/large.png"))
     panels = {f"bicubic x{SCALE}": bicubic.astype(np.uint8), f"sr-infer --scale {SCALE}": ours, "original": pixels}

@@ -24,7 +24,11 @@ def exported(checkpoints: Sequence[Path], folder: Path) -> list[Path]:
     """Return the fp32 graphs of public RGB checkpoints."""
     for path in checkpoints:
         options = ["--precision", "fp32", "--shape", "1", "3", "256", "256"]
-        subprocess.run(["sr-export", str(path), "-o", str(folder), *options], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "sr_deploy.export.command", str(path), "-o", str(folder), *options],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     return sorted(folder.glob("*.onnx"))
 
 
@@ -43,7 +47,9 @@ def command() -> int:
             ]
             Path(reports[1]).unlink(missing_ok=True)
             options = ["--data", data, "--scale", str(scale), "--rounds", "7", *reports]
-            subprocess.run(["sr-bench", *engines, *map(str, public), *options], check=True)
+            subprocess.run(
+                [sys.executable, "-m", "sr_deploy.runtime.bench_command", *engines, *map(str, public), *options], check=True
+            )
     return 0
 
 

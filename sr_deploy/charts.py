@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
-COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44")  # Paul Tol's bright scheme, told apart by the colour-blind
+COLORS = (
+    "#4477aa",
+    "#ee6677",
+    "#228833",
+    "#ccbb44",
+    "#66ccee",
+    "#aa3377",
+    "#bbbbbb",
+)  # Paul Tol's bright scheme, told apart by the colour-blind
 
 
 def check_charts() -> None:
