@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from sr_deploy.degrade import crop_to_multiple, imresize
 from sr_deploy.files import replacing
-from sr_deploy.runtime.picture_files import read_pixels
+from sr_deploy.runtime.pictures.read import read_pixels
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOGRAPH, BOX, SCALE, ZOOM = "tests/pictures/china.jpg", (170, 110, 330, 250), 4, 2
@@ -31,7 +31,7 @@ def main() -> None:
         infer = [
             sys.executable,
             "-m",
-            "sr_deploy.runtime.command",
+            "sr_deploy.runtime.infer.command",
             "--scale",
             str(SCALE),
             f"{name}/small.png",

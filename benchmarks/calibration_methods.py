@@ -13,16 +13,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sr_deploy.compress.thresholds import METHODS, choose
 from sr_deploy.console import table
-from sr_deploy.export.bias import bias_shifts
-from sr_deploy.export.calibrate import Calibration
+from sr_deploy.export.accuracy.selection import SelectionSet, drops_db, psnr_db
+from sr_deploy.export.calibration.bias import bias_shifts
+from sr_deploy.export.calibration.calibrate import Calibration
 from sr_deploy.export.command import parser
-from sr_deploy.export.int8_stage import refined_thresholds
+from sr_deploy.export.graphs.quantize import kept_by_default, quantized
+from sr_deploy.export.int8 import refined_thresholds
 from sr_deploy.export.job import Export, prepare
-from sr_deploy.export.quantize import kept_by_default, quantized
-from sr_deploy.export.selection import SelectionSet, drops_db, psnr_db
 from sr_deploy.files import write_text
+from sr_deploy.thresholds import METHODS, choose
 
 ROOT = Path(__file__).resolve().parent.parent
 SETS = ("set5", "set14")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from sr_deploy.console import table
 from sr_deploy.files import write_text
-from sr_deploy.runtime.bench import machine
+from sr_deploy.runtime.bench.run import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 2040, 1356  # of most of DIV2K
@@ -81,7 +81,7 @@ def make_pictures(folder: Path, number: int) -> None:
 
 def measure(setting: str, folder: Path, cache: Path | None, workers: int) -> dict[str, float]:
     """Return peaks in MB beyond the imports, and seconds until the source is ready."""
-    from sr_deploy.train.data import DataConfig, PatchSource
+    from sr_deploy.train.data.batches import DataConfig, PatchSource
 
     before = status_mb()
     peaks, stop = dict(before), threading.Event()
@@ -106,7 +106,7 @@ def measure(setting: str, folder: Path, cache: Path | None, workers: int) -> dic
 
 def speed(setting: str, folder: Path, cache: Path, workers: int) -> dict[str, float]:
     """Return patches a second of both sources, which take turns, the medians of rounds, and the median of their ratios."""
-    from sr_deploy.train.data import DataConfig, PatchSource
+    from sr_deploy.train.data.batches import DataConfig, PatchSource
 
     config = DataConfig((folder,), **SETTINGS[setting])  # type: ignore[arg-type]
     sources = [PatchSource(config, workers=workers), PatchSource(config, workers=workers, cache=cache)]

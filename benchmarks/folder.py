@@ -17,12 +17,12 @@ import numpy as np
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
-from sr_deploy.runtime.bench import processor
-from sr_deploy.runtime.engine import Engine, load
-from sr_deploy.runtime.folder_run import FolderRun
-from sr_deploy.runtime.onnx_engine import cores
-from sr_deploy.runtime.picture_files import read_pixels, write_png
-from sr_deploy.runtime.pipeline import StageTimes
+from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.onnx_engine import cores
+from sr_deploy.runtime.bench.run import processor
+from sr_deploy.runtime.infer.folder import FolderRun
+from sr_deploy.runtime.pictures.read import read_pixels, write_png
+from sr_deploy.runtime.upscaling.pipeline import StageTimes
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "tiles", "engine", "colour", "encode", "write")

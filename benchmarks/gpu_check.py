@@ -27,9 +27,9 @@ from benchmarks.folder import compare
 from sr_deploy.console import run, table
 from sr_deploy.errors import CheckError, MachineError, SrDeployError
 from sr_deploy.files import write_text
-from sr_deploy.runtime.cuda import Cuda
-from sr_deploy.runtime.doctor import tensorrt as tensorrt_finding
-from sr_deploy.runtime.tensorrt_engine import load_plan, tensorrt_module
+from sr_deploy.runtime.backends.cuda import Cuda
+from sr_deploy.runtime.backends.tensorrt_engine import load_plan, tensorrt_module
+from sr_deploy.runtime.doctor.run import tensorrt as tensorrt_finding
 
 Result = TypeVar("Result")
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,9 +88,9 @@ def busy_share(plan: Path) -> dict[str, float]:
 
 def batch_figures(graphs: list[Path], folder: Path) -> list[dict[str, object]]:
     """Return the figures of plans with several profiles, one row for each batch."""
-    must("export.build_command", *graphs, "-o", folder, "--batch", *BATCHES)
+    must("export.plans.command", *graphs, "-o", folder, "--batch", *BATCHES)
     plans = [folder / f"{graph.stem}_b{'-'.join(map(str, BATCHES))}.plan" for graph in graphs]
-    must("runtime.bench_command", *plans, "--rounds", 100, "--json", folder / "batches.json")
+    must("runtime.bench.command", *plans, "--rounds", 100, "--json", folder / "batches.json")
     found: list[dict[str, object]] = json.loads((folder / "batches.json").read_text())["results"]
     return found
 
@@ -136,7 +136,7 @@ def torch_fp16_ms(model: str, left_out: list[str]) -> float | None:
         return None
     import torch
 
-    from sr_deploy.train import checkpoint
+    from sr_deploy.train.weights import checkpoint
 
     network, _ = checkpoint.load(ROOT / "train" / "pretrained" / f"{model}.safetensors")
     compiled: Any = torch.compile(network.half().cuda().to(memory_format=torch.channels_last))
@@ -159,7 +159,7 @@ def check(folder: Path, output: Path) -> int:
     device = cuda.device()
     folder.mkdir(parents=True, exist_ok=True)
     graphs = graphs_in(folder, left_out)
-    must("export.build_command", *graphs, "-o", folder, "--force")
+    must("export.plans.command", *graphs, "-o", folder, "--force")
     for old in (*(folder / f"{model}_gate.json" for model in MODELS), folder / "bench.json", folder / "onnx.json"):
         old.unlink(missing_ok=True)
     verdicts = {}
@@ -168,8 +168,8 @@ def check(folder: Path, output: Path) -> int:
         options = ["--reference", folder / f"{model}_fp32.onnx", "--data", "tests/pictures", "--budget", "gates.toml"]
         verdicts[model] = command("gate.command", *plans, *options, "--json", folder / f"{model}_gate.json")
     engines = [graph.with_suffix(".plan") for graph in graphs]
-    must("runtime.bench_command", *engines, "--rounds", 200, "--data", "tests/pictures", "--json", folder / "bench.json")
-    on_cuda = command("runtime.bench_command", *graphs, "--provider", "cuda", "--rounds", 50, "--json", folder / "onnx.json") == 0
+    must("runtime.bench.command", *engines, "--rounds", 200, "--data", "tests/pictures", "--json", folder / "bench.json")
+    on_cuda = command("runtime.bench.command", *graphs, "--provider", "cuda", "--rounds", 50, "--json", folder / "onnx.json") == 0
     if not on_cuda:
         left_out.append("ONNX Runtime on CUDA: this onnxruntime has no CUDA")
     tests = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"], check=False, cwd=ROOT).returncode

@@ -18,8 +18,8 @@ from PIL import Image
 from sr_deploy.console import run, table
 from sr_deploy.errors import MachineError
 from sr_deploy.files import write_text
-from sr_deploy.runtime.bench import machine
-from sr_deploy.runtime.shipped import engine_path
+from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.engines.shipped import engine_path
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, QUALITY, SCALE = (4000, 3000), 95, 2
@@ -27,7 +27,7 @@ SIZE, QUALITY, SCALE = (4000, 3000), 95, 2
 
 def measured(engine: str, picture: Path) -> dict[str, object]:
     """Return the figures of one engine on one picture, in a process of its own."""
-    command = [sys.executable, "-m", "sr_deploy.runtime.command", "--engine", engine, "--scale", str(SCALE), str(picture)]
+    command = [sys.executable, "-m", "sr_deploy.runtime.infer.command", "--engine", engine, "--scale", str(SCALE), str(picture)]
     began = time.perf_counter()
     child = subprocess.Popen([*command, "-o", str(picture.with_name(f"{engine}.jpg"))], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)

@@ -22,11 +22,11 @@ from PIL import Image, ImageChops
 
 from sr_deploy.console import table
 from sr_deploy.files import write_text
-from sr_deploy.runtime.bench import machine
-from sr_deploy.runtime.command import main as sr_infer
-from sr_deploy.runtime.engine import load
-from sr_deploy.runtime.large_estimate import band_bytes, in_memory_bytes
-from sr_deploy.runtime.large_head import head_of
+from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.infer.command import main as sr_infer
+from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
+from sr_deploy.runtime.large.head import head_of
 
 Image.MAX_IMAGE_PIXELS = None  # these pictures are made here
 ROOT = Path(__file__).resolve().parent.parent

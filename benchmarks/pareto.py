@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sr_deploy.console import run
-from sr_deploy.runtime.shipped import shipped_engines
+from sr_deploy.runtime.engines.shipped import shipped_engines
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = (2, 4)
@@ -48,7 +48,7 @@ def command() -> int:
             Path(reports[1]).unlink(missing_ok=True)
             options = ["--data", data, "--scale", str(scale), "--rounds", "7", *reports]
             subprocess.run(
-                [sys.executable, "-m", "sr_deploy.runtime.bench_command", *engines, *map(str, public), *options], check=True
+                [sys.executable, "-m", "sr_deploy.runtime.bench.command", *engines, *map(str, public), *options], check=True
             )
     return 0
 

@@ -32,10 +32,10 @@ from sr_deploy.gate.models import CheckpointEngine, network_at, open_checkpoint
 from sr_deploy.luma import luma_from_rgb
 from sr_deploy.measure import psnr
 from sr_deploy.pictures import read_rgb
-from sr_deploy.runtime.bench import machine
-from sr_deploy.runtime.engine import load
-from sr_deploy.runtime.shipped import engine_file
-from sr_deploy.runtime.upscale import Pixels, upscale
+from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.engines.shipped import engine_file
+from sr_deploy.runtime.upscaling.upscaling import Pixels, upscale
 
 ROOT = Path(__file__).resolve().parent.parent
 CLEAN = "clean"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sr_deploy.console import natural_int, positive_int, run, table
 from sr_deploy.files import write_text
-from sr_deploy.runtime.bench import machine
+from sr_deploy.runtime.bench.run import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS: dict[str, tuple[str, ...]] = {

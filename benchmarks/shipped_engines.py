@@ -19,10 +19,10 @@ from pathlib import Path
 from sr_deploy.console import run
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures, write_bytes, write_text
-from sr_deploy.runtime.bench import processor
-from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.runtime.shipped import FOLDER, INDEX, Measured, Shipped, shipped_engines
-from sr_deploy.train.checkpoint import read_card as read_checkpoint_card
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.runtime.bench.run import processor
+from sr_deploy.runtime.engines.shipped import FOLDER, INDEX, Measured, Shipped, shipped_engines
+from sr_deploy.train.weights.checkpoint import read_card as read_checkpoint_card
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "train" / "pretrained"
 PROTOCOL = "whole"
@@ -30,7 +30,7 @@ PROTOCOL = "whole"
 
 def psnr_db(model: Path, scales: tuple[int, ...], data: Path) -> dict[int, float]:
     """Return what ``sr-eval`` says of a model, by scale."""
-    command = [sys.executable, "-m", "sr_deploy.gate.eval_command", str(model), "--data", str(data), "--protocol", PROTOCOL]
+    command = [sys.executable, "-m", "sr_deploy.gate.eval.command", str(model), "--data", str(data), "--protocol", PROTOCOL]
     command += ["--scale", *map(str, scales), "--json", "-"]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["results"]
     return {int(result["scale"]): round(float(result["psnr_db"]), 4) for result in found}

@@ -25,15 +25,15 @@ from torch import nn
 
 from sr_deploy.console import positive_int, run, table, thread_count, worker_count
 from sr_deploy.files import write_text
-from sr_deploy.runtime.bench import machine
-from sr_deploy.train.config import Recipe
-from sr_deploy.train.data import DataConfig, PatchSource
-from sr_deploy.train.devices import Place, make_fabric
-from sr_deploy.train.loop import Run, train
-from sr_deploy.train.losses import loss_from
-from sr_deploy.train.networks import build, card_of, upscale_of
-from sr_deploy.train.optimizers import make_optimizer
-from sr_deploy.train.status import Status
+from sr_deploy.runtime.bench.run import machine
+from sr_deploy.train.data.batches import DataConfig, PatchSource
+from sr_deploy.train.loop.devices import Place, make_fabric
+from sr_deploy.train.loop.loop import Run, train
+from sr_deploy.train.loop.optimizers import make_optimizer
+from sr_deploy.train.loop.recipe import Recipe
+from sr_deploy.train.loop.status import Status
+from sr_deploy.train.losses.expression import loss_from
+from sr_deploy.train.networks.registry import build, card_of, upscale_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ADAM = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "halve", "clip_mode": "none"}

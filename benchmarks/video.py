@@ -23,16 +23,16 @@ from av.video.stream import VideoStream
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
-from sr_deploy.runtime.bench import processor
-from sr_deploy.runtime.engine import CPU, Engine, load
-from sr_deploy.runtime.onnx_engine import cores
-from sr_deploy.runtime.picture_files import read_pixels
-from sr_deploy.runtime.pipeline import StageTimes
-from sr_deploy.runtime.tiling import Band
-from sr_deploy.runtime.video_run import FilmRun, Options
-from sr_deploy.runtime.video_source import Picture, open_film
-from sr_deploy.runtime.video_target import chosen_target
-from sr_deploy.runtime.video_upscale import FrameWork
+from sr_deploy.runtime.backends.engine import CPU, Engine, load
+from sr_deploy.runtime.backends.onnx_engine import cores
+from sr_deploy.runtime.bench.run import processor
+from sr_deploy.runtime.pictures.read import read_pixels
+from sr_deploy.runtime.upscaling.pipeline import StageTimes
+from sr_deploy.runtime.upscaling.tiling import Band
+from sr_deploy.runtime.video.run import FilmRun, Options
+from sr_deploy.runtime.video.source import Picture, open_film
+from sr_deploy.runtime.video.target import chosen_target
+from sr_deploy.runtime.video.upscale import FrameWork
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "tiles", "engine", "colour", "encode")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.compress.recovery_options import FINETUNE_LR, add_recovery_arguments
+from sr_deploy.compress.teaching.options import FINETUNE_LR, add_recovery_arguments
 from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run
 from sr_deploy.train.command import add_recipe_arguments
 
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> int:
         with missing_package("train"):
-            from sr_deploy.compress.prune import prune_command
+            from sr_deploy.compress.run import prune_command
         return prune_command(arguments)
 
     return run(PROG, command)

@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> int:
         with missing_package("export"):
-            from sr_deploy.export.stage import export_command
+            from sr_deploy.export.run import export_command
         return export_command(arguments)
 
     return run(PROG, command)

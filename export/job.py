@@ -17,20 +17,20 @@ from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.degrade import Upscale, imresize
 from sr_deploy.errors import CheckError, InputError
-from sr_deploy.export.activations import Activations, activations
-from sr_deploy.export.calibrate import Calibration, CalibrationSet, graph_digest_of, stored_calibration
-from sr_deploy.export.early import check_apart, check_places
-from sr_deploy.export.graph import convolution_nodes, halo, macs_by_convolution, serialized
-from sr_deploy.export.learned import Learned, learned_from
-from sr_deploy.export.model import INPUT, shapes_of
-from sr_deploy.export.quantize import check_names
-from sr_deploy.export.sensitivity import LayerLoss
-from sr_deploy.export.to_onnx import graph_from_network
+from sr_deploy.export.accuracy.sensitivity import LayerLoss
+from sr_deploy.export.calibration.activations import Activations, activations
+from sr_deploy.export.calibration.calibrate import Calibration, CalibrationSet, graph_digest_of, stored_calibration
+from sr_deploy.export.calibration.learned import Learned, learned_from
+from sr_deploy.export.graphs.model import INPUT, shapes_of
+from sr_deploy.export.graphs.quantize import check_names
+from sr_deploy.export.graphs.reading import convolution_nodes, halo, macs_by_convolution, serialized
+from sr_deploy.export.graphs.to_onnx import graph_from_network
+from sr_deploy.export.preflight import check_apart, check_places
 from sr_deploy.files import write_bytes
-from sr_deploy.runtime.engine import Tiles
-from sr_deploy.runtime.onnx_engine import open_session
-from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import folded, taken_at
+from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.onnx_engine import open_session
+from sr_deploy.train.networks.registry import folded, taken_at
+from sr_deploy.train.weights import checkpoint
 
 TOLERANCE = 1e-4  # fp32 graph against PyTorch
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse

@@ -17,9 +17,9 @@ from sr_deploy.gate.budgets import Budget
 from sr_deploy.gate.thresholds import typical, worst
 from sr_deploy.measure import levels, luma_of, psnr
 from sr_deploy.pictures import read_measured
-from sr_deploy.runtime.bench import interleaved_ms
-from sr_deploy.runtime.engine import Engine
-from sr_deploy.runtime.tiling import run_whole
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.bench.run import interleaved_ms
+from sr_deploy.runtime.upscaling.tiling import run_whole
 
 EQUAL_DB = 200.0  # reported for outputs that are equal to the bit, and its negative for those that are no numbers
 NOT_FINITE_LEVELS = 1e6

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def command() -> int:
-        from sr_deploy.gate.stage import gate_command
+        from sr_deploy.gate.run import gate_command
 
         return gate_command(arguments)
 

@@ -15,10 +15,10 @@ from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.measure import bicubic
-from sr_deploy.runtime.engine import Engine, Provider, Tiles, check_tiles, load
-from sr_deploy.runtime.ensemble import EnsembleEngine, ensembled
-from sr_deploy.runtime.shipped import engine_file
-from sr_deploy.runtime.tiling import run_whole
+from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, check_tiles, load
+from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
+from sr_deploy.runtime.engines.shipped import engine_file
+from sr_deploy.runtime.upscaling.tiling import run_whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,7 +92,7 @@ def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Modul
     with missing_package("train"):
         import torch
 
-        from sr_deploy.train import checkpoint
+        from sr_deploy.train.weights import checkpoint
     if threads is not None:
         torch.set_num_threads(threads)
     return checkpoint.load(path)
@@ -104,7 +104,7 @@ def network_at(network: nn.Module, card: ModelCard, scale: int) -> tuple[nn.Modu
     Raises:
         InputError: an MDSR does not serve the scale.
     """
-    from sr_deploy.train.networks import taken_at
+    from sr_deploy.train.networks.registry import taken_at
 
     return taken_at(network, card, scale)
 
@@ -141,7 +141,7 @@ class CheckpointEngine:
         return self._card
 
     def run(self, tiles: Tiles) -> Tiles:
-        """Return new tiles; see :class:`sr_deploy.runtime.engine.Engine`."""
+        """Return new tiles; see :class:`sr_deploy.runtime.backends.engine.Engine`."""
         check_tiles(tiles, self._card)
         return np.concatenate([run_network(self.network, tile[None]) for tile in tiles])
 

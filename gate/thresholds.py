@@ -23,10 +23,10 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.gate.models import network_at, open_checkpoint
 from sr_deploy.pictures import read_measured
-from sr_deploy.runtime.engine import Tiles
-from sr_deploy.runtime.onnx_engine import open_probe
-from sr_deploy.runtime.onnx_file import Graph, read_graph
-from sr_deploy.runtime.tiling import batch_at, evenly, tile_corners
+from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.onnx_engine import open_probe
+from sr_deploy.runtime.backends.onnx_file import Graph, read_graph
+from sr_deploy.runtime.upscaling.tiling import batch_at, evenly, tile_corners
 
 PIXELS = 2**20  # at most, in tiles evenly chosen; a threshold depends little on more
 QMAX = 127
@@ -78,7 +78,7 @@ class Judge:
 
     def _expected(self, names: Sequence[str], card: ModelCard, scales: Sequence[int]) -> dict[str, float]:
         """Return the thresholds that the card's calibration method chooses on the pictures, where anything flows at all."""
-        from sr_deploy.compress.thresholds import METHODS, Counting, choose
+        from sr_deploy.thresholds import METHODS, Counting, choose
 
         if not names or card.calibration not in METHODS:
             return {}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sr_deploy.console import missing_package
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
-from sr_deploy.runtime.onnx_file import Graph, read_graph
+from sr_deploy.runtime.backends.onnx_file import Graph, read_graph
 
 Array = NDArray[np.generic]
 
@@ -47,8 +47,8 @@ def reference_weights(path: Path, scale: int) -> Mapping[str, Array]:
         graph = read_graph(path)
         return {name: graph.tensors[node.inputs[1]] for name, node in graph.convolutions.items()}
     with missing_package("train"):
-        from sr_deploy.train import checkpoint
-        from sr_deploy.train.networks import at_scale, folded
+        from sr_deploy.train.networks.registry import at_scale, folded
+        from sr_deploy.train.weights import checkpoint
     network = at_scale(folded(checkpoint.load(path)[0]), scale)
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return {name.removesuffix(".weight"): value for name, value in tensors.items() if value.ndim == 4}

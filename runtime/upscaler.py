@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.console import PROVIDERS
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.runtime.engine import Engine, Provider, Tiles, load
-from sr_deploy.runtime.ensemble import EnsembleEngine
-from sr_deploy.runtime.shipped import engine_path
-from sr_deploy.runtime.upscale import Pixels, check_scale, upscale
+from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, load
+from sr_deploy.runtime.backends.ensemble import EnsembleEngine
+from sr_deploy.runtime.engines.shipped import engine_path
+from sr_deploy.runtime.upscaling.upscaling import Pixels, check_scale, upscale
 
 Sample = TypeVar("Sample", bound=np.generic)
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
@@ -166,7 +166,7 @@ class InTurns:
         return self.engine.card
 
     def run(self, tiles: Tiles) -> Tiles:
-        """Return new tiles; see :class:`sr_deploy.runtime.engine.Engine`."""
+        """Return new tiles; see :class:`sr_deploy.runtime.backends.engine.Engine`."""
         with self._lock:
             return self.engine.run(tiles)
 
@@ -176,7 +176,7 @@ class InTurns:
 
 
 def checked(image: object) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Return a picture as :func:`sr_deploy.runtime.upscale.upscale` takes it, (h, w, c): uint8 as it is, others float32 in 0..1.
+    """Return a picture as ``upscale`` of ``upscaling.py`` takes it, (h, w, c): uint8 as it is, others float32 in 0..1.
 
     Raises:
         InputError: it is no picture; see :meth:`Upscaler.upscale`.

@@ -21,8 +21,8 @@ from sr_deploy.pictures import (
     read_rgb,
     rgb_pixels,
 )
-from sr_deploy.runtime import picture_options
-from sr_deploy.runtime.picture_files import read_picture
+from sr_deploy.runtime.pictures import options as picture_options
+from sr_deploy.runtime.pictures.read import read_picture
 
 BAD = (
     "bmp_bad_bitcount.bmp",

@@ -10,7 +10,7 @@ from sr_deploy.console import Parser, missing_package, natural_int, positive_flo
 
 PROG = "sr-train"
 ARCHS = ("plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan")
-DAMAGES = ("blur", "noise", "jpeg")  # as in train/damage.py, which --help does not wait for
+DAMAGES = ("blur", "noise", "jpeg")  # as in train/data/damage.py, which --help does not wait for
 ADAM = {
     **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
     **{"schedule": "halve", "batch_size": 16},
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> int:
         with missing_package("train"):
-            from sr_deploy.train.session import train_command
+            from sr_deploy.train.run import train_command
         return train_command(arguments)
 
     return run(PROG, command)

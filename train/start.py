@@ -11,14 +11,14 @@ from torch import nn
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
-from sr_deploy.train import checkpoint
-from sr_deploy.train.edsr import UPSAMPLERS
-from sr_deploy.train.networks import build, card_of, config_of
-from sr_deploy.train.plain import Plain, rescaled
-from sr_deploy.train.srresnet import UPSAMPLERS as SRRESNET_UPSAMPLERS
-from sr_deploy.train.srresnet import SRResNet
-from sr_deploy.train.srresnet_from_edsr import is_edsr, srresnet_state
-from sr_deploy.train.warm_start import warm_start_
+from sr_deploy.train.networks.edsr import UPSAMPLERS
+from sr_deploy.train.networks.plain import Plain, rescaled
+from sr_deploy.train.networks.registry import build, card_of, config_of
+from sr_deploy.train.networks.srresnet import UPSAMPLERS as SRRESNET_UPSAMPLERS
+from sr_deploy.train.networks.srresnet import SRResNet
+from sr_deploy.train.weights import checkpoint
+from sr_deploy.train.weights.srresnet_from_edsr import is_edsr, srresnet_state
+from sr_deploy.train.weights.warm_start import warm_start_
 
 STEPS = {**UPSAMPLERS, **SRRESNET_UPSAMPLERS}  # the factor of each PixelShuffle, by scale
 PRESETS: dict[str, dict[str, dict[str, float]]] = {

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from sr_deploy.compress.command import main
-from sr_deploy.compress.masks import nni_installed
-from sr_deploy.compress.rounds import recipe_of, steps_of
-from sr_deploy.train import checkpoint
-from sr_deploy.train.config import Recipe
-from sr_deploy.train.networks import at_each_scale, build, card_of, folded, macs, widths_of
+from sr_deploy.compress.pruning.masks import nni_installed
+from sr_deploy.compress.pruning.rounds import recipe_of, steps_of
+from sr_deploy.train.loop.recipe import Recipe
+from sr_deploy.train.networks.registry import at_each_scale, build, card_of, folded, macs, widths_of
+from sr_deploy.train.weights import checkpoint
 
 SHAPE = (1, 1, 16, 16)
 COMMON = ("--shape", "1", "1", "16", "16", "--pruner", "native", "--device", "cpu")

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from sr_deploy.export.command import main
-from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.networks.registry import build, card_of
+from sr_deploy.train.weights import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (8, 8, 8, 1)

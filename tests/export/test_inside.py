@@ -14,19 +14,19 @@ import torch
 from PIL import Image
 
 from sr_deploy.degrade import imresize, network_pair
-from sr_deploy.export.calibrate import CalibrationSet, read_calibration
+from sr_deploy.export.calibration.calibrate import CalibrationSet, read_calibration
 from sr_deploy.export.command import main as export
-from sr_deploy.export.graph import residual_outputs
-from sr_deploy.export.tensorrt_graph import float_weights, half_remainder, pairs_behind_relus, with_batch
+from sr_deploy.export.graphs.reading import residual_outputs
+from sr_deploy.export.plans.graph import float_weights, half_remainder, pairs_behind_relus, with_batch
 from sr_deploy.gate.command import main as gate
-from sr_deploy.gate.eval_command import main as evaluate
-from sr_deploy.runtime.command import main as infer
-from sr_deploy.runtime.engine import load
-from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.runtime.picture_files import read_pixels
-from sr_deploy.runtime.tiling import run_whole
-from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import build, card_of
+from sr_deploy.gate.eval.command import main as evaluate
+from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.runtime.infer.command import main as infer
+from sr_deploy.runtime.pictures.read import read_pixels
+from sr_deploy.runtime.upscaling.tiling import run_whole
+from sr_deploy.train.networks.registry import build, card_of
+from sr_deploy.train.weights import checkpoint
 
 SCALES = (2, 3, 4)
 TILE = 40

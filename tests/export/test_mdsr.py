@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 
 from sr_deploy.compress.command import main as prune
-from sr_deploy.export.calibrate import read_calibration
+from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.command import main as export
-from sr_deploy.export.graph import residual_outputs
+from sr_deploy.export.graphs.reading import residual_outputs
 from sr_deploy.gate.command import main as gate
-from sr_deploy.gate.eval_command import main as evaluate
-from sr_deploy.runtime.command import main as infer
-from sr_deploy.runtime.engine import load
-from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.runtime.tiling import run_whole
-from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import at_scale, build, card_of, convolutions, macs
+from sr_deploy.gate.eval.command import main as evaluate
+from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.runtime.infer.command import main as infer
+from sr_deploy.runtime.upscaling.tiling import run_whole
+from sr_deploy.train.networks.registry import at_scale, build, card_of, convolutions, macs
+from sr_deploy.train.weights import checkpoint
 
 SCALES = (2, 3, 4)
 TILE = 40

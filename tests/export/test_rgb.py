@@ -12,21 +12,21 @@ import torch
 from PIL import Image
 
 from sr_deploy.compress.command import main as prune
-from sr_deploy.export.calibrate import CalibrationSet
+from sr_deploy.export.calibration.calibrate import CalibrationSet
 from sr_deploy.export.command import main as export
 from sr_deploy.gate.command import main as gate
-from sr_deploy.gate.eval_command import main as evaluate
+from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.gate.models import open_model
 from sr_deploy.luma import luma_from_rgb
 from sr_deploy.pictures import read_rgb_planes
-from sr_deploy.runtime.command import main as infer
-from sr_deploy.runtime.engine import load
-from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.runtime.picture_files import read_pixels
-from sr_deploy.runtime.upscale import upscale
-from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import build, card_of
-from sr_deploy.train.validation import load_validation, validate
+from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.runtime.infer.command import main as infer
+from sr_deploy.runtime.pictures.read import read_pixels
+from sr_deploy.runtime.upscaling.upscaling import upscale
+from sr_deploy.train.loop.validation import load_validation, validate
+from sr_deploy.train.networks.registry import build, card_of
+from sr_deploy.train.weights import checkpoint
 
 TILE = 48
 CONFIGS = {

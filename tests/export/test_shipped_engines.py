@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sr_deploy.export.command import main
-from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.runtime.shipped import Shipped, shipped_engines
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.runtime.engines.shipped import Shipped, shipped_engines
 
 
 @pytest.mark.slow

@@ -19,9 +19,9 @@ from PIL import Image
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
-from sr_deploy.runtime.engine import Engine, Tiles
-from sr_deploy.runtime.picture_files import read_picture
-from sr_deploy.runtime.tiling import run_bands
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.pictures.read import read_picture
+from sr_deploy.runtime.upscaling.tiling import run_bands
 
 MAX_PIXELS = 2**20  # while the loader is fuzzed, so that little memory is enough
 MEMORY = 2**29  # bytes that decoding may take beside: pixels, and compressed text and profiles of up to 2**27

@@ -12,9 +12,9 @@ pytest.importorskip("torch")
 import torch
 
 from sr_deploy.gate.command import main as gate
-from sr_deploy.gate.eval_command import main as evaluate
-from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import build, card_of
+from sr_deploy.gate.eval.command import main as evaluate
+from sr_deploy.train.networks.registry import build, card_of
+from sr_deploy.train.weights import checkpoint
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
 

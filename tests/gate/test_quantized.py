@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
 
-from sr_deploy.export.calibrate import read_calibration
+from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.command import main as export
-from sr_deploy.export.graph import convolution_nodes, serialized
-from sr_deploy.export.quantize import quantized
+from sr_deploy.export.graphs.quantize import quantized
+from sr_deploy.export.graphs.reading import convolution_nodes, serialized
 from sr_deploy.files import list_pictures
 from sr_deploy.gate.command import main as gate
 from sr_deploy.gate.thresholds import Judge
-from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.train import checkpoint
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.train.weights import checkpoint
 from tests.gate.test_checkpoint import checkpoint_of
 from tests.runtime import tiny_onnx as tiny
 

@@ -10,8 +10,8 @@ import pytest
 from sr_deploy.card import ModelCard
 from sr_deploy.files import list_pictures
 from sr_deploy.gate.thresholds import Judge, corners, thresholds_in, tiles
-from sr_deploy.runtime.onnx_file import Graph, Node, read_card
-from sr_deploy.runtime.tiling import evenly
+from sr_deploy.runtime.backends.onnx_file import Graph, Node, read_card
+from sr_deploy.runtime.upscaling.tiling import evenly
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.errors import InputError
 from sr_deploy.gate.weights import largest_error_steps, steps, stored
-from sr_deploy.runtime.onnx_file import Graph, Node
+from sr_deploy.runtime.backends.onnx_file import Graph, Node
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
 

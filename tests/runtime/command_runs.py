@@ -14,7 +14,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def command(engine: Path, *arguments: Path | str) -> list[str]:
     """Return the command line of ``sr-infer``."""
-    return [sys.executable, "-m", "sr_deploy.runtime.command", "--engine", str(engine), "--threads", "1", *map(str, arguments)]
+    return [
+        sys.executable,
+        "-m",
+        "sr_deploy.runtime.infer.command",
+        "--engine",
+        str(engine),
+        "--threads",
+        "1",
+        *map(str, arguments),
+    ]
 
 
 def environment() -> dict[str, str]:

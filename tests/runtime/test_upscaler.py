@@ -17,9 +17,9 @@ from PIL import Image
 
 from sr_deploy import Upscaler
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.runtime.engine import Engine, Tiles, load
-from sr_deploy.runtime.upscale import upscale
+from sr_deploy.runtime.backends.engine import Engine, Tiles, load
 from sr_deploy.runtime.upscaler import InTurns
+from sr_deploy.runtime.upscaling.upscaling import upscale
 from tests.runtime import tiny_onnx as tiny
 
 PEAKS = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0, np.dtype(np.float32): 1.0}

@@ -14,14 +14,14 @@ pytest.importorskip("onnx")
 import onnx
 
 from sr_deploy.card import ModelCard
-from sr_deploy.export.build_command import parser
-from sr_deploy.export.build_stage import build_command
-from sr_deploy.export.graph import serialized
-from sr_deploy.export.half import half_precision
-from sr_deploy.export.quantize import quantized
-from sr_deploy.runtime.cuda import Cuda
-from sr_deploy.runtime.onnx_file import read_card
-from sr_deploy.runtime.tensorrt_engine import TensorRTEngine, load_plan
+from sr_deploy.export.graphs.half import half_precision
+from sr_deploy.export.graphs.quantize import quantized
+from sr_deploy.export.graphs.reading import serialized
+from sr_deploy.export.plans.command import parser
+from sr_deploy.export.plans.run import build_command
+from sr_deploy.runtime.backends.cuda import Cuda
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.runtime.backends.tensorrt_engine import TensorRTEngine, load_plan
 from tests.runtime import tiny_onnx as tiny
 from tests.tensorrt.stand_in import RELEASES, FakeCudart, Scenario, tensorrt_of
 

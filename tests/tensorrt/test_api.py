@@ -8,17 +8,18 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from sr_deploy.export import tensorrt_build, tensorrt_calibration
-from sr_deploy.runtime import tensorrt_engine, tensorrt_peak
+from sr_deploy.export.plans import build as tensorrt_build
+from sr_deploy.export.plans import calibration as tensorrt_calibration
+from sr_deploy.runtime.backends import tensorrt_engine, tensorrt_peak
 from tests.tensorrt.compact import arity
 from tests.tensorrt.stand_in import RELEASES, api_of
 from tests.tensorrt.walker import Walker
 
 FILES = {
-    "export/tensorrt_build.py": vars(tensorrt_build),
-    "export/tensorrt_calibration.py": vars(tensorrt_calibration),
-    "runtime/tensorrt_engine.py": vars(tensorrt_engine),
-    "runtime/tensorrt_peak.py": vars(tensorrt_peak),
+    "export/plans/build.py": vars(tensorrt_build),
+    "export/plans/calibration.py": vars(tensorrt_calibration),
+    "runtime/backends/tensorrt_engine.py": vars(tensorrt_engine),
+    "runtime/backends/tensorrt_peak.py": vars(tensorrt_peak),
 }
 
 
@@ -27,7 +28,7 @@ FILES = {
 def test_every_name_and_arity_is_in_every_release(root: Path, release: str, name: str) -> None:
     walker = Walker((root / name).read_text(), api_of(release), FILES[name])
     assert walker.problems() == []
-    nothing_left = name == "export/tensorrt_calibration.py" and release == "11.4.0"  # 11 has no calibrators
+    nothing_left = name == "export/plans/calibration.py" and release == "11.4.0"  # 11 has no calibrators
     assert bool(walker.seen) != nothing_left  # the walk saw TensorRT being used
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError
-from sr_deploy.export.tensorrt_build import translated
-from sr_deploy.runtime.cuda import Cuda
-from sr_deploy.runtime.onnx_engine import OnnxEngine
+from sr_deploy.export.plans.build import translated
+from sr_deploy.runtime.backends.cuda import Cuda
+from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
 from tests.tensorrt.conftest import SHAPE, Machine
 from tests.tensorrt.stand_in import FakeCudart, Scenario
 
@@ -61,7 +61,7 @@ def test_precision_is_said_in_the_way_of_the_release(machine: Machine, graph: Gr
 
 
 def test_a_layer_that_could_overflow_stays_float32_in_8(graph: Graph, tmp_path: Path) -> None:
-    from sr_deploy.runtime.onnx_file import read_card
+    from sr_deploy.runtime.backends.onnx_file import read_card
     from tests.tensorrt.conftest import put, stripped
 
     source = graph("fp16")
@@ -121,7 +121,7 @@ def test_a_cache_that_cannot_be_written_costs_no_plan(
 
 
 def test_building_needs_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import sr_deploy.export.build_stage; import sr_deploy.export.build_command"
+    code = "import sys; sys.modules['torch'] = None; import sr_deploy.export.plans.run; import sr_deploy.export.plans.command"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

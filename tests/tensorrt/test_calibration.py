@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.export.tensorrt_calibration import is_cache, read_cache, thresholds_of
-from sr_deploy.runtime.plan_file import read_plan_card
+from sr_deploy.export.plans.calibration import is_cache, read_cache, thresholds_of
+from sr_deploy.runtime.backends.plan_file import read_plan_card
 from tests.tensorrt.conftest import Machine
 from tests.tensorrt.stand_in import Scenario
 

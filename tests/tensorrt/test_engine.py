@@ -11,9 +11,9 @@ import pytest
 
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.files import digest_bytes
-from sr_deploy.runtime.onnx_engine import OnnxEngine
-from sr_deploy.runtime.tensorrt_engine import DeviceTiles
-from sr_deploy.runtime.tiling import run_whole
+from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
+from sr_deploy.runtime.backends.tensorrt_engine import DeviceTiles
+from sr_deploy.runtime.upscaling.tiling import run_whole
 from tests.tensorrt.conftest import SHAPE, Machine
 from tests.tensorrt.stand_in import FakeCudart, view
 

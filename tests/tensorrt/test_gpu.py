@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sr_deploy.export.build_command import main
-from sr_deploy.runtime.engine import load
-from sr_deploy.runtime.onnx_engine import OnnxEngine
+from sr_deploy.export.plans.command import main
+from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
 from tests.tensorrt.conftest import SHAPE
 
 pytestmark = [
@@ -37,7 +37,7 @@ def test_a_real_plan_computes_its_graph(graph: Callable[[str], Path], precision:
 
 
 def test_an_engine_gives_its_memory_back(graph: Callable[[str], Path]) -> None:
-    from sr_deploy.runtime.cuda import Cuda
+    from sr_deploy.runtime.backends.cuda import Cuda
 
     source = graph("fp16")
     assert main([str(source), "--no-timing-cache"]) == 0

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sr_deploy.runtime import tensorrt_engine, tensorrt_peak
+from sr_deploy.runtime.backends import tensorrt_engine, tensorrt_peak
 from tests.tensorrt.conftest import Machine
 
 Graph = Callable[[str], Path]

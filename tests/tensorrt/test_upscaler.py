@@ -18,7 +18,7 @@ def test_threads_share_a_plan(graph: Callable[[str], Path], monkeypatch: pytest.
     source, machine = graph("fp32"), Machine("10.16.1")
     assert machine.build(source) == 0
     monkeypatch.setattr(
-        "sr_deploy.runtime.tensorrt_engine.load_plan", lambda path, *, trusted: machine.load(path, trusted=trusted)
+        "sr_deploy.runtime.backends.tensorrt_engine.load_plan", lambda path, *, trusted: machine.load(path, trusted=trusted)
     )
     images = [np.random.default_rng(n).integers(0, 256, (50 + n, 60, 3), np.uint8) for n in range(8)]
     with Upscaler(source, scale=1, threads=1, ensemble=ensemble) as reference:

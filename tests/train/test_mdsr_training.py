@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sr_deploy.train import checkpoint
 from sr_deploy.train.command import main
-from sr_deploy.train.networks import at_scale, build, card_of, config_of, convolutions
+from sr_deploy.train.networks.registry import at_scale, build, card_of, config_of, convolutions
+from sr_deploy.train.weights import checkpoint
 
 SMALL = ("--blocks", "1", "--width", "8", "--batch-size", "2", "--device", "cpu", "--steps", "1")
 

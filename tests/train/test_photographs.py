@@ -15,8 +15,8 @@ from sr_deploy.degrade import imresize
 from sr_deploy.luma import luma_from_planes
 from sr_deploy.measure import psnr
 from sr_deploy.pictures import read_rgb_planes
-from sr_deploy.train import checkpoint
-from sr_deploy.train.networks import build, card_of
+from sr_deploy.train.networks.registry import build, card_of
+from sr_deploy.train.weights import checkpoint
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""Removing filters physically: the network is rebuilt with fewer channels from the surviving weights.
+
+A removed filter's output channel is zero in the masked network (ReLU keeps zero), so dropping it together with the
+weights that read it changes nothing: both networks compute the same picture up to the order of additions.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from sr_deploy.compress.pruning.masks import Masks
+from sr_deploy.errors import CheckError, InputError
+from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.registry import Network, arch_of, at_each_scale, build, config_of, convolutions
+
+TOLERANCE = 1e-5
+
+
+def masked(network: nn.Module, masks: Masks) -> nn.Module:
+    """Return a copy of ``network`` in which the filters that do not stay are zero."""
+    clone = copy.deepcopy(network)
+    with torch.no_grad():
+        for name, mask in masks.items():
+            conv = convolutions(clone)[name]
+            conv.weight.mul_(mask.to(conv.weight)[:, None, None, None])
+            if conv.bias is not None:
+                conv.bias.mul_(mask.to(conv.bias))
+    return clone
+
+
+def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
+    """Return a new, smaller network of the same class whose output equals the masked network's.
+
+    Raises:
+        InputError: convolutions that share channels have different masks, or a pruned one belongs to no group.
+    """
+    groups = cast(Network, network).channel_groups()
+    kept = {group: kept_channels(group, masks) for group in groups}
+    produced = {name for group in groups for name in group.producers}
+    for name in masks:
+        if name not in produced and not bool(masks[name].all()):
+            raise InputError(f"{name}: its channels cannot be removed; exclude it from the config_list")
+    state = network.state_dict()
+    for group, channels in kept.items():
+        if channels is None:
+            continue
+        for name, block in group.blocks.items():
+            rows = (channels[:, None] * block + torch.arange(block, device=channels.device)).flatten()
+            for part in (f"{name}.weight", f"{name}.bias"):
+                if part in state:
+                    state[part] = state[part][rows]
+        for name in group.consumers:
+            state[f"{name}.weight"] = state[f"{name}.weight"][:, channels]
+        for name in group.slopes:
+            state[f"{name}.weight"] = state[f"{name}.weight"][channels]
+    widths = tuple(state[f"{name}.weight"].shape[0] for name in convolutions(network))
+    small = build(arch_of(network), widths, config_of(network))
+    small.load_state_dict(state)
+    return small.train(network.training)
+
+
+def check_equal(masked_network: nn.Module, small: nn.Module, x: Tensor) -> float:
+    """Return the largest difference of both networks' outputs on ``x`` (n, c, h, w), over every scale that has its own branch.
+
+    Raises:
+        CheckError: it is above ``TOLERANCE``.
+    """
+    pairs = zip(at_each_scale(masked_network), at_each_scale(small), strict=True)
+    with torch.no_grad():
+        worst = float(torch.stack([(ours(x) - theirs(x)).abs().max() for ours, theirs in pairs]).max())
+    if not worst <= TOLERANCE:
+        raise CheckError(
+            f"pruning: the smaller network's output differs by {worst:.2e}, the limit is {TOLERANCE:.0e}; report this"
+        )
+    return worst
+
+
+def kept_channels(group: ChannelGroup, masks: Masks) -> Tensor | None:
+    """Return the places of the channels that stay, as the consumers see them; ``None`` where nothing of the group is pruned.
+
+    Raises:
+        InputError: the producers have different masks, or one splits what becomes one channel.
+    """
+    found = {name: masks[name].reshape(-1, group.blocks[name]) for name in group.producers if name in masks}
+    for name, rows in found.items():
+        block = group.blocks[name]
+        if not bool((rows == rows[:, :1]).all()):
+            raise InputError(
+                f"{name}: {block} filters make one channel behind the shuffle and stay or go together; "
+                f"give granularity [{block}, ...]"
+            )
+    channels = [rows[:, 0] for rows in found.values()]
+    if channels and (len(channels) != len(group.producers) or any(not torch.equal(channels[0], one) for one in channels)):
+        raise InputError(f"{', '.join(group.producers)}: share their channels and need one mask; name them all in one entry")
+    return channels[0].nonzero().flatten() if channels else None

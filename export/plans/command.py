@@ -1,0 +1,64 @@
+"""``sr-build``: graphs to TensorRT plans, on a machine that has TensorRT and an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import Parser, missing_package, positive_int, run
+from sr_deploy.errors import MachineError
+from sr_deploy.files import cache_folder
+
+PROG = "sr-build"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-build``."""
+    p = Parser(PROG, "Build TensorRT plans from graphs; a plan appears only when it computes what its graph computes.")
+    p.add_argument("graphs", nargs="+", type=Path, metavar="GRAPH", help="graph made by sr-export (.onnx)")
+    p.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder for the plans (default: beside the graph)")
+    p.add_argument(
+        "--batch", type=positive_int, nargs="+", default=[1], metavar="N", help="tiles at once; several: one profile each"
+    )
+    p.add_argument(
+        "--opt-level", type=int, choices=range(6), metavar="L", help="0 to 5, how long to search (default: TensorRT's)"
+    )
+    p.add_argument("--timing-cache", type=Path, metavar="DIR", help="folder of measured kernels (default: the user's cache)")
+    p.add_argument("--no-timing-cache", action="store_true", help="measure every kernel again")
+    p.add_argument("--hardware-compat", action="store_true", help="for every GPU from Ampere on; slower (TensorRT 8.6 and later)")
+    p.add_argument(
+        "--version-compatible", action="store_true", help="for later TensorRT of the same major version; slower (8.6 and later)"
+    )
+    p.add_argument(
+        "--calibrator", choices=("native",), help="make int8 plans of fp32 graphs by TensorRT's own calibration (up to 10.16)"
+    )
+    p.add_argument("--calib", type=Path, metavar="DIR", help="photographs for --calibrator (default: those of the project)")
+    p.add_argument("--force", action="store_true", help="build again what is up to date")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-build`` and return its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def command() -> int:
+        with missing_package("export"):
+            from sr_deploy.export.plans.run import build_command
+        if arguments.no_timing_cache:
+            arguments.timing_cache = None
+        elif arguments.timing_cache is None:
+            arguments.timing_cache = cache_folder()
+        try:
+            return build_command(arguments)
+        except MachineError as err:
+            if type(err) is not MachineError:
+                raise  # TensorRT or CUDA failed: it is here, and said why
+            instead = f"the graph runs as it is: sr-infer --engine {arguments.graphs[0]} PICTURE"
+            raise MachineError(f"no plan was built: {err}; {instead}") from err
+
+    return run(PROG, command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

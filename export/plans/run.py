@@ -1,0 +1,211 @@
+"""What ``sr-build`` does once its arguments are read: plans that appear only when they compute what their graph computes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from sr_deploy.calib_data import folder
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import InputError, SrDeployError
+from sr_deploy.export.calibration.calibrate import CalibrationSet
+from sr_deploy.export.plans.build import Build, BuildOptions, built, check_options, check_output
+from sr_deploy.export.plans.calibration import check_has_calibrators
+from sr_deploy.files import digest_bytes, read_bytes, replacing
+from sr_deploy.runtime.backends.cuda import Cuda
+from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
+from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.runtime.backends.plan_file import PlanCard, PlanIdentity, card_path, plan_card_to_json, read_plan_card
+from sr_deploy.runtime.backends.tensorrt_engine import PlanOptions, TensorRTEngine, tensorrt_module
+
+NATIVE_AGREEMENT_DB = 25.0  # TensorRT's own calibration is for comparing; only a broken plan is refused
+
+
+def build_command(arguments: argparse.Namespace, *, trt: Any = None, cuda: Cuda | None = None) -> int:
+    """Build every graph that has no equal plan yet and return the exit code.
+
+    Raises:
+        InputError: a graph is missing or damaged, or an option does not fit this TensorRT.
+        MachineError: TensorRT, cuda-python or a GPU is missing.
+        EngineError: TensorRT found no way to build it.
+        CheckError: the plan computes something else than its graph; it was not written.
+    """
+    cards = {graph: read_graph_card(graph) for graph in arguments.graphs}
+    trt = tensorrt_module() if trt is None else trt
+    cuda = Cuda() if cuda is None else cuda
+    common = options_from(arguments, trt, cuda)
+    check_options(trt, common)
+    options = {graph: replace(common, native=native_tiles(arguments, graph, card, trt)) for graph, card in cards.items()}
+    check_apart(arguments.output, options)
+    for graph, card in cards.items():
+        plan = plan_path(graph, arguments.output, options[graph])
+        identity = identity_of(graph, options[graph], trt, cuda)
+        if not arguments.force and is_built(plan, identity):
+            print(f"{plan}: up to date; --force builds it again")
+            continue
+        print(f"{plan}: building with TensorRT {identity.tensorrt} for {identity.gpu}, which takes a while", flush=True)
+        build_one(graph, card, plan, identity, Build(trt, cuda, card, options[graph], plan.with_name(f"{plan.name}.log")))
+    return 0
+
+
+def check_apart(output: Path | None, options: Mapping[Path, BuildOptions]) -> None:
+    """Check that no two graphs would become one plan.
+
+    Raises:
+        InputError: two would.
+    """
+    taken: dict[str, Path] = {}
+    for graph, chosen in options.items():
+        plan = plan_path(graph, output, chosen)
+        other = taken.setdefault(os.path.realpath(plan), graph)
+        if other != graph:
+            raise InputError(f"{plan}: would be built from {other} and from {graph}; name separate folders with -o")
+
+
+def read_graph_card(graph: Path) -> ModelCard:
+    """Return the card of a graph.
+
+    Raises:
+        InputError: not a graph of this project.
+    """
+    if graph.suffix.lower() != ".onnx":
+        raise InputError(f"{graph}: not a graph ({graph.suffix or 'no suffix'}); name an .onnx made by sr-export")
+    card = read_card(graph)
+    if card.input_shape is None or card.output_shape is None:
+        raise InputError(f"{graph}: its card names no shapes; export it again with sr-export")
+    return card
+
+
+def build_one(graph: Path, card: ModelCard, plan: Path, identity: PlanIdentity, build: Build) -> None:
+    """Build one plan, load it again, compare it with ONNX Runtime, and write it with its card."""
+    with suppress(FileNotFoundError):
+        build.log.unlink()
+    plan.parent.mkdir(parents=True, exist_ok=True)
+    model, began = onnx.load_from_string(read_bytes(graph, advice="make it with sr-export")), time.perf_counter()
+    content = built(build, model)
+    seconds = time.perf_counter() - began
+    agreement = verified(content, graph, card, plan, build)
+    described = PlanCard(
+        card=card_of_plan(card, build.options),
+        identity=identity,
+        plan_digest=digest_bytes(content),
+        build_seconds=round(seconds, 3),
+        graph=os.path.relpath(graph, plan.parent),
+    )
+    files = {card_path(plan): plan_card_to_json(described).encode(), plan: content}
+    if build.calibration:
+        files[plan.with_name(f"{plan.name}.calibration")] = build.calibration
+    # All are whole on the disk before any is replaced; a plan beside another plan's card would be refused when loaded.
+    with ExitStack() as stack:
+        for path, values in files.items():
+            stack.enter_context(replacing(path)).write_bytes(values)
+    print(f"{plan}: built in {seconds:.0f} s, agrees with ONNX Runtime by {agreement:.1f} dB on a photograph")
+
+
+def verified(content: bytes, graph: Path, card: ModelCard, plan: Path, build: Build) -> float:
+    """Return the agreement in dB of a plan with its graph on calibration tiles, the worst over batch sizes and lanes.
+
+    Raises:
+        CheckError: it computes something else.
+    """
+    assert card.input_shape is not None
+    tiles = CalibrationSet(
+        folder("calibrate"), scales=(card.default_scale,), shape=(1, *card.input_shape[1:]), limit=4, upscale=card.upscale
+    )
+    some: Tiles = np.concatenate(list(tiles))
+    with closing(OnnxEngine(graph, provider="cpu")) as reference:
+        expected = reference.run(some)
+    options = PlanOptions(build.trt, build.cuda, str(plan), host_code=build.options.version_compatible)
+    native_limit = None if build.options.native is None else NATIVE_AGREEMENT_DB
+    found = []
+    with closing(TensorRTEngine(content, card, build.options.batches, options)) as engine:
+        for batch in build.options.batches:
+            chosen = np.arange(2 * batch) % len(some)  # two batches: one on each lane
+            output = engine.run(some[chosen])
+            found.append(check_output(str(plan), card, output, expected[chosen], native_limit=native_limit))
+    return min(found)
+
+
+def options_from(arguments: argparse.Namespace, trt: Any, cuda: Cuda) -> BuildOptions:
+    """Return the options of the command line."""
+    batches = tuple(dict.fromkeys(arguments.batch))
+    cache = None if arguments.timing_cache is None else timing_cache_file(arguments.timing_cache, trt, cuda)
+    return BuildOptions(batches, arguments.opt_level, arguments.hardware_compat, arguments.version_compatible, timing_cache=cache)
+
+
+def native_tiles(arguments: argparse.Namespace, graph: Path, card: ModelCard, trt: Any) -> CalibrationSet | None:
+    """Return the pictures for TensorRT's own calibration of a graph, ``None`` where it is not asked for.
+
+    Raises:
+        InputError: this TensorRT has no calibrators, the graph is not fp32, or several tiles at once are asked for.
+    """
+    if arguments.calibrator != "native":
+        return None
+    check_has_calibrators(trt)
+    if card.precision != "fp32":
+        raise InputError(f"{graph}: is {card.precision}; --calibrator native takes the fp32 graph, name NAME_fp32.onnx")
+    if tuple(arguments.batch) != (1,):
+        raise InputError(f"--batch {' '.join(map(str, arguments.batch))}: --calibrator native builds for one tile at once")
+    assert card.input_shape is not None
+    source = arguments.calib or folder("calibrate")
+    return CalibrationSet(source, scales=(card.default_scale,), shape=(1, *card.input_shape[1:]), limit=48, upscale=card.upscale)
+
+
+def timing_cache_file(place: Path, trt: Any, cuda: Cuda) -> Path:
+    """Return the cache file of this device, TensorRT and CUDA in a folder."""
+    device = "".join(c if c.isalnum() else "-" for c in cuda.device().name)
+    return place / f"{device}-trt{trt.__version__}-cuda{cuda.version()}.timing"
+
+
+def plan_path(graph: Path, output: Path | None, options: BuildOptions) -> Path:
+    """Return where the plan of a graph goes; batch sizes other than one are in its name, and so is TensorRT's own calibration."""
+    stem = graph.stem if options.native is None else f"{graph.stem.removesuffix('_fp32')}_int8_native"
+    suffix = "" if options.batches == (1,) else f"_b{'-'.join(map(str, options.batches))}"
+    return (output or graph.parent) / f"{stem}{suffix}.plan"
+
+
+def identity_of(graph: Path, options: BuildOptions, trt: Any, cuda: Cuda) -> PlanIdentity:
+    """Return what a plan built here and now would be."""
+    device = cuda.device()
+    return PlanIdentity(
+        graph_digest=digest_bytes(read_bytes(graph, advice="make it with sr-export")),
+        tensorrt=str(trt.__version__),
+        cuda=cuda.version(),
+        gpu=device.name,
+        capability=device.capability,
+        batches=options.batches,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        options=options.facts(),
+    )
+
+
+def is_built(plan: Path, identity: PlanIdentity) -> bool:
+    """Return whether a plan of this identity is there, unchanged."""
+    if not plan.is_file() or not card_path(plan).is_file():
+        return False
+    try:
+        card = read_plan_card(plan)
+        content = read_bytes(plan, advice="build it again")
+    except SrDeployError:
+        return False
+    return card.identity.same_build(identity) and card.plan_digest == digest_bytes(content)
+
+
+def card_of_plan(card: ModelCard, options: BuildOptions) -> ModelCard:
+    """Return the graph's card with the plan's largest batch in its shapes; the digest stays the graph's."""
+    changed = card.with_batch(max(options.batches))
+    if options.native is not None:
+        int8 = dict.fromkeys(card.layers, "int8")
+        changed = changed.with_changes(precision="int8", layers=int8, calibration="tensorrt", calibrated_scale=card.default_scale)
+    return changed.with_changes(digest=card.digest)

@@ -1,0 +1,160 @@
+"""What ``sr-doctor`` does once its arguments are read: every finding is tried, not guessed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from sr_deploy import __version__
+from sr_deploy.console import failed, table
+from sr_deploy.errors import SrDeployError
+from sr_deploy.files import cache_folder, check_reports, write_text
+
+LEAST_PYTHON = (3, 10)
+PACKAGES = {
+    "train": ("torch", "lightning", "safetensors", "tensorboard"),
+    "compress": ("nni",),
+    "export": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    "hdf5": ("h5py",),
+    "charts": ("matplotlib",),
+    "video": ("av",),
+    "large": ("pyvips",),
+    "metrics": ("torchmetrics", "torchvision", "torch_fidelity"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    found: str
+    mend: str = ""  # the command that gets what is missing; empty: nothing is missing
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.mend
+
+
+def doctor_command(arguments: argparse.Namespace) -> int:
+    """Print what was found and return the exit code: 1 if something in ``--need`` is not usable."""
+    check_reports({"--json": arguments.json}, [])
+    findings = {name: probe() for name, probe in PROBES.items()}
+    print(table([["", "found", "to mend it"], *([f.what, f.found, f.mend or "-"] for f in findings.values())], left=3))
+    if arguments.json is not None:
+        text = json.dumps({name: asdict(finding) for name, finding in findings.items()}, indent=2) + "\n"
+        write_text(arguments.json, text)
+    code = 0
+    for name in arguments.need:
+        if not findings[name].good:
+            code = failed("sr-doctor", f"{name} is not usable here: {findings[name].found}; {findings[name].mend}", 1)
+    return code
+
+
+def python() -> Finding:
+    """Return whether the interpreter is new enough."""
+    version = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    mend = "" if sys.version_info >= LEAST_PYTHON else "install Python 3.10 or later"
+    return Finding("sr-deploy", f"{__version__}, {version}", mend)
+
+
+def onnxruntime(provider: str, extra: str) -> Finding:
+    """Return whether ONNX Runtime is here and has a provider."""
+    what = f"ONNX Runtime, {'CPU' if extra == 'cpu' else 'CUDA'}"
+    try:
+        ort = importlib.import_module("onnxruntime")
+        offered = ort.get_available_providers()
+    except (ImportError, AttributeError) as err:
+        return Finding(what, f"not installed ({_words(err)})", f"pip install 'sr-deploy[{extra}]'")
+    if provider in offered:
+        return Finding(what, f"{ort.__version__}, {provider}")
+    mend = f"pip uninstall onnxruntime onnxruntime-gpu, then pip install 'sr-deploy[{extra}]'"  # they overwrite each other
+    return Finding(what, f"{ort.__version__} offers {', '.join(offered)}", mend)
+
+
+def tensorrt() -> Finding:
+    """Return whether plans can be built and run here."""
+    from sr_deploy.runtime.backends.cuda import INSTALL, Cuda
+    from sr_deploy.runtime.backends.tensorrt_engine import tensorrt_module
+
+    try:
+        version = tensorrt_module().__version__
+    except SrDeployError as err:
+        return Finding("TensorRT", str(err).split(";")[0], f"{INSTALL}; elsewhere, use the .onnx engines")
+    try:
+        cuda = Cuda()
+        return Finding("TensorRT", f"{version}, bindings for CUDA {cuda.version()}, driver for CUDA {cuda.driver_version()}")
+    except SrDeployError as err:
+        return Finding("TensorRT", f"{version}, but {str(err).split(';')[0]}", "nvidia-smi must work; or use the .onnx engines")
+
+
+def gpu() -> Finding:
+    """Return which GPU is here and what it has free."""
+    from sr_deploy.runtime.backends.cuda import Cuda
+
+    try:
+        device = Cuda().device()
+    except SrDeployError as err:
+        reason, _, mend = str(err).partition("; ")
+        return Finding("GPU", reason, mend)
+    free, total = (n / 2**30 for n in (device.free_bytes, device.total_bytes))
+    return Finding("GPU", f"{device.name}, compute capability {device.capability}, {free:.1f} of {total:.1f} GiB free")
+
+
+def packages(extra: str) -> Finding:
+    """Return whether an extra's packages can be found."""
+    missing = [name for name in PACKAGES[extra] if importlib.util.find_spec(name) is None]
+    names = {
+        "train": "training",
+        "compress": "pruning",
+        "hdf5": "HDF5 training files",
+        "charts": "charts",
+        "video": "films",
+        "large": "pictures beyond the memory",
+        "metrics": "LPIPS and FID",
+    }
+    what = names.get(extra, extra)
+    if not missing:
+        return Finding(what, ", ".join(PACKAGES[extra]))
+    note = "; the same masks come without it" if extra == "compress" else ""
+    extras = f"{extra},cpu" if "onnxruntime" in missing else extra
+    return Finding(what, f"without {', '.join(missing)}{note}", f"pip install 'sr-deploy[{extras}]'")
+
+
+def cache() -> Finding:
+    """Return whether the folder of measured kernels can be written."""
+    folder = cache_folder()
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if os.access(existing, os.W_OK):
+        return Finding("cache", str(folder))
+    return Finding("cache", f"{folder} cannot be written", "set XDG_CACHE_HOME to a folder of yours")
+
+
+PROBES: dict[str, Callable[[], Finding]] = {
+    "python": python,
+    "cpu": lambda: onnxruntime("CPUExecutionProvider", "cpu"),
+    "cuda": lambda: onnxruntime("CUDAExecutionProvider", "cuda"),
+    "tensorrt": tensorrt,
+    "gpu": gpu,
+    "train": lambda: packages("train"),
+    "compress": lambda: packages("compress"),
+    "export": lambda: packages("export"),
+    "hdf5": lambda: packages("hdf5"),
+    "charts": lambda: packages("charts"),
+    "video": lambda: packages("video"),
+    "large": lambda: packages("large"),
+    "metrics": lambda: packages("metrics"),
+    "cache": cache,
+}
+
+
+def _words(err: Exception) -> str:
+    return " ".join(str(err).split())

@@ -1,0 +1,86 @@
+"""``sr-infer``: pictures to larger pictures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.runtime.large.memory import byte_count
+from sr_deploy.runtime.pictures.options import add_picture_options
+
+PROG = "sr-infer"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of ``sr-infer``."""
+    p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
+    p.add_argument(
+        "pictures",
+        nargs="*",
+        metavar="PICTURE",
+        help="picture or film, folder, quoted pattern ('**/*.png'), or - for standard input",
+    )
+    p.add_argument(
+        "--engine",
+        metavar="E",
+        help="engine file (.onnx, .plan), or the name of one that comes with sr-deploy: m, l, xl, photo, edsr, ... (default: l)",
+    )
+    p.add_argument("--list", action="store_true", help="show the engines that come with sr-deploy, time them here, and end")
+    p.add_argument("--json", action="store_true", help="with --list: as JSON")
+    p.add_argument("-o", "--output", metavar="OUT", help="folder, file for one picture, or - (default: beside the input)")
+    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's, 2 without --engine)")
+    existing = p.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
+    existing.add_argument("--skip-existing", action="store_true", help="do only the pictures whose result is missing")
+    p.add_argument("--json-log", type=Path, metavar="FILE", help="append one line of JSON for each picture to FILE")
+    p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
+    p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
+    p.add_argument("--codec", metavar="NAME", help="encoder of films (default: libx264; for .webm libvpx-vp9)")
+    p.add_argument("--crf", type=float, metavar="Q", help="constant quality of films, smaller is better (default: libx264 18)")
+    p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
+    p.add_argument("--times", action="store_true", help="say at the end what each stage took")
+    p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
+    p.add_argument(
+        "--memory",
+        type=byte_count,
+        metavar="SIZE",
+        help="a picture that needs more goes by rows: 2G, 800M (default: what is free)",
+    )
+    add_picture_options(p)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``sr-infer`` and return its exit code."""
+    p = parser()
+    arguments = p.parse_args(argv)
+    check_list(p, arguments)
+
+    def command() -> int:
+        if arguments.list:
+            from sr_deploy.runtime.engines.listing import list_command
+
+            return list_command(arguments)
+        from sr_deploy.runtime.engines.shipped import engine_path
+        from sr_deploy.runtime.infer.run import infer_command
+
+        arguments.engine = engine_path(arguments.engine, arguments.scale)
+        return infer_command(arguments)
+
+    return run(PROG, command)
+
+
+def check_list(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with exit code 2 where ``--list`` and the other arguments do not fit together."""
+    if not arguments.list and not arguments.pictures:
+        p.error("the following arguments are required: PICTURE")
+    if arguments.list and (arguments.pictures or arguments.engine):
+        p.error(f"--list: shows all engines; leave {' '.join(map(str, arguments.pictures)) or '--engine'} out")
+    if arguments.json and not arguments.list:
+        p.error("--json: goes with --list")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

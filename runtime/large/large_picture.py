@@ -1,0 +1,174 @@
+"""Pictures that do not fit into the memory: told before they are decoded, and enlarged by rows where that can be done.
+
+A picture in memory takes its samples, those of the result, and the file that the result is encoded into. By rows, decoding
+(libvips, extra ``large``), tiles and encoding hold some hundreds of rows: memory goes by the width. The pixels are the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import InputError, MachineError
+from sr_deploy.files import replacing
+from sr_deploy.pictures import DEFAULT, Reading
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
+from sr_deploy.runtime.large.facts import Facts, facts_of, need_reading, nominal_facts
+from sr_deploy.runtime.large.head import Head, blank, head_of
+from sr_deploy.runtime.large.jpeg_rows import JpegWriter
+from sr_deploy.runtime.large.memory import in_words
+from sr_deploy.runtime.large.png_rows import PngWriter
+from sr_deploy.runtime.large.rows import RowSource, Stoppable
+from sr_deploy.runtime.large.saving import Carried, RowWriter, carried_by
+from sr_deploy.runtime.large.tiff_rows import TiffWriter
+from sr_deploy.runtime.large.upscale import enlarged_rows
+from sr_deploy.runtime.large.vips_rows import VipsRows, unreadable, upright_rows
+from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, followed, format_of_name, lacks
+from sr_deploy.runtime.pictures.samples import Pixels
+from sr_deploy.runtime.pictures.standard_streams import STDOUT, write_standard_output
+
+WRITERS: dict[str, Callable[[BinaryIO, Pixels, Carried], RowWriter]] = {
+    "png": PngWriter,
+    "jpeg": JpegWriter,
+    "tiff": TiffWriter,
+}
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a picture by rows is watched while it is enlarged."""
+
+    on_part: Callable[[float], None] = lambda part: None  # told the part that is done, 0 to 1, after each band of tiles
+    stop: threading.Event = field(default_factory=threading.Event)  # ends it where it is; nothing is left
+    overlap: bool = False  # decode, compute and finish in threads
+
+
+QUIET = Watch()
+
+
+@dataclass(frozen=True)
+class LargePicture:
+    """A picture that is to be enlarged by rows."""
+
+    head: Head
+    scale: int
+    format: str = "png"  # of the result, one of ``WRITERS``
+    quality: int | None = None
+    allow_truncated: bool = False
+    budget: int = 2**62  # bytes that may be taken
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the result."""
+        h, w, _ = self.head.shape
+        return w * self.scale, h * self.scale
+
+    def enlarge(self, engine: Engine, output: Path, watch: Watch = QUIET) -> None:
+        """Write the enlarged picture, whole or not at all. Other work on ``engine`` has to wait.
+
+        Args:
+            engine: that serves the scale.
+            output: a file, or ``STDOUT``, which gets the picture when it is complete.
+            watch: who is told, and who may end it.
+
+        Raises:
+            KeyboardInterrupt: ``watch.stop`` was set.
+            InputError: the picture is damaged.
+            MachineError: pyvips is missing, the picture cannot be read by rows, or the disk is full.
+            EngineError: the backend failed.
+        """
+        if output == STDOUT:
+            folder = Path(tempfile.gettempdir())
+            with tempfile.TemporaryFile(prefix="sr-", dir=folder) as stream:
+                self._write(engine, stream, folder, watch)
+                stream.seek(0)
+                write_standard_output(iter(partial(stream.read, CHUNK), b""))
+            return
+        with replacing(output) as temporary, temporary.open("r+b") as stream:
+            self._write(engine, stream, output.parent, watch)
+
+    def _write(self, engine: Engine, stream: BinaryIO, folder: Path, watch: Watch) -> None:
+        facts = self._facts(engine, watch)
+        with closing(upright_rows(self._opened(engine, watch), self.head.orientation, folder)) as source:
+            w, h = self.size
+            carried = carried_by(self.head.picture, self.format, self.scale, self.quality)
+            writer = WRITERS[self.format](stream, blank((h, w), source.shape[2], source.dtype), carried)
+            with closing(enlarged_rows(engine, source, self.scale, facts, overlap=watch.overlap)) as parts:
+                for part, rows in parts:
+                    writer.write(rows)
+                    watch.on_part(part)
+            writer.close()
+            stream.flush()
+
+    def _facts(self, engine: Engine, watch: Watch) -> Facts:
+        pixels = self.head.picture.pixels
+        if not need_reading(pixels.shape[2], pixels.dtype):
+            return nominal_facts(pixels.dtype)
+        with closing(self._opened(engine, watch)) as source:
+            return facts_of(source)
+
+    def _opened(self, engine: Engine, watch: Watch) -> RowSource:
+        source = VipsRows(self.head, allow_truncated=self.allow_truncated)
+        need = source.whole_bytes + band_bytes(self.head, engine.card, self.scale)
+        if source.whole_bytes and need > self.budget:
+            source.close()
+            raise MachineError(
+                f"{self.head.path}: takes {in_words(need)} of memory by rows, because it is stored progressively or interlaced, "
+                f"and {in_words(self.budget)} may be used; allow more with --memory, or store it plainly"
+            )
+        return Stoppable(source, watch.stop)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How many bytes a picture may take, and what becomes of one that takes more."""
+
+    budget: int
+    reading: Reading = DEFAULT
+    writing: Writing = FOLLOWING
+
+    def large(self, path: Path, output: Path, card: ModelCard, scale: int) -> LargePicture | None:
+        """Return how a picture is enlarged by rows, or ``None`` where it fits into the memory, or is no picture at all.
+
+        Args:
+            path: of the picture; its header is read.
+            output: of the result, whose suffix is its format; ``STDOUT`` gets that of the picture, or of ``--format``.
+            card: of the engine.
+            scale: the factor.
+
+        Raises:
+            MachineError: it does not fit, and cannot be enlarged by rows: pyvips is missing, or even that takes too much.
+            InputError: it does not fit, and the result's format cannot hold it or cannot be written by rows.
+        """
+        try:
+            head = head_of(path, self.reading)
+            need = in_memory_bytes(head, card, scale)
+        except (InputError, OSError):
+            return None  # told where it is decoded
+        if need <= self.budget:
+            return None
+        kind = format_of_name(output) or followed(path, self.writing, self.reading)
+        check_holds(kind, head.picture, scale, path)
+        told = f"{path}: {head.shape[1]}x{head.shape[0]} pixels take {in_words(need)} of memory"
+        may = f"{in_words(self.budget)} may be used"
+        if importlib.util.find_spec("pyvips") is None:
+            raise MachineError(f"{told}, {may}; pip install 'sr-deploy[large]' to enlarge it by rows, or cut it into parts")
+        least = band_bytes(head, card, scale)
+        if least > self.budget:
+            raise MachineError(f"{told}, {in_words(least)} by rows, {may}; allow more with --memory, or cut it into parts")
+        if not head.plain:
+            raise MachineError(unreadable(head))
+        if kind not in WRITERS:
+            able = next(name for name in WRITERS if not lacks(name, head.picture, scale))
+            raise InputError(f"{told}, {may}, and {kind} cannot be written by rows; use --format {able}, or more --memory")
+        return LargePicture(head, scale, kind, self.writing.quality, self.reading.allow_truncated, self.budget)

@@ -1,0 +1,137 @@
+"""What formats of picture files hold: sides, depths, transparency, frames; and which one a result gets.
+
+A result follows its input: its format, and its depth. A GIF becomes a PNG unless all frames are enlarged, a BMP with transparency
+becomes a PNG. What the chosen format cannot hold is refused before any work, and the message names one that can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sr_deploy.errors import InputError
+from sr_deploy.pictures import Reading, source
+from sr_deploy.runtime.pictures.png_file import PNG_MAX_SIDE
+from sr_deploy.runtime.pictures.read import Picture
+from sr_deploy.runtime.pictures.samples import Pixels
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a kind of file holds, as it is written here."""
+
+    suffixes: tuple[str, ...]  # the first is the usual one
+    max_side: int  # pixels
+    alpha: bool = True
+    floats: bool = False
+    animation: bool = False
+    pages: bool = False
+    quality: bool = False
+    max_bytes: int = 2**62  # of its pixels
+
+
+FORMATS = {
+    "png": Format((".png",), PNG_MAX_SIDE, animation=True),
+    "jpeg": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, alpha=False, quality=True),  # libjpeg's limit; the format's: 65535
+    "webp": Format((".webp",), 16_383, animation=True, quality=True),
+    "tiff": Format((".tif", ".tiff"), 2**31 - 1, floats=True, pages=True),
+    "bmp": Format((".bmp",), 2**31 - 1, alpha=False, max_bytes=2**32 - 2**16),
+    "gif": Format((".gif",), 65_535, animation=True),
+}
+MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp", b"II": "tiff", b"MM": "tiff"}
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How results are written."""
+
+    format: str | None = None  # the input's
+    quality: int | None = None  # of JPEG and lossy WebP, 1 to 100
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` where the two do not go together."""
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise InputError(f"--quality {self.quality}: outside 1 to 100; 95 is the default")
+        if self.quality is not None and self.format is not None and not FORMATS[self.format].quality:
+            raise InputError(
+                f"--quality {self.quality}: {self.format} is stored without loss; leave it out, or use --format jpeg or webp"
+            )
+
+
+FOLLOWING = Writing()
+
+
+def format_of_name(name: Path) -> str | None:
+    """Return the format that a suffix stands for."""
+    return next((key for key, kind in FORMATS.items() if name.suffix.lower() in kind.suffixes), None)
+
+
+def followed(path: Path, writing: Writing, reading: Reading, *, content: bytes | None = None) -> str:
+    """Return the format of a picture's result, from the file's first bytes; the suffix speaks for what is no picture."""
+    if writing.format is not None:
+        return writing.format
+    try:
+        with source(path, content) as stream:
+            head = stream.read(70)
+        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+            return "webp"
+        kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
+        kind = "png" if kind == "bmp" and has_alpha(head) else kind
+    except (OSError, InputError):  # it is told when the picture is read
+        kind = None
+    kind = kind or format_of_name(path) or "png"
+    return "png" if kind == "gif" and not reading.frames else kind
+
+
+def has_alpha(head: bytes) -> bool:
+    """Return whether the header of a BMP, its first 70 bytes, names an alpha channel: 32 bits in fields, one of them alpha's."""
+    size, bits, compression = (int.from_bytes(head[a:b], "little") for a, b in ((14, 18), (28, 30), (30, 34)))
+    return size >= 56 and bits == 32 and compression == 3 and any(head[66:70])
+
+
+def result_name(path: Path, scale: int, kind: str) -> str:
+    """Return ``NAME_x2.SUFFIX``, the suffix that of the picture where it stands for the format of its result."""
+    suffix = path.suffix if format_of_name(path) == kind else FORMATS[kind].suffixes[0]
+    return f"{path.stem}_x{scale}{suffix}"
+
+
+def check_holds(kind: str, picture: Picture, scale: int, path: Path) -> None:
+    """Check that a format holds the result for a picture.
+
+    Raises:
+        InputError: it does not; the message names one that does.
+    """
+    lacking = lacks(kind, picture, scale)
+    if lacking:
+        able = next((name for name in ("png", "tiff", "webp") if not lacks(name, picture, scale)), None)
+        advice = f"use --format {able}, or a name that ends in {FORMATS[able].suffixes[0]}" if able else "cut it into parts"
+        raise InputError(f"{path}: {lacking}, which {kind} cannot hold; {advice}")
+
+
+def lacks(kind: str, picture: Picture, scale: int) -> str:
+    """Return in words what of the result a format does not hold; nothing where it holds all."""
+    found, frames = FORMATS[kind], picture.all_frames
+    lacking = next(filter(None, (frame_lacks(found, pixels, scale) for pixels in frames)), "")
+    if len(frames) > 1 and not lacking:
+        animated = bool(picture.rest.durations_ms)
+        if not (found.animation if animated else found.pages):
+            return f"an animation of {len(frames)} frames" if animated else f"{len(frames)} pages"
+    return lacking
+
+
+def frame_lacks(found: Format, pixels: Pixels, scale: int) -> str:
+    """Return in words what of one enlarged frame, made from (h, w, c), a format does not hold."""
+    h, w, channels = pixels.shape
+    size = f"{w * scale}x{h * scale} pixels"
+    if max(h, w) * scale > found.max_side or w * h * scale * scale * min(channels, 3) > found.max_bytes:
+        return size
+    if channels in (2, 4) and not found.alpha:
+        return "transparency"
+    if pixels.dtype == np.float32 and not found.floats:
+        colours = pixels[..., : 1 if channels <= 2 else 3]
+        least, largest = float(colours.min()), float(colours.max())
+        if least < 0.0 or largest > 1.0:
+            return f"float samples from {least:g} to {largest:g}"
+    return ""

@@ -1,0 +1,71 @@
+"""What ``sr-infer`` does with films: each goes through the engine, with a bar of its own."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from sr_deploy.console import Advance, failed, missing_package, progress
+from sr_deploy.errors import MachineError
+from sr_deploy.runtime.backends.engine import CPU, Engine
+
+
+def check_installed() -> None:
+    """Check that films can be read at all.
+
+    Raises:
+        MachineError: PyAV is not installed, or does not load.
+    """
+    with missing_package("video"):
+        try:
+            import av  # noqa: F401
+        except ModuleNotFoundError:
+            raise
+        except ImportError as err:
+            raise MachineError(f"PyAV does not load ({' '.join(str(err).split())}); pip install 'sr-deploy[video]'") from err
+
+
+def enlarge(arguments: argparse.Namespace, engine: Engine, scale: int, files: tuple[Path, Path]) -> tuple[int, int]:
+    """Enlarge one film with a bar that shows frames, frames a second and the time left; return width and height of the result.
+
+    Args:
+        arguments: of ``sr-infer``.
+        engine: stays open.
+        scale: the factor.
+        files: the film and its result.
+
+    Raises:
+        MachineError: PyAV is not installed; or see :meth:`sr_deploy.runtime.video.run.FilmRun.run`, also of other errors.
+    """
+    check_installed()
+    film, output = files
+    from sr_deploy.runtime.video.run import FilmRun, Options
+
+    with ExitStack() as stack:
+        bar: list[Advance] = []
+        began = time.perf_counter()
+
+        def on_start(frames: int) -> None:
+            bar.append(stack.enter_context(progress(film.name, frames)))
+
+        def on_frame(done: int) -> None:
+            bar[0](f"{film.name} {done / (time.perf_counter() - began):.2f} frames/s")
+
+        def warn(text: str) -> None:
+            failed("sr-infer", f"warning: {text}", 0)
+
+        on_cpu = getattr(engine, "provider", "") == CPU
+        options = Options(
+            arguments.codec,
+            arguments.crf,
+            arguments.overwrite or arguments.skip_existing,
+            overlap=not on_cpu,
+            max_pixels=arguments.max_pixels,
+        )
+        run = FilmRun(engine, scale, options, warn=warn, on_start=on_start, on_frame=on_frame)
+        size = run.run(film, output)
+    if arguments.times:
+        failed("sr-infer", f"{film.name}: {run.times}", 0)
+    return size

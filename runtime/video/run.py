@@ -1,0 +1,245 @@
+"""One film through an engine: decoding, tiles, the engine, colour and encoding as stages that overlap.
+
+Tiles of several frames share a run of the engine where one frame fills none. On a GPU every stage runs in a thread of its own; on
+a CPU, where the engine takes all cores, they take turns, and only the encoder's own threads work beside it. A few frames are held
+in each stage, whatever the film's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from sr_deploy.errors import EngineError, InputError
+from sr_deploy.held_signals import Asked, held_signals
+from sr_deploy.pictures import MAX_PIXELS
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.upscaling.batches import groups, run_together
+from sr_deploy.runtime.upscaling.pipeline import Stages, StageTimes
+from sr_deploy.runtime.upscaling.tiling import Band
+from sr_deploy.runtime.video.names import WRITTEN, quality_options
+from sr_deploy.runtime.video.result import Encoding, Result
+from sr_deploy.runtime.video.source import SHORT_S, SHORT_SHARE, Copied, Film, Item, Picture, open_film
+from sr_deploy.runtime.video.streams import described, sorted_streams
+from sr_deploy.runtime.video.target import checked_codec, chosen_target
+from sr_deploy.runtime.video.upscale import FrameWork, Target
+
+MOST_EARLY = 2**28  # bytes of other streams in front of the first frame
+
+
+@dataclass(frozen=True)
+class Work:
+    """A frame or a packet on its way, and at the end the frame's part of it."""
+
+    item: Item
+    frame: FrameWork | None = None
+
+
+Part = tuple[Work, Band | None]
+"""A band of a frame; ``None`` behind its last one, and for a packet."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user decides."""
+
+    codec: str | None = None  # ``None``: the container's usual one
+    crf: float | None = None  # ``None``: the encoder's usual one
+    overwrite: bool = False
+    overlap: bool = True  # every stage in its own thread
+    max_pixels: int = MAX_PIXELS  # of a frame; a film of larger ones is refused
+
+
+@dataclass(frozen=True)
+class FilmRun:
+    """How films go through an engine."""
+
+    engine: Engine
+    scale: int
+    options: Options = Options()
+    warn: Callable[[str], None] = lambda text: None
+    on_start: Callable[[int], None] = lambda frames: None  # told about how many frames there will be; 0: nobody knows
+    on_frame: Callable[[int], None] = lambda done: None  # told how many frames are encoded
+    times: StageTimes = field(default_factory=StageTimes)
+
+    def run(self, source: Path, output: Path) -> tuple[int, int]:
+        """Enlarge a film and return width and height of the result.
+
+        What a signal interrupts is finished as far as it came and stays under its working name.
+
+        Raises:
+            InputError: the film is none, or its result cannot be written so; nothing is left behind.
+            MachineError: the disk or the encoder failed; nothing is left behind.
+            EngineError: the engine failed; what was done stays, as after a signal.
+            KeyboardInterrupt: a signal came.
+        """
+        if output.exists() and not self.options.overwrite:
+            raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
+        kind = WRITTEN[output.suffix.lower()]
+        codec = checked_codec(self.options.codec or kind.codec)
+        options = quality_options(codec, self.options.crf)
+        with closing(open_film(source)) as film:
+            check_size(film, self.options.max_pixels)
+            kept, lost = sorted_streams(film, kind)
+            items = film.items([stream for stream in kept if stream.type != "attachment"])
+            early, first = until_picture(film, items)
+            target = chosen_target(film, first, codec, self.scale, self.warn)
+            with held_signals() as asked:
+                try:
+                    result = Result(output, film, Encoding(codec, options, target, first.time_base), kept)
+                    for stream in lost:
+                        self.warn(f"{source}: {described(stream)} is left out: {output.suffix} does not hold it")
+                    self.on_start(film.frames)
+                    if self._carry(chain(early, [first], items), target, result, asked):
+                        self._tell(film, result)
+                        result.rename(overwrite=self.options.overwrite)
+                finally:
+                    asked.obey()  # also where something failed since: the next film is not begun
+        h, w = target.size
+        return w, h
+
+    def _carry(self, items: Iterable[Item], target: Target, result: Result, asked: Asked) -> bool:
+        """Bring all items into the result and finish it; return whether it is whole, else say what became of it."""
+        whole = True
+        try:
+            with Stages(overlap=self.options.overlap) as stages:
+                for work in self._stages(items, target, stages):
+                    self._write(work, result)
+                    if asked.numbers:
+                        whole = False
+                        break
+            with self.times.of("encode"):
+                result.finish()
+        except EngineError:
+            self._stopped(result, "the engine failed")
+            raise
+        except Exception:
+            result.discard()
+            raise
+        if not whole:
+            self._stopped(result, "interrupted")
+        return whole
+
+    def _stopped(self, result: Result, why: str) -> None:
+        """Keep what was done of a film, if anything was."""
+        if not result.frames:
+            result.discard()
+            return
+        try:
+            result.finish()
+        except Exception:
+            result.discard()
+            raise
+        self.warn(f"{result.output}: {why} after {result.frames} frames; {result.part} holds them and plays")
+
+    def _stages(self, items: Iterable[Item], target: Target, stages: Stages) -> Iterator[Work]:
+        decoded = stages.ahead(self._decoded(items))
+        cut = stages.ahead(self._cut(decoded, target), depth=1)
+        computed = stages.ahead(self._computed(cut), depth=1)
+        return stages.ahead(self._finished(computed), depth=1)
+
+    def _decoded(self, items: Iterable[Item]) -> Generator[Item, None, None]:
+        source = iter(items)
+        while True:
+            with self.times.of("decode"):
+                item = next(source, None)
+            if item is None:
+                return
+            yield item
+
+    def _cut(self, items: Iterable[Item], target: Target) -> Generator[Part, None, None]:
+        for item in items:
+            if isinstance(item, Picture):
+                work = Work(item, FrameWork(self.engine.card, item.shot, target))
+                assert work.frame is not None
+                bands = work.frame.bands()
+                while True:
+                    with self.times.of("tiles"):
+                        band = next(bands, None)
+                    if band is None:
+                        break
+                    yield work, band
+                yield work, None
+            else:
+                yield Work(item), None
+
+    def _computed(self, parts: Iterable[Part]) -> Generator[tuple[Part, Tiles], None, None]:
+        for group in groups(parts, (self.engine.card.input_shape or (1,))[0]):
+            with self.times.of("engine"):
+                made = iter(run_together(self.engine.run, [band for _, band in group if band is not None]))
+            for work, band in group:
+                yield (work, band), np.empty(0, np.float32) if band is None else next(made)
+
+    def _finished(self, parts: Iterable[tuple[Part, Tiles]]) -> Generator[Work, None, None]:
+        for (work, band), output in parts:
+            if work.frame is not None:
+                with self.times.of("colour"):
+                    if band is None:
+                        work.frame.finish()
+                    else:
+                        work.frame.put(band, output)
+            if band is None:
+                yield work
+
+    def _write(self, work: Work, result: Result) -> None:
+        with self.times.of("encode"):
+            if isinstance(work.item, Copied):
+                result.copy(work.item.packet)
+            elif work.frame is not None:
+                result.frame(work.frame.frame, work.item.pts, work.item.duration)
+        if work.frame is not None:
+            self.on_frame(result.frames)
+
+    def _tell(self, film: Film, result: Result) -> None:
+        """Warn of what was wrong with the film."""
+        damage, lines = film.damage, []
+        if damage.interlaced:
+            lines.append("is interlaced, and was enlarged as it is; deinterlace it first if edges that move show combs")
+        if damage.packets or damage.frames:
+            lines.append(f"is damaged: {damage.packets} packets were passed over, {damage.frames} frames have errors in them")
+        if damage.retimed:
+            lines.append(f"{damage.retimed} frames were not later than the one before, and were moved behind it")
+        if result.lost_packets:
+            lines.append(f"{result.lost_packets} packets of other streams were left out, the container refused their times")
+        length = 0.0 if film.last_pts is None else float(film.last_pts * result.encoding.time_base)
+        start = float((film.video.start_time or 0) * (film.video.time_base or 0))
+        missing = film.seconds - (length - start + 1 / float(film.rate))
+        if damage.ended or (missing > SHORT_S and missing > SHORT_SHARE * film.seconds):
+            lines.append(f"ends after {length - start:.1f} of {film.seconds:.1f} seconds: it is cut off or damaged")
+        for line in lines:
+            self.warn(f"{film.path}: {line}")
+
+
+def check_size(film: Film, most: int) -> None:
+    """Check what a film declares before anything is decoded.
+
+    Raises:
+        InputError: its frames have more pixels than ``most``.
+    """
+    w, h = film.video.width, film.video.height
+    if w * h > most:
+        raise InputError(f"{film.path}: declares frames of {w}x{h} pixels, the limit is {most}; see --max-pixels")
+
+
+def until_picture(film: Film, items: Iterator[Item]) -> tuple[list[Item], Picture]:
+    """Return the first frame, and the packets before it.
+
+    Raises:
+        InputError: there is none.
+    """
+    early: list[Item] = []
+    held = 0
+    for item in items:
+        if isinstance(item, Picture):
+            return early, item
+        early.append(item)
+        held += item.packet.size
+        if held > MOST_EARLY:
+            break
+    why = f"; {film.damage.packets} packets are damaged" if film.damage.packets else ""
+    raise InputError(f"{film.path}: holds no frame that can be decoded{why}; try to play it")

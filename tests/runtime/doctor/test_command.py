@@ -1,0 +1,68 @@
+"""``sr-doctor``: what it says of this machine is true, and what is missing has a command."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from sr_deploy.runtime.doctor import run as doctor
+from sr_deploy.runtime.doctor.command import main
+
+
+def test_every_line_says_what_was_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--json", str(tmp_path / "d.json")]) == 0
+    found = json.loads((tmp_path / "d.json").read_text())
+    assert list(found) == list(doctor.PROBES)
+    shown = capsys.readouterr().out
+    assert all(finding["what"] in shown and finding["found"] for finding in found.values())
+    assert (found["train"]["mend"] == "") == (importlib.util.find_spec("lightning") is not None)
+
+
+def test_what_is_needed_and_here_is_exit_0() -> None:
+    assert main(["--need", "cpu"]) == 0
+
+
+def test_what_is_needed_and_missing_is_exit_1_and_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = doctor.Finding("TensorRT", "not here", "get it")
+    monkeypatch.setitem(doctor.PROBES, "tensorrt", lambda: missing)
+    assert main(["--need", "cpu", "tensorrt"]) == 1
+    assert capsys.readouterr().err == "sr-doctor: tensorrt is not usable here: not here; get it\n"
+
+
+def test_a_missing_runtime_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    found = doctor.onnxruntime("CPUExecutionProvider", "cpu")
+    assert not found.good and found.mend == "pip install 'sr-deploy[cpu]'"
+
+
+def test_a_missing_provider_names_those_that_are_here() -> None:
+    found = doctor.onnxruntime("NoSuchProvider", "cuda")
+    assert "CPUExecutionProvider" in found.found and found.mend.endswith("then pip install 'sr-deploy[cuda]'")
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    found = doctor.packages("train")
+    assert "torch" in found.found and found.mend == "pip install 'sr-deploy[train]'"
+    assert doctor.packages("export").mend == "pip install 'sr-deploy[export,cpu]'"
+    assert doctor.packages("video").found == "without av"
+
+
+def test_a_machine_without_tensorrt_is_told_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    found = doctor.tensorrt()
+    assert "not installed" in found.found and "sr-deploy[tensorrt]" in found.mend and ".onnx" in found.mend
+
+
+def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert doctor.cache() == doctor.Finding("cache", str(tmp_path / "sr-deploy"))
+    assert doctor.cache().good
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert "XDG_CACHE_HOME" in doctor.cache().mend

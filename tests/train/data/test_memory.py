@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sr_deploy.train.data import memory
+from sr_deploy.train.data.batches import DataConfig, PatchSource
+from sr_deploy.train.data.hr_lr import listed
+from sr_deploy.train.data.picture_patches import PicturePatches
+
+
+def pictures_of(source: PatchSource) -> PicturePatches:
+    assert isinstance(source.samples, PicturePatches)
+    return source.samples
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DataConfig((), (2, 4), 16, (1.0, 0.5)),
+        DataConfig((), (2,), 16, (1.0,), upscale="inside", colors=3),
+        DataConfig((), (2,), 16, (1.0,), 1.0, colors=3),
+    ],
+)
+def test_the_estimate_is_what_is_kept(photos: Path, config: DataConfig) -> None:
+    config = DataConfig((photos,), *list(vars(config).values())[1:])
+    kept = {}
+    for pairs in pictures_of(PatchSource(config)).by_scale.values():
+        for pair in pairs:
+            for part in (pair.degraded, pair.original, pair.positions.cumulative):
+                if isinstance(part, np.ndarray):
+                    kept[id(part)] = part.nbytes
+    # the weights of a patch begin a patch's side before the border
+    assert memory.needed_bytes(listed(config), config) == pytest.approx(sum(kept.values()), rel=0.03)
+
+
+def test_pictures_that_take_half_of_the_memory_are_told_before_they_are_decoded(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = DataConfig((photos,), (2,), 16, (1.0,))
+    needed = memory.needed_bytes(listed(config), config)
+    assert needed == 3 * 64 * 64 * 3
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2 * needed)
+    PatchSource(config)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2 * needed - 1)
+    PatchSource(config)
+    line = "warning: 3 pictures take about 0.0 GB of memory, 0.0 GB are free; --cache DIR keeps them on disk instead\n"
+    assert capsys.readouterr().err == line
+    PatchSource(config, cache=tmp_path / "cache")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    without = memory.free_bytes()
+    assert without is not None and without > 2**20
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory.free_bytes() == 1000 - 700 + 150
+    (tmp_path / "memory.max").write_text("max\n")
+    assert (memory.free_bytes() or 0) > 2**20

@@ -1,0 +1,7 @@
+"""Training data: pairs of patches from pictures, from folders of pairs, from HDF5 files.
+
+What is cut from which picture depends on the seed and the step alone, so that an interrupted run continues to the bit.
+
+Begin with ``config.py``, what can be asked for; then ``batches.py``, where batches come from.
+Imports no other room of ``train``.
+"""
