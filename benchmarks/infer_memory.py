@@ -29,7 +29,9 @@ def measured(engine: str, picture: Path) -> dict[str, object]:
     """Return the figures of one engine on one picture, in a process of its own."""
     command = [sys.executable, "-m", "sr_deploy.runtime.infer.command", "--engine", engine, "--scale", str(SCALE), str(picture)]
     began = time.perf_counter()
-    child = subprocess.Popen([*command, "-o", str(picture.with_name(f"{engine}.jpg"))], stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [*command, "-o", str(picture.with_name(f"{Path(engine).stem}_x{SCALE}.jpg"))], stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(child.pid, 0)
     if status:
         raise MachineError(f"sr-infer --engine {engine}: failed with status {status}")

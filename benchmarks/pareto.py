@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sr_deploy.console import run
+from sr_deploy.errors import InputError
+from sr_deploy.files import write_text
 from sr_deploy.runtime.engines.shipped import shipped_engines
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,22 +37,24 @@ def exported(checkpoints: Sequence[Path], folder: Path) -> list[Path]:
 
 def command() -> int:
     """Run sr-bench once a scale."""
+    if len(sys.argv) < 2:
+        raise InputError("pareto.py SET5 [CHECKPOINT...]: name the folder of Set5")
     data, checkpoints = sys.argv[1], [Path(name) for name in sys.argv[2:]]
+    for path in checkpoints:
+        if not path.stem.endswith(tuple(f"_x{scale}" for scale in SCALES)):
+            raise InputError(f"{path}: its name ends in no scale; name files that end in {' or '.join(f'_x{s}' for s in SCALES)}")
     for scale in SCALES:
         with tempfile.TemporaryDirectory() as name:
             public = exported([path for path in checkpoints if path.stem.endswith(f"_x{scale}")], Path(name))
             engines = [str(engine.path()) for engine in shipped_engines() if scale in engine.scales]
-            reports = [
-                "--chart",
-                str(ROOT / f"docs/pareto_x{scale}.png"),
-                "--json",
-                str(ROOT / f"benchmarks/pareto_x{scale}.json"),
-            ]
-            Path(reports[1]).unlink(missing_ok=True)
-            options = ["--data", data, "--scale", str(scale), "--rounds", "7", *reports]
-            subprocess.run(
-                [sys.executable, "-m", "sr_deploy.runtime.bench.command", *engines, *map(str, public), *options], check=True
-            )
+            report, chart = Path(name) / "report.json", ROOT / f"docs/pareto_x{scale}.png"
+            options = ["--data", data, "--scale", str(scale), "--rounds", "7", "--chart", str(chart), "--json", str(report)]
+            bench = [sys.executable, "-m", "sr_deploy.runtime.bench.command"]
+            subprocess.run([*bench, *engines, *map(str, public), *options], check=True)
+            found = json.loads(report.read_text())
+            for row in found["results"]:
+                row["engine"] = Path(row["engine"]).name
+            write_text(ROOT / f"benchmarks/pareto_x{scale}.json", json.dumps(found, indent=2) + "\n")
     return 0
 
 

@@ -52,10 +52,12 @@ def open_model(
     trusted: bool = False,
     ensemble: bool = False,
     exact: bool = False,
+    scale: int | None = None,
 ) -> Model:
     """Return what ``name`` stands for: ``bicubic``, a checkpoint of any known kind (whole images), or an engine (tiles).
 
-    With ``ensemble``, networks are averaged over eight flips and turns; ``exact`` is that of ``runtime.engine.load``.
+    With ``ensemble``, networks are averaged over eight flips and turns; ``exact`` is that of ``load``.
+    ``scale`` decides which engine a name stands for that several have.
 
     Raises:
         InputError: none of these, or damaged.
@@ -75,7 +77,7 @@ def open_model(
             return (ensembled(run) if ensemble else run)(planes)
 
         return Model(name, card, whole)
-    engine = load(engine_file(path), provider=provider, threads=threads, trusted=trusted, exact=exact)
+    engine = load(engine_file(path, scale), provider=provider, threads=threads, trusted=trusted, exact=exact)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
     return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))

@@ -28,7 +28,7 @@ LEARNED = "thresholds learned: not compared with what these pictures ask for"
 
 def gate_command(arguments: argparse.Namespace) -> int:
     """Gate every engine and return the exit code."""
-    arguments.engines = [engine_file(path) for path in arguments.engines]
+    arguments.engines = [engine_file(path, arguments.scale) for path in arguments.engines]
     tables = read_budgets(arguments.budget)
     paths = list_pictures(arguments.data)
     reports = {"--json": arguments.json, "--junit": arguments.junit, "--summary": arguments.summary}

@@ -58,7 +58,11 @@ def begin_with_(network: nn.Module, source: Path) -> bool:
             f"--init-from {source}: scales its residuals by {scaling:g}, this network by {ours['res_scale']:g}; "
             f"give --res-scale {scaling:g}"
         )
-    if isinstance(network, Plain) and theirs.arch == "plain":
+    if isinstance(network, Plain):
+        if theirs.arch != "plain":
+            raise InputError(
+                f"--init-from {source}: is {theirs.arch}, a plain network begins with a plain one; leave it out, or name one"
+            )
         for name in ("residual", "clip", "prelu"):
             if theirs.config.get(name, ours[name]) != ours[name]:
                 raise InputError(

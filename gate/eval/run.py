@@ -52,7 +52,7 @@ def eval_command(arguments: argparse.Namespace) -> int:
     perceptual = open_metrics(metrics, net=arguments.lpips_net, threads=arguments.threads)
     served = {folder: served_by(paths, perceptual, folder) for folder, paths in folders.items()}
     results = []
-    for name in arguments.models:
+    for name, scales in [(model, some) for model in arguments.models for some in runs_of(model, arguments.scale)]:
         model = open_model(
             name,
             provider=arguments.provider,
@@ -60,10 +60,11 @@ def eval_command(arguments: argparse.Namespace) -> int:
             trusted=arguments.trust_plan,
             ensemble=arguments.ensemble,
             exact=not arguments.native_sums,
+            scale=scales[0] if scales else None,
         )
         check_protocol(model, arguments.protocol)
         for folder, paths in folders.items():
-            for scale in arguments.scale or [model.card.default_scale if model.card else 2]:
+            for scale in scales or [model.card.default_scale if model.card else 2]:
                 found = measure_folder(model, paths, scale, arguments.protocol, served[folder])
                 figures = {metric: figure.take() for metric, figure in served[folder].items()}
                 psnr_db = found.psnr_db if math.isfinite(found.psnr_db) else None
@@ -72,6 +73,13 @@ def eval_command(arguments: argparse.Namespace) -> int:
                 results.append(Result(name, str(folder), scale, arguments.protocol, len(paths), *measured))
     report(results, metrics, arguments.json)
     return 0
+
+
+def runs_of(name: str, scales: Sequence[int] | None) -> list[Sequence[int]]:
+    """Return the scales that a model is opened for at once: a name may stand for another engine at each."""
+    if not scales or Path(name).suffix or name == "bicubic":
+        return [scales or ()]
+    return [(scale,) for scale in scales]
 
 
 def check_protocol(model: Model, protocol: str) -> None:

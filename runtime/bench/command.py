@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import PROVIDERS, Parser, positive_float, positive_int, run, thread_count
+from sr_deploy.console import NATIVE_SUMS, PROVIDERS, Parser, positive_float, positive_int, run, thread_count
 
 PROG = "sr-bench"
 
@@ -21,12 +21,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="ENGINE",
         help="engine (.onnx, .plan or a name of sr-infer --list); ratios are to the first",
     )
-    p.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="only say how many times as fast B is")
+    p.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("A", "B"), help="only say how many times as fast B is, by megapixel of result"
+    )
     p.add_argument("--rounds", type=positive_int, default=15, metavar="N", help="timed runs of each engine (default: 15)")
     p.add_argument("--peak-tflops", type=positive_float, metavar="P", help="the device's peak (default: a matrix product here)")
     p.add_argument("--data", type=Path, metavar="DIR", help="high-resolution pictures: adds a column of PSNR")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor for PSNR (default: each engine's own)")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
+    p.add_argument("--native-sums", action="store_true", help=f"PSNR: {NATIVE_SUMS}")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")

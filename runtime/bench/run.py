@@ -67,7 +67,7 @@ MEASURED_SIDE = 11  # pixels that SSIM needs
 def bench_command(arguments: argparse.Namespace) -> int:
     """Time every engine and return the exit code."""
     paths = list_pictures(arguments.data) if arguments.data else []
-    files = {path: engine_file(path) for path in arguments.engines}
+    files = {path: engine_file(path, arguments.scale) for path in arguments.engines}
     reports = {"--json": arguments.json, "--markdown": arguments.markdown, "--chart": arguments.chart}
     check_reports(reports, [*arguments.engines, *paths])
     if arguments.chart is not None:
@@ -85,6 +85,9 @@ def bench_command(arguments: argparse.Namespace) -> int:
         if arguments.compare:
             a, b = arguments.compare
             first, second = (best_per_tile(times, str(files[path])) for path in (a, b))
+            costs = [per_megapixel(engines[str(files[path])].card, 1.0) for path in (a, b)]
+            if costs[0] is not None and costs[1] is not None:  # a tile that is all halo has no result to compare by
+                first, second = first * costs[0], second * costs[1]
             print(comparison(first, second, a, b))
             return 0
         peak = arguments.peak_tflops or peak_tflops(list(engines.values()))
@@ -92,7 +95,7 @@ def bench_command(arguments: argparse.Namespace) -> int:
         one = per_megapixel(engines[jobs[0][0]].card, float(np.median(times[jobs[0]])) / jobs[0][1])
         scale = Scale(one, peak, on_gpu)
         seen = {name: list(pictures[engine.card.color].values()) for name, engine in engines.items()}
-        judged = exact_engines(engines if paths else {}, stack, threads=arguments.threads)
+        judged = {} if arguments.native_sums or not paths else exact_engines(engines, stack, threads=arguments.threads)
         quality = {name: mean_db(name, judged.get(name, engine), seen[name], arguments.scale) for name, engine in engines.items()}
         rows = [row(job, engines[job[0]], times[job], scale, psnr_db=quality[job[0]]) for job in jobs]
     factor = arguments.scale or next(iter(engines.values())).card.default_scale
@@ -184,7 +187,7 @@ def settle(run_ms: Callable[[], float]) -> None:
 
 
 def comparison(first: NDArray[np.float64], second: NDArray[np.float64], a: Path, b: Path) -> str:
-    """Return how many times as fast the second engine is, from runs taken in pairs, with the middle half of the ratios."""
+    """Return how many times as fast the second engine is, from costs taken in pairs, with the middle half of the ratios."""
     low, middle, high = np.percentile(first / second, (25, 50, 75))
     return f"{b} is {middle:.2f} times as fast as {a} (middle half of {len(first)} pairs: {low:.2f} to {high:.2f})"
 

@@ -142,8 +142,10 @@ def engine_path(asked: str | os.PathLike[str] | None = None, scale: int | None =
     return chosen(shipped_engines(folder), text, scale).path(folder)
 
 
-def engine_file(path: Path) -> Path:
+def engine_file(path: Path, scale: int | None = None) -> Path:
     """Return the file of an engine that comes with sr-deploy if ``path`` is its name, without a suffix; else ``path`` itself.
+
+    A name that stands for several engines is that of the one for ``scale``, x2 where none is given.
 
     With a suffix a file is meant: one that is missing must not be judged by another of its name.
 
@@ -151,7 +153,7 @@ def engine_file(path: Path) -> Path:
         InputError: no engine of that name.
         MachineError: the engine's file is damaged.
     """
-    return path if path.suffix else engine_path(path)
+    return path if path.suffix else engine_path(path, scale)
 
 
 def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> Shipped:

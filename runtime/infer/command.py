@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--engine",
         metavar="E",
-        help="engine file (.onnx, .plan), or the name of one that comes with sr-deploy: m, l, xl, photo, edsr, ... (default: l)",
+        help="engine file (.onnx, .plan), or the name of one that comes with sr-deploy: l, m, edsr, vdsr, ... (default: l)",
     )
     p.add_argument("--list", action="store_true", help="show the engines that come with sr-deploy, time them here, and end")
     p.add_argument("--json", action="store_true", help="with --list: as JSON")

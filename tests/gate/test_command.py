@@ -69,6 +69,8 @@ def test_an_engine_that_comes_along_is_gated_by_its_name(gate: Gate, capsys: pyt
     assert "edsrr: no such file, and no engine of that name comes with sr-deploy" in error_lines(capsys)[0]
     model = open_model("edsr")  # as sr-eval does
     assert model.card is not None and model.card.arch == "edsr"
+    model = open_model("l", scale=4)  # one name, an engine for each scale
+    assert model.card is not None and model.card.scales == (4,)
 
 
 def test_a_missing_file_is_not_judged_by_the_engine_of_its_name(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,3 +165,8 @@ def test_engines_are_measured_without_torch(identity: Path, data: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(identity), "bicubic", "--data", str(data)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1] == "[]"
+
+
+def test_a_name_is_the_engine_of_each_scale(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["m", "--data", str(data), "--scale", "2", "4", "--threads", "1"]) == 0
+    assert [line.split()[:3:2] for line in capsys.readouterr().out.splitlines()[2:]] == [["m", "x2"], ["m", "x4"]]

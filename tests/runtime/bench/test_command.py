@@ -205,6 +205,11 @@ def test_two_engines_are_compared_in_pairs(identity_file: Path, random_file: Pat
     assert line.startswith(f"{random_file} is ") and f"times as fast as {identity_file} (middle half of 3 pairs: " in line
 
 
+def test_networks_that_enlarge_elsewhere_are_compared_by_their_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--compare", "vdsr", "m", "--rounds", "2"]) == 0  # a tile costs alike, one of m gives six times as much
+    assert float(capsys.readouterr().out.split(" is ")[1].split()[0]) > 3.0
+
+
 def test_a_ratio_is_the_median_of_pairs() -> None:
     first, second = np.array([4.0, 40.0, 4.0, 4.0]), np.array([2.0, 20.0, 1.0, 2.0])
     assert comparison(first, second, Path("a"), Path("b")).startswith(

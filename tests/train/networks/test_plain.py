@@ -150,3 +150,12 @@ def test_training_from_another_scale_takes_all_tensors(tmp_path: Path, capsys: p
 def test_a_config_that_does_not_fit_is_refused(config: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         PlainConfig(**config)  # type: ignore[arg-type]
+
+
+def test_a_plain_network_is_begun_with_a_plain_one_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = Path(__file__).resolve().parents[2] / "pictures"
+    edsr = build("edsr", config={"blocks": 1, "features": 4})
+    checkpoint.save(tmp_path / "edsr.safetensors", edsr, card_of(edsr, scales=(2,), default_scale=2))
+    run = ["--arch", "plain", "--blocks", "1", "--width", "4", "--steps", "1", "--init-from", str(tmp_path / "edsr.safetensors")]
+    assert main([str(photos), "-o", str(tmp_path / "p.safetensors"), *run]) == 2
+    assert "is edsr, a plain network begins with a plain one" in capsys.readouterr().err
