@@ -121,15 +121,15 @@ pareto: $(INT8)
 	@echo "picture: $(OUT)/$(MODEL)_pareto.png, table: $(OUT)/$(MODEL)_pareto.md"
 
 # Every plain network and every pruned one with a committed decision of the guard, after QAT if there is such a one; but SRGAN's,
-# which only shows that its stage works. Equal weights, thresholds and decisions give equal bytes; what differs from the shipped file is measured on the
-# pictures in SET5.
+# which only shows that its stage works. Equal weights, thresholds and decisions give equal bytes; what differs from the shipped
+# file is measured on the pictures in SET5.
 SET5     ?=
 DECIDED  := $(patsubst %_int8.guard.json,%,$(wildcard train/pretrained/*_pruned_int8.guard.json train/pretrained/*_pruned_qat_int8.guard.json \
               train/pretrained/plain_*_int8.guard.json))
 SHIPPED  := $(foreach network,$(filter-out %/srgan_pruned,$(DECIDED)),$(if $(filter $(network)_qat,$(DECIDED)),,$(network)))
 # What is left of int8's loss after --qat is least so: docs/calibration.md.
 QAT_OPTIONS := --method mse --refine --correct-bias --keep conv20
-# The last convolution of a plain network reads floats: it is 1 % of the multiplications and most of what int8 loses.
+# The last convolution of a plain network reads floats: few of the multiplications, and much of what int8 loses.
 PLAIN_OPTIONS := --keep tail --max-drop 0.03
 engines: | $(VENV)/.installed
 	@rm -f $(OUT)/shipped/*_int8.onnx
