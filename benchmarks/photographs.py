@@ -24,14 +24,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sr_deploy.console import positive_int, progress, run, table, thread_count
+from sr_deploy.console import run, table
 from sr_deploy.degrade import given_size, imresize
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES, check_reports, list_pictures, write_text
 from sr_deploy.gate.models import CheckpointEngine, network_at, open_checkpoint
 from sr_deploy.luma import luma_from_rgb
 from sr_deploy.measure import psnr
-from sr_deploy.pictures import read_rgb
+from sr_deploy.options import positive_int, thread_count
+from sr_deploy.planes import read_rgb
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import load
 from sr_deploy.runtime.bench.run import machine
 from sr_deploy.runtime.engines.shipped import engine_file

@@ -16,8 +16,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from sr_deploy.console import natural_int, positive_int, run, table
+from sr_deploy.console import run, table
 from sr_deploy.files import write_text
+from sr_deploy.options import natural_int, positive_int
 from sr_deploy.runtime.bench.run import machine
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from sr_deploy.compress.teaching.options import FINETUNE_LR, add_recovery_arguments
-from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run
+from sr_deploy.console import missing_package, run
+from sr_deploy.options import Parser, natural_int, positive_float, positive_int
 from sr_deploy.train.command import add_recipe_arguments
 
 PROG = "sr-prune"

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, positive_float, positive_int, run, thread_count
+from sr_deploy.console import missing_package, run
+from sr_deploy.options import Parser, positive_float, positive_int, thread_count
 
 PROG = "sr-export"
 METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")

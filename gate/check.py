@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_deploy.console import progress
 from sr_deploy.degrade import Color, Planes, network_pair, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.gate.budgets import Budget
 from sr_deploy.gate.thresholds import typical, worst
 from sr_deploy.measure import levels, luma_of, psnr
-from sr_deploy.pictures import read_measured
+from sr_deploy.planes import read_measured
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Engine
 from sr_deploy.runtime.bench.run import interleaved_ms
 from sr_deploy.runtime.upscaling.tiling import run_whole

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from sr_deploy.card import check_scale
 from sr_deploy.console import failed
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import check_reports, list_pictures
@@ -20,7 +21,6 @@ from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
 from sr_deploy.runtime.backends.engine import Engine, exact_engines, load, on_cpu
 from sr_deploy.runtime.engines.shipped import engine_file
-from sr_deploy.runtime.upscaling.upscaling import check_scale
 
 WEIGHTS_ONLY = "weights only: on a CPU fp16 is computed in fp32"
 LEARNED = "thresholds learned: not compared with what these pictures ask for"

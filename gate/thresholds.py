@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
-from sr_deploy.console import progress
 from sr_deploy.degrade import crop_to_multiple, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.gate.models import network_at, open_checkpoint
-from sr_deploy.pictures import read_measured
+from sr_deploy.planes import read_measured
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_probe
 from sr_deploy.runtime.backends.onnx_file import Graph, read_graph

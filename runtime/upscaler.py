@@ -19,13 +19,14 @@ from typing import NoReturn, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.card import ModelCard
-from sr_deploy.console import PROVIDERS
+from sr_deploy.card import ModelCard, check_scale
 from sr_deploy.errors import EngineError, InputError
+from sr_deploy.options import PROVIDERS
 from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, load
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
 from sr_deploy.runtime.engines.shipped import engine_path
-from sr_deploy.runtime.upscaling.upscaling import Pixels, check_scale, upscale
+from sr_deploy.runtime.pictures.samples import Pixels
+from sr_deploy.runtime.upscaling.upscaling import upscale
 
 Sample = TypeVar("Sample", bound=np.generic)
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))

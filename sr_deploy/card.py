@@ -122,3 +122,16 @@ def check_seal(content: bytes, digest: str, *, source: str) -> None:
         raise InputError(
             f"{source}: changed after it was made (digest {found[7:19]}, its card says {digest[7:19]}); make it again"
         )
+
+
+def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
+    """Return the factor to use: ``scale``, or the card's default.
+
+    Raises:
+        InputError: the model does not serve ``scale``.
+    """
+    chosen = card.default_scale if scale is None else scale
+    allowed = (1, *card.scales) if card.upscale == "before" else card.scales
+    if chosen not in allowed:
+        raise InputError(f"{source}: serves scales {', '.join(map(str, allowed))}, not {chosen}; choose one with --scale")
+    return chosen

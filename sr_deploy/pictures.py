@@ -1,30 +1,29 @@
-"""Decoding picture files with Pillow, which refuses truncated files (OpenCV accepts some), and their luma."""
+"""Opening picture files with Pillow, which refuses truncated files (OpenCV accepts some): limits, one-line errors, no chatter."""
 
 from __future__ import annotations
 
+import ctypes
+import io
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from sr_deploy.bounded_file import BoundedFile
-from sr_deploy.degrade import Color, Plane, Planes
 from sr_deploy.errors import InputError
-from sr_deploy.luma import luma_from_rgb
-from sr_deploy.quiet_libtiff import silence_libtiff
+
+HANDLERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 
 MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
-GREY_MODES = frozenset({"1", "L", "LA"})
 ORIENTATION = ExifTags.Base.Orientation
 TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
@@ -233,62 +232,36 @@ def check_declared(path: Path, size: tuple[int, int], reading: Reading, *, area:
         raise InputError(f"{path}: declares {what}, {limit}; cut it into parts, or see sr-infer --max-pixels")
 
 
-def is_grey(image: Image.Image) -> bool:
-    """Return whether the picture has one colour channel (bilevel and grey+alpha included)."""
-    return image.mode in GREY_MODES
+class BoundedFile(io.BufferedReader):
+    """A file open for reading bytes.
 
-
-def rgb_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return uint8 (h, w, 3) in R, G, B order; a grey picture gives three equal channels."""
-    if image.mode in ("P", "PA") and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow warns when a palette with transparency goes straight to RGB
-    return np.asarray(image.convert("RGB"))
-
-
-def read_rgb_planes(path: Path) -> Planes:
-    """Return R, G, B in grey levels, 0..255: float32 (3, h, w); a grey picture gives three equal channels."""
-    return np.ascontiguousarray(np.moveaxis(read_rgb(path), -1, 0)).astype(np.float32)
-
-
-def read_seen(path: Path, color: Color) -> Planes:
-    """Return what a network of ``color`` sees in use, in whole grey levels: float32 (h, w) studio luma, or (3, h, w) RGB."""
-    return read_studio_luma(path) if color == "y" else read_rgb_planes(path)
-
-
-def read_measured(path: Path, color: Color) -> Planes:
-    """Return what a network of ``color`` is measured against, in whole grey levels: float32 (h, w) luma, or (3, h, w) RGB."""
-    return read_luma(path) if color == "y" else read_rgb_planes(path)
-
-
-def read_studio_luma(path: Path) -> Plane:
-    """Return luma in grey levels and studio range (16..235), rounded: float32 (h, w).
-
-    A grey picture is treated as its RGB copy, as ``sr-infer`` does: what a network sees in use is what it is calibrated on.
+    Python reserves what ``read(n)`` asks for before it reads, and decoders ask for the lengths that a file declares: a PNG of a
+    hundred bytes may declare a chunk of four gigabytes.
     """
-    return np.rint(luma_from_rgb(rgb_pixels(open_picture(path))))
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path``.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        raw = io.FileIO(path, "rb")
+        super().__init__(raw)
+        self.size = os.fstat(raw.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most ``size`` bytes, all that are left if it is negative or ``None``."""
+        left = max(self.size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def read_unrounded_luma(path: Path) -> Plane:
-    """Return :func:`read_studio_luma` before it is rounded: what a network reads of a low-resolution picture in use."""
-    return luma_from_rgb(rgb_pixels(open_picture(path)))
-
-
-def read_luma(path: Path) -> Plane:
-    """Return luma in grey levels, rounded to integers: float32 (h, w).
-
-    BT.601 studio range (16..235) of a colour picture, the samples as they are (0..255) of a grey one, as the
-    super-resolution literature measures.
-    """
-    image = open_picture(path)
-    if is_grey(image):
-        return np.asarray(image.convert("L")).astype(np.float32)
-    return np.rint(luma_from_rgb(rgb_pixels(image)))
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Return full-range RGB, uint8 (h, w, 3); a grey picture is its RGB copy, transparency is left out.
-
-    Raises:
-        InputError: as :func:`open_picture`.
-    """
-    return rgb_pixels(open_picture(path))
+@cache
+def silence_libtiff() -> None:
+    """Take the handlers of messages away from the libtiff that is loaded; where none is found, nothing is done."""
+    with suppress(OSError, AttributeError):  # no /proc here, or libtiff is inside another library
+        for path in {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libtiff" in line}:
+            library = ctypes.CDLL(path)
+            for name in HANDLERS:
+                setter = getattr(library, name)
+                setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+                setter(None)

@@ -17,9 +17,10 @@ from threading import Thread
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from sr_deploy.console import one_line, progress
+from sr_deploy.console import one_line
 from sr_deploy.errors import MachineError
 from sr_deploy.files import replacing
+from sr_deploy.progress import progress
 
 ANSWER_S = 10.0  # for the server to answer, and for each part of the file to come
 BLOCK = 2**20

@@ -13,20 +13,11 @@ from pathlib import Path
 import pytest
 
 from sr_deploy import __version__
-from sr_deploy.console import (
-    Parser,
-    missing_package,
-    one_line,
-    positive_float,
-    positive_int,
-    progress,
-    run,
-    table,
-    thread_count,
-    worker_count,
-)
+from sr_deploy.console import missing_package, one_line, run, table
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError, SrDeployError
 from sr_deploy.files import replacing
+from sr_deploy.options import Parser, positive_float, positive_int, thread_count, worker_count
+from sr_deploy.progress import progress
 
 ROWS = [["method", "x2", "x10"], ["bicubic", "33.66", "1"], ["vdsr", "7.5", "22.95"]]
 
@@ -172,7 +163,7 @@ def test_progress_is_silent_where_there_is_no_terminal(capfd: pytest.CaptureFixt
 
 
 def test_progress_shows_a_bar_on_a_terminal() -> None:
-    script = "from sr_deploy.console import progress\nwith progress('work', 2) as advance:\n    advance('tile 1'); advance()\n"
+    script = "from sr_deploy.progress import progress\nwith progress('work', 2) as advance:\n    advance('tile 1'); advance()\n"
     ours, theirs = os.openpty()
     done = subprocess.run([sys.executable, "-c", script], stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, check=False)
     shown = os.read(ours, 65536)

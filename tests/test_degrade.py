@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sr_deploy.degrade import Plane, axis_weights, bicubic_pair, crop_to_multiple, cubic, enlarge_band, imresize, network_pair
 from sr_deploy.files import list_pictures
 from sr_deploy.measure import levels, psnr, ssim
-from sr_deploy.pictures import read_luma
+from sr_deploy.planes import read_luma
 
 
 def noise(h: int, w: int, seed: int = 0) -> Plane:

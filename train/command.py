@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, natural_int, positive_float, positive_int, run, thread_count, worker_count
+from sr_deploy.console import missing_package, run
+from sr_deploy.options import Parser, natural_int, positive_float, positive_int, thread_count, worker_count
 
 PROG = "sr-train"
 ARCHS = ("plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan")

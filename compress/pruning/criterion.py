@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sr_deploy.console import progress
+from sr_deploy.progress import progress
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.losses.expression import mean_squared
 from sr_deploy.train.networks.registry import convolutions

@@ -20,8 +20,8 @@ from sr_deploy.card import ModelCard
 from sr_deploy.compress.pruning.allocation import channels_of, config_list_from
 from sr_deploy.compress.pruning.masks import Scores, native_masks
 from sr_deploy.compress.pruning.removal import masked
-from sr_deploy.console import progress
 from sr_deploy.degrade import Planes, network_pair
+from sr_deploy.progress import progress
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.groups import ChannelGroup

@@ -21,9 +21,9 @@ from sr_deploy.card import ModelCard
 from sr_deploy.compress.qat.fake_quantization import fake_quantized, kept_in, thresholds_in, unquantized
 from sr_deploy.compress.qat.placement import Placement, placement
 from sr_deploy.compress.teaching.options import FINETUNE_LR
-from sr_deploy.console import progress
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
+from sr_deploy.progress import progress
 from sr_deploy.thresholds import OUTPUT_KEY, TINY, Counting, choose
 from sr_deploy.train.data.batches import Batch, PatchSource
 from sr_deploy.train.data.config import DataConfig

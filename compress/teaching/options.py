@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from sr_deploy.console import positive_float, positive_int
 from sr_deploy.errors import InputError
+from sr_deploy.options import positive_float, positive_int
 
 FEATURES = ("features", "both")
 FINETUNE_LR = 1e-3

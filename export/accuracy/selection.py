@@ -20,14 +20,14 @@ import numpy as np
 import onnx
 
 from sr_deploy.card import Shape
-from sr_deploy.console import progress
 from sr_deploy.degrade import Color, Planes, Upscale, given_size, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.suffix import at_shape
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes
 from sr_deploy.measure import levels, luma_of, psnr_from_error, shaved
-from sr_deploy.pictures import read_measured
+from sr_deploy.planes import read_measured
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.runtime.upscaling.tiling import batch_at, evenly, tile_corners

@@ -17,12 +17,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sr_deploy.card import Shape
-from sr_deploy.console import progress, table
+from sr_deploy.console import table
 from sr_deploy.export.accuracy.selection import Scorer, SelectionSet, drops_db
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.reading import convolution_nodes, macs_by_convolution
 from sr_deploy.export.graphs.suffix import Suffix, at_shape, suffix_of, with_taps
 from sr_deploy.measure import psnr_from_error
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_session
 

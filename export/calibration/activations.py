@@ -18,10 +18,10 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from sr_deploy.console import progress
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, residual_outputs
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.onnx_engine import cores, open_session
 from sr_deploy.thresholds import Counting, Histogram

@@ -15,12 +15,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from sr_deploy.console import progress
 from sr_deploy.export.calibration.calibrate import CalibrationSet
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.quantize import quantize_weight, scale_of
 from sr_deploy.export.graphs.reading import convolution_nodes
 from sr_deploy.export.graphs.suffix import with_taps
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.thresholds import QMAX
 

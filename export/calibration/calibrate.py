@@ -16,12 +16,12 @@ import numpy as np
 import onnx
 
 from sr_deploy.card import Shape
-from sr_deploy.console import progress
 from sr_deploy.degrade import Color, Planes, Upscale, given_size, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibration.activations import Activations
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes, write_text
-from sr_deploy.pictures import read_seen
+from sr_deploy.planes import read_seen
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.upscaling.tiling import batch_at, evenly, tile_corners
 from sr_deploy.thresholds import choose

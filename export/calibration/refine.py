@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from sr_deploy.console import progress
 from sr_deploy.export.accuracy.selection import Sample, SelectionSet
 from sr_deploy.export.accuracy.sensitivity import Taps, open_exact
 from sr_deploy.export.graphs.quantize import scale_of
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes
 from sr_deploy.export.graphs.suffix import Suffix, at_shape, suffix_of
 from sr_deploy.measure import luma_of
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 
 TILES = 4  # a scale

@@ -19,11 +19,11 @@ import onnx
 
 from sr_deploy import __version__
 from sr_deploy.card import ModelCard
-from sr_deploy.console import Advance, progress
 from sr_deploy.errors import CheckError, EngineError, InputError, SrDeployError
 from sr_deploy.export.plans.calibration import CALIBRATORS_UNTIL, calibrator_for
 from sr_deploy.export.plans.graph import float_weights, half_remainder, pairs_behind_relus, with_batch
 from sr_deploy.files import write_bytes
+from sr_deploy.progress import Advance, progress
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.tensorrt_engine import logger_for, release_of

@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, missing_package, positive_int, run
+from sr_deploy.console import missing_package, run
 from sr_deploy.errors import MachineError
 from sr_deploy.files import cache_folder
+from sr_deploy.options import Parser, positive_int
 
 PROG = "sr-build"
 

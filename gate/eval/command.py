@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import NATIVE_SUMS, PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.console import run
+from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_int, thread_count
 
 PROG = "sr-eval"
 METRICS = ("psnr", "ssim", "lpips", "fid")

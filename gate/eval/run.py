@@ -10,14 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sr_deploy.console import one_line, progress, table
+from sr_deploy.console import one_line, table
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.gate.eval.perceptual import FID_LEAST, FID_RECOMMENDED, Perceptual, open_metrics, rgb_pair
 from sr_deploy.gate.models import Model, open_model
 from sr_deploy.measure import Score, compare, enlarged_pair, fixed_pair, levels, mean
-from sr_deploy.pictures import is_grey, open_picture, read_measured, rgb_pixels
+from sr_deploy.pictures import open_picture
+from sr_deploy.planes import is_grey, read_measured, rgb_pixels
+from sr_deploy.progress import progress
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,18 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.card import ModelCard
+from sr_deploy.card import ModelCard, check_scale
 from sr_deploy.charts import check_charts, pareto_chart
-from sr_deploy.console import progress, table
+from sr_deploy.console import table
 from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.files import check_reports, list_pictures, write_text
 from sr_deploy.measure import bicubic, mean, score
-from sr_deploy.pictures import read_measured
+from sr_deploy.planes import read_measured
+from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import CPU, Engine, Tiles, exact_engines, load
 from sr_deploy.runtime.engines.shipped import engine_file
 from sr_deploy.runtime.upscaling.tiling import run_whole
-from sr_deploy.runtime.upscaling.upscaling import check_scale
 
 Key = TypeVar("Key")
 

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import Parser, run
+from sr_deploy.console import run
+from sr_deploy.options import Parser
 
 PROG = "sr-doctor"
 NEEDS = ("cpu", "cuda", "tensorrt", "train", "compress", "export", "hdf5", "charts", "video", "large", "metrics")

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sr_deploy.console import PROVIDERS, Parser, positive_int, run, thread_count
+from sr_deploy.console import run
+from sr_deploy.options import PROVIDERS, Parser, positive_int, thread_count
 from sr_deploy.runtime.large.memory import byte_count
 from sr_deploy.runtime.pictures.options import add_picture_options
 

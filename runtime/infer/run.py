@@ -9,9 +9,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_deploy.console import Advance, failed, progress
+from sr_deploy.card import check_scale
+from sr_deploy.console import failed
 from sr_deploy.errors import DiskFullError, InputError
 from sr_deploy.files import check_reports
+from sr_deploy.memory import available_bytes
+from sr_deploy.progress import Advance, progress
 from sr_deploy.runtime.backends.engine import CPU, Engine, load
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
 from sr_deploy.runtime.engines.shipped import has_photo_engine
@@ -22,11 +25,9 @@ from sr_deploy.runtime.infer.report import PROG, Report
 from sr_deploy.runtime.infer.result_names import Naming, Pair, check_folder, result_pairs, results_folder
 from sr_deploy.runtime.infer.sources import sources_of
 from sr_deploy.runtime.large.large_picture import Memory
-from sr_deploy.runtime.large.memory import available_bytes
 from sr_deploy.runtime.pictures.options import reading_of, writing_of
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, check_standard_output, standard_input
 from sr_deploy.runtime.upscaling.pipeline import StageTimes
-from sr_deploy.runtime.upscaling.upscaling import check_scale
 from sr_deploy.runtime.video.film import check_installed, enlarge
 from sr_deploy.runtime.video.names import is_film
 from sr_deploy.temporary_files import remove_leftovers

@@ -13,7 +13,6 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.pictures import (
     DEFAULT,
-    GREY_MODES,
     TURNED,
     Reading,
     exif_of,
@@ -25,6 +24,7 @@ from sr_deploy.pictures import (
     source,
     stored_size,
 )
+from sr_deploy.planes import GREY_MODES
 from sr_deploy.runtime.pictures.colour import TRANSPARENT, fitting_profile
 from sr_deploy.runtime.pictures.deep import MULTIPLIED, SEPARATE_ALPHA
 from sr_deploy.runtime.pictures.jpeg_quality import jpeg_quality

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from sr_deploy.pictures import is_grey
+from sr_deploy.planes import is_grey
 
 TRANSPARENT = ("LA", "RGBA", "PA", "La", "RGBa")
 BLACK_POINT_COMPENSATION = 0x2000  # littleCMS's cmsFLAGS_BLACKPOINTCOMPENSATION

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sr_deploy.console import positive_int
+from sr_deploy.options import positive_int
 
 if TYPE_CHECKING:
     from sr_deploy.pictures import Reading

@@ -16,28 +16,14 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Plane, enlarge_band
-from sr_deploy.errors import EngineError, InputError
+from sr_deploy.errors import EngineError
 from sr_deploy.luma import levels_from_ycbcr, luma_from_planes, ycbcr_from_rgb
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.pictures.samples import Levels, Pixels, Samples, nominal, samples_of
 from sr_deploy.runtime.upscaling.tiling import Band, Planes, bands_of
 from sr_deploy.runtime.upscaling.transparency import Hidden, hidden_in
 
-__all__ = ["Pixels", "Upscaling", "check_scale", "upscale"]
 NEUTRAL = np.float32(128.0)  # Cb and Cr of a grey pixel
-
-
-def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
-    """Return the factor to use: ``scale``, or the card's default.
-
-    Raises:
-        InputError: the model does not serve ``scale``.
-    """
-    chosen = card.default_scale if scale is None else scale
-    allowed = (1, *card.scales) if card.upscale == "before" else card.scales
-    if chosen not in allowed:
-        raise InputError(f"{source}: serves scales {', '.join(map(str, allowed))}, not {chosen}; choose one with --scale")
-    return chosen
 
 
 Known = tuple[Samples, Hidden | None]

@@ -7,8 +7,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from sr_deploy.console import Advance, failed, missing_package, progress
+from sr_deploy.console import failed, missing_package
 from sr_deploy.errors import MachineError
+from sr_deploy.progress import Advance, progress
 from sr_deploy.runtime.backends.engine import CPU, Engine
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.held_signals import Asked, held_signals
 from sr_deploy.pictures import MAX_PIXELS
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.upscaling.batches import groups, run_together
@@ -28,6 +27,7 @@ from sr_deploy.runtime.video.source import SHORT_S, SHORT_SHARE, Copied, Film, I
 from sr_deploy.runtime.video.streams import described, sorted_streams
 from sr_deploy.runtime.video.target import checked_codec, chosen_target
 from sr_deploy.runtime.video.upscale import FrameWork, Target
+from sr_deploy.signals import HeldSignals, held_signals
 
 MOST_EARLY = 2**28  # bytes of other streams in front of the first frame
 
@@ -103,7 +103,7 @@ class FilmRun:
         h, w = target.size
         return w, h
 
-    def _carry(self, items: Iterable[Item], target: Target, result: Result, asked: Asked) -> bool:
+    def _carry(self, items: Iterable[Item], target: Target, result: Result, asked: HeldSignals) -> bool:
         """Bring all items into the result and finish it; return whether it is whole, else say what became of it."""
         whole = True
         try:

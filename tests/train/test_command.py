@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from sr_deploy.console import Stopped
-from sr_deploy.interrupt import Interrupt
+from sr_deploy.signals import Stopped, held_signals
 from sr_deploy.train.command import main
 from sr_deploy.train.loop.status import Status
 from sr_deploy.train.networks.registry import convolutions
@@ -456,11 +455,11 @@ def default_signals() -> Iterator[None]:
 
 @pytest.mark.usefixtures("default_signals")
 def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not() -> None:
-    with Interrupt() as interrupt:
+    with held_signals() as interrupt:
         signal.raise_signal(signal.SIGINT)
-        assert interrupt.asked
+        assert interrupt.numbers
         with pytest.raises(KeyboardInterrupt):
-            interrupt.check()
+            interrupt.obey()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -471,10 +470,10 @@ def test_ctrl_c_waits_for_the_step_and_a_second_one_does_not() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_end_waits_for_the_step_too(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with Interrupt() as interrupt:
+    with held_signals() as interrupt:
         signal.raise_signal(number)
         with pytest.raises(Stopped) as caught:
-            interrupt.check()
+            interrupt.obey()
         assert caught.value.number == number
     assert signal.getsignal(number) == before
 
@@ -482,9 +481,9 @@ def test_a_request_to_end_waits_for_the_step_too(number: signal.Signals) -> None
 def test_an_ignored_hang_up_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Interrupt() as interrupt:
+        with held_signals() as interrupt:
             signal.raise_signal(signal.SIGHUP)
-            interrupt.check()
+            interrupt.obey()
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -14,7 +14,7 @@ import torch
 from sr_deploy.degrade import imresize
 from sr_deploy.luma import luma_from_planes
 from sr_deploy.measure import psnr
-from sr_deploy.pictures import read_rgb_planes
+from sr_deploy.planes import read_rgb_planes
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint
 

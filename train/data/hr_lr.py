@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
-from sr_deploy.pictures import picture_size, read_rgb
+from sr_deploy.pictures import picture_size
+from sr_deploy.planes import read_rgb
 from sr_deploy.train.data.config import DataConfig
 
 CUT = 12  # sets are often cut to a multiple of 12 before they are shrunk, so that x2, x3 and x4 fit

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.degrade import imresize
 from sr_deploy.errors import InputError
-from sr_deploy.pictures import read_rgb, read_studio_luma, read_unrounded_luma
+from sr_deploy.planes import read_rgb, read_studio_luma, read_unrounded_luma
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hr_lr import Listed, common_size
 from sr_deploy.train.data.pairs import Degradation, Pair, Planes, Positions, Raster, positions

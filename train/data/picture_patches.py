@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.console import progress
 from sr_deploy.errors import InputError
+from sr_deploy.progress import progress
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.damage import damaged
 from sr_deploy.train.data.hr_lr import Listed

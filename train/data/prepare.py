@@ -18,10 +18,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
-from sr_deploy.console import progress
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.files import replacing
 from sr_deploy.pictures import picture_size
+from sr_deploy.progress import progress
 from sr_deploy.train.data.cache import Cache
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hdf5_file import is_hdf5, library

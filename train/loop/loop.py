@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import MachineError
-from sr_deploy.interrupt import Interrupt
+from sr_deploy.signals import HeldSignals, held_signals
 from sr_deploy.train.data.batches import Batch, PatchSource
 from sr_deploy.train.loop.devices import check_compiler, make_fabric
 from sr_deploy.train.loop.ema import Average
@@ -88,13 +88,13 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
     if run.devices > 1:  # what is for process 0 alone stays here
         alone = dataclasses.replace(run, report=_silent, validation=(), log_dir=None, history=[])
         task = (alone, network.to("cpu"), resume)
-    with Interrupt() as interrupt, together(_take_part, task, count=run.devices, device=run.device) as team:
+    with held_signals() as interrupt, together(_take_part, task, count=run.devices, device=run.device) as team:
         return _Loop(run, network, team, resume=resume).train(interrupt)
 
 
 def _take_part(task: object, team: Team) -> None:
     run, network, resume = cast(tuple[Run, nn.Module, bool], task)
-    _Loop(run, network, team, resume=resume).train(Interrupt())
+    _Loop(run, network, team, resume=resume).train(HeldSignals())
 
 
 def _silent(_: Status) -> None:
@@ -123,7 +123,7 @@ class _Loop:
             self.meter = Meter(found.losses, self.fabric.device)
             self.stepper.restore_(found.numbers)
 
-    def train(self, interrupt: Interrupt) -> nn.Module:
+    def train(self, interrupt: HeldSignals) -> nn.Module:
         began, saved = time.monotonic() - self.elapsed, time.monotonic()
         first_step, first_time = self.step, time.monotonic()
         batches = self.run.data.batches(
@@ -133,7 +133,7 @@ class _Loop:
         self.network.train()
         try:
             while (fraction := self._fraction()) < 1.0:
-                interrupt.check()
+                interrupt.obey()
                 lr = learning_rate(self.recipe, self.step, fraction, self.steps_per_epoch)
                 self._take_step(self._micro_batches(next(batches)), lr)
                 now = time.monotonic()

@@ -33,8 +33,8 @@ from typing import NoReturn, cast
 import torch
 import torch.distributed as dist
 
-from sr_deploy.console import STOP_SIGNALS
 from sr_deploy.errors import MachineError, SrDeployError
+from sr_deploy.signals import STOP_SIGNALS
 from sr_deploy.train.loop.devices import Place, chosen
 from sr_deploy.train.loop.handover import forget, hand_over, receive
 

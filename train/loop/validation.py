@@ -13,7 +13,7 @@ from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
 from sr_deploy.measure import mean, score
-from sr_deploy.pictures import read_measured
+from sr_deploy.planes import read_measured
 from sr_deploy.train.networks.registry import at_scale, upscale_of
 
 MEASURED_SIDE = 11  # pixels that SSIM needs

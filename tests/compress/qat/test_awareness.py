@@ -20,7 +20,7 @@ from sr_deploy.compress.run import awareness_of
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.degrade import network_pair
 from sr_deploy.errors import InputError
-from sr_deploy.pictures import read_measured
+from sr_deploy.planes import read_measured
 from sr_deploy.thresholds import Counting, choose
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.devices import Place, make_fabric

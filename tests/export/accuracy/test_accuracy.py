@@ -30,7 +30,7 @@ from sr_deploy.export.graphs.quantize import quantized
 from sr_deploy.export.graphs.reading import convolution_nodes
 from sr_deploy.export.graphs.suffix import at_shape, suffix_of, with_taps
 from sr_deploy.measure import bicubic, score
-from sr_deploy.pictures import read_measured
+from sr_deploy.planes import read_measured
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.runtime.backends.onnx_file import read_card
 

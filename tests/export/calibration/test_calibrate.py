@@ -29,7 +29,7 @@ from sr_deploy.export.calibration.calibrate import (
     read_calibration,
 )
 from sr_deploy.files import read_bytes
-from sr_deploy.pictures import read_luma, read_seen
+from sr_deploy.planes import read_luma, read_seen
 from sr_deploy.runtime.upscaling.tiling import tile_corners
 
 SHAPE: Shape = (1, 1, 32, 32)

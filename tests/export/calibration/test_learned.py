@@ -38,7 +38,7 @@ KEEP = ("conv1", "conv4")
 
 def photograph(side: int) -> Floats:
     """Return a part of a photograph for calibration: float32 (1, 1, side, side) in [0, 1]."""
-    from sr_deploy.pictures import read_measured
+    from sr_deploy.planes import read_measured
 
     plane = read_measured(ROOT / "calib_data" / "calibrate" / "chelsea.png", "y")
     return np.ascontiguousarray(plane[100 : 100 + side, 120 : 120 + side][None, None] / np.float32(255.0))

@@ -16,7 +16,7 @@ import torch
 from sr_deploy.export.graphs.model import shapes_of
 from sr_deploy.export.graphs.reading import convolution_nodes, halo, macs_by_convolution
 from sr_deploy.export.graphs.to_onnx import graph_from_network
-from sr_deploy.pictures import read_luma
+from sr_deploy.planes import read_luma
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.train.networks.registry import build
 from sr_deploy.train.weights import checkpoint

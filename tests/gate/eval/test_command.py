@@ -16,7 +16,7 @@ from PIL import Image
 from sr_deploy.degrade import bicubic_pair
 from sr_deploy.gate.eval.command import main
 from sr_deploy.measure import levels, psnr, ssim
-from sr_deploy.pictures import read_luma
+from sr_deploy.planes import read_luma
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
 

@@ -23,7 +23,7 @@ from sr_deploy.gate.eval.perceptual import Fid, Pixels, rgb_pair
 from sr_deploy.gate.eval.run import measure_folder
 from sr_deploy.gate.models import Model, open_model
 from sr_deploy.measure import enlarged_pair, levels
-from sr_deploy.pictures import read_luma, read_rgb, read_rgb_planes
+from sr_deploy.planes import read_luma, read_rgb, read_rgb_planes
 from tests.runtime import tiny_onnx as tiny
 
 if TYPE_CHECKING:

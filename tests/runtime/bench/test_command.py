@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sr_deploy.measure import bicubic, score
-from sr_deploy.pictures import read_luma
+from sr_deploy.planes import read_luma
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.bench import run as bench
 from sr_deploy.runtime.bench.command import main

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from sr_deploy.pictures import Reading, picture_size, read_rgb
+from sr_deploy.pictures import Reading, picture_size
+from sr_deploy.planes import read_rgb
 from sr_deploy.runtime.large.head import head_of, png_parts
 from sr_deploy.runtime.pictures.encode import encoded
 from sr_deploy.runtime.pictures.metadata import EXIF_IFD, GPS_IFD, MAKER_NOTE, PIXEL_HEIGHT, PIXEL_WIDTH, Tags, tags_from

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sr_deploy.card import check_scale
 from sr_deploy.degrade import imresize
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.backends.engine import Engine, load
 from sr_deploy.runtime.pictures.read import read_pixels
-from sr_deploy.runtime.upscaling.upscaling import Pixels, check_scale, levels_from_luma, planes_from, upscale
+from sr_deploy.runtime.pictures.samples import Pixels
+from sr_deploy.runtime.upscaling.upscaling import levels_from_luma, planes_from, upscale
 from tests.runtime import tiny_onnx as tiny
 
 WEIGHTS = tiny.random_weights((8, 8, 1))

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sr_deploy.degrade import Plane, Upscale, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
-from sr_deploy.pictures import read_luma
+from sr_deploy.planes import read_luma
 from sr_deploy.train.data.batches import Batch, DataConfig, PatchSource
 from sr_deploy.train.data.pairs import FRACTION, Raster
 from sr_deploy.train.data.picture_patches import PicturePatches

@@ -42,24 +42,12 @@ def test_pictures_that_take_half_of_the_memory_are_told_before_they_are_decoded(
     config = DataConfig((photos,), (2,), 16, (1.0,))
     needed = memory.needed_bytes(listed(config), config)
     assert needed == 3 * 64 * 64 * 3
-    monkeypatch.setattr(memory, "free_bytes", lambda: 2 * needed)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * needed)
     PatchSource(config)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(memory, "free_bytes", lambda: 2 * needed - 1)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * needed - 1)
     PatchSource(config)
     line = "warning: 3 pictures take about 0.0 GB of memory, 0.0 GB are free; --cache DIR keeps them on disk instead\n"
     assert capsys.readouterr().err == line
     PatchSource(config, cache=tmp_path / "cache")
     assert capsys.readouterr().err == ""
-
-
-def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    without = memory.free_bytes()
-    assert without is not None and without > 2**20
-    (tmp_path / "memory.current").write_text("700\n")
-    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
-    (tmp_path / "memory.max").write_text("1000\n")
-    assert memory.free_bytes() == 1000 - 700 + 150
-    (tmp_path / "memory.max").write_text("max\n")
-    assert (memory.free_bytes() or 0) > 2**20

@@ -1,0 +1,66 @@
+"""What every command's options have in common: mistakes are one line, and numbers are checked where they are read."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from sr_deploy import __version__
+
+NATIVE_SUMS = "compute int8 as this processor does: without VNNI its sums saturate (default: exact, the same on all)"
+PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")  # of --provider
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` whose mistakes are one line, and which knows ``--version``."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one line."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def positive_int(text: str) -> int:
+    """Return ``text`` as an integer of at least 1, for ``type=`` of an argument."""
+    return _whole(text, 1)
+
+
+def thread_count(text: str) -> int:
+    """Return ``text`` as a number of threads, 1 to 256, for ``type=`` of an argument: more take minutes to start."""
+    return _whole(text, 1, 256)
+
+
+def worker_count(text: str) -> int:
+    """Return ``text`` as a number of helping threads, 0 to 256, for ``type=`` of an argument."""
+    return _whole(text, 0, 256)
+
+
+def natural_int(text: str) -> int:
+    """Return ``text`` as an integer of at least 0, for ``type=`` of an argument."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int, most: int | None = None) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text} is not at least {least}")
+    if most is not None and value > most:
+        raise argparse.ArgumentTypeError(f"{text} is more than {most}")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """Return ``text`` as a finite number above 0, for ``type=`` of an argument."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
