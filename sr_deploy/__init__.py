@@ -1,11 +1,17 @@
 """sr-deploy: super-resolution networks from training to a small, fast engine whose picture quality has been checked.
 
 ``from sr_deploy import Upscaler`` is what an application needs; it is imported when it is asked for, so that commands stay quick.
+
+Nothing of it calls home. The Linux wheel of ONNX Runtime would, since 1.31: unless the variable below is set before its first
+import, it writes a device id under the cache folder and sends events. A value that is set already is kept.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from sr_deploy.runtime.upscaler import Upscaler
