@@ -20,7 +20,8 @@ from sr_deploy.export.calibration.calibrate import Calibration
 from sr_deploy.export.command import parser
 from sr_deploy.export.graphs.quantize import kept_by_default, quantized
 from sr_deploy.export.int8 import refined_thresholds
-from sr_deploy.export.job import Export, prepare
+from sr_deploy.export.job import Export
+from sr_deploy.export.prepare import prepare
 from sr_deploy.files import write_text
 from sr_deploy.thresholds import METHODS, choose
 

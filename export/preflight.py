@@ -7,7 +7,8 @@ from pathlib import Path
 
 from sr_deploy.calib_data import folder
 from sr_deploy.errors import InputError
-from sr_deploy.export.calibration.calibrate import CalibrationSet, read_calibration
+from sr_deploy.export.calibration.calibrate import read_calibration
+from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.plans.calibration import is_cache
 from sr_deploy.files import digest_bytes, list_pictures, read_bytes
 

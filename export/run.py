@@ -9,7 +9,8 @@ from collections.abc import Callable
 from sr_deploy.card import Precision
 from sr_deploy.export.graphs.half import half_precision, nodes_that_may_overflow
 from sr_deploy.export.int8 import export_int8, report_sensitivity
-from sr_deploy.export.job import Export, prepare, write
+from sr_deploy.export.job import Export, write
+from sr_deploy.export.prepare import prepare
 from sr_deploy.runtime.upscaling.tiling import useful_share
 
 

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from sr_deploy.export.calibration.calibrate import CalibrationSet
+from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.quantize import quantize_weight, scale_of
 from sr_deploy.export.graphs.reading import convolution_nodes

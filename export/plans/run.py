@@ -17,7 +17,7 @@ import onnx
 from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, SrDeployError
-from sr_deploy.export.calibration.calibrate import CalibrationSet
+from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.plans.build import Build, BuildOptions, built, check_options, check_output
 from sr_deploy.export.plans.calibration import check_has_calibrators
 from sr_deploy.files import digest_bytes, read_bytes, replacing

@@ -22,7 +22,7 @@ import torch
 from onnx import numpy_helper
 
 from sr_deploy.errors import CheckError
-from sr_deploy.export import job
+from sr_deploy.export import job, prepare
 from sr_deploy.export import run as stage
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.command import main, parser
@@ -258,7 +258,7 @@ def test_thresholds_that_break_the_graph_are_refused_and_nothing_is_written(
 
 def test_a_graph_that_leaves_the_picture_as_it_is_is_refused(tiny: Path, photos: Path, tmp_path: Path) -> None:
     options = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
-    export = job.prepare(parser().parse_args([str(tiny), *options]))
+    export = prepare.prepare(parser().parse_args([str(tiny), *options]))
     dead = onnx.ModelProto()
     dead.CopyFrom(export.model)
     tensor = next(t for t in dead.graph.initializer if t.name == "conv4.weight")
@@ -299,13 +299,13 @@ def test_edited_thresholds_are_refused(run: Run, exported: Path, tmp_path: Path,
 
 def test_a_graph_that_differs_from_pytorch_is_refused(tiny: Path, photos: Path, tmp_path: Path) -> None:
     options = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
-    export = job.prepare(parser().parse_args([str(tiny), *options]))
+    export = prepare.prepare(parser().parse_args([str(tiny), *options]))
     tensor = next(t for t in export.model.graph.initializer if t.name == "conv4.weight")
     values = numpy_helper.to_array(tensor).copy()
     values.reshape(-1)[np.abs(values).argmax()] *= -1
     tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     with pytest.raises(CheckError, match=r"tiny: the graph differs from PyTorch by .*, the limit is 1e-04"):
-        job.check_against_torch(export)
+        prepare.check_against_torch(export)
     assert written(tmp_path) == []
 
 

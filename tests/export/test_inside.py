@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from sr_deploy.degrade import imresize, network_pair
-from sr_deploy.export.calibration.calibrate import CalibrationSet, read_calibration
+from sr_deploy.export.calibration.calibrate import read_calibration
+from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.command import main as export
 from sr_deploy.export.graphs.reading import residual_outputs
 from sr_deploy.export.plans.graph import float_weights, half_remainder, pairs_behind_relus, with_batch

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from sr_deploy.compress.command import main as prune
-from sr_deploy.export.calibration.calibrate import CalibrationSet
+from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.command import main as export
 from sr_deploy.gate.command import main as gate
 from sr_deploy.gate.eval.command import main as evaluate

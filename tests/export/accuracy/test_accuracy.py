@@ -22,7 +22,8 @@ from sr_deploy.export import int8 as int8_stage
 from sr_deploy.export.accuracy.selection import SelectionSet, drops_db, psnr_db
 from sr_deploy.export.accuracy.sensitivity import sensitivity, tile_shape
 from sr_deploy.export.calibration.bias import bias_shifts
-from sr_deploy.export.calibration.calibrate import CalibrationSet, read_calibration
+from sr_deploy.export.calibration.calibrate import read_calibration
+from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.calibration.refine import descended, refined, richest
 from sr_deploy.export.command import main
 from sr_deploy.export.graphs.model import INPUT

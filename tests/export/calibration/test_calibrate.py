@@ -20,14 +20,8 @@ from sr_deploy.card import Shape
 from sr_deploy.degrade import Upscale, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibration.activations import activations
-from sr_deploy.export.calibration.calibrate import (
-    Calibration,
-    CalibrationSet,
-    calibrate,
-    check_same,
-    graph_digest_of,
-    read_calibration,
-)
+from sr_deploy.export.calibration.calibrate import Calibration, calibrate, check_same, graph_digest_of, read_calibration
+from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.files import read_bytes
 from sr_deploy.planes import read_luma, read_seen
 from sr_deploy.runtime.upscaling.tiling import tile_corners
