@@ -168,7 +168,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(
             raise InputError(f"{path}: cannot be read (Permission denied); {advice}")
         return read_bytes(path, advice=advice)
 
-    monkeypatch.setattr("sr_deploy.export.calibration.calibrate.read_bytes", read)
+    monkeypatch.setattr("sr_deploy.export.calibration.pictures.read_bytes", read)
     tiles = tile_set(tmp_path / "p")
     assert len(tiles.skipped) == 1 and "locked.png" in tiles.skipped[0]
     assert tiles.digest == tile_set(photos).digest
