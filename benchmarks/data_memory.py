@@ -21,7 +21,7 @@ from PIL import Image
 
 from sr_deploy.console import table
 from sr_deploy.files import write_text
-from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.bench.machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 2040, 1356  # of most of DIV2K

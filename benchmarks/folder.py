@@ -17,9 +17,10 @@ import numpy as np
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_engine import cores
-from sr_deploy.runtime.bench.run import processor
+from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.infer.folder import FolderRun
 from sr_deploy.runtime.pictures.read import read_pixels, write_png
 from sr_deploy.runtime.upscaling.pipeline import StageTimes

@@ -28,7 +28,8 @@ from sr_deploy.console import run, table
 from sr_deploy.errors import CheckError, MachineError, SrDeployError
 from sr_deploy.files import write_text
 from sr_deploy.runtime.backends.cuda import Cuda
-from sr_deploy.runtime.backends.tensorrt_engine import load_plan, tensorrt_module
+from sr_deploy.runtime.backends.tensorrt_engine import load_plan
+from sr_deploy.runtime.backends.tensorrt_library import tensorrt_module
 from sr_deploy.runtime.doctor.run import tensorrt as tensorrt_finding
 
 Result = TypeVar("Result")

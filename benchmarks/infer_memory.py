@@ -18,7 +18,7 @@ from PIL import Image
 from sr_deploy.console import run, table
 from sr_deploy.errors import MachineError
 from sr_deploy.files import write_text
-from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.bench.machine import machine
 from sr_deploy.runtime.engines.shipped import engine_path
 
 ROOT = Path(__file__).resolve().parent.parent

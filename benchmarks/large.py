@@ -22,8 +22,8 @@ from PIL import Image, ImageChops
 
 from sr_deploy.console import table
 from sr_deploy.files import write_text
-from sr_deploy.runtime.backends.engine import load
-from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.backends.load import load
+from sr_deploy.runtime.bench.machine import machine
 from sr_deploy.runtime.infer.command import main as sr_infer
 from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
 from sr_deploy.runtime.large.head import head_of

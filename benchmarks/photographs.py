@@ -34,8 +34,8 @@ from sr_deploy.measure import psnr
 from sr_deploy.options import positive_int, thread_count
 from sr_deploy.planes import read_rgb
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import load
-from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.backends.load import load
+from sr_deploy.runtime.bench.machine import machine
 from sr_deploy.runtime.engines.shipped import engine_file
 from sr_deploy.runtime.upscaling.upscaling import Pixels, upscale
 

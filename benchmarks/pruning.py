@@ -19,7 +19,7 @@ from pathlib import Path
 from sr_deploy.console import run, table
 from sr_deploy.files import write_text
 from sr_deploy.options import natural_int, positive_int
-from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.bench.machine import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS: dict[str, tuple[str, ...]] = {

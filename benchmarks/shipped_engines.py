@@ -20,7 +20,7 @@ from sr_deploy.console import run
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures, write_bytes, write_text
 from sr_deploy.runtime.backends.onnx_file import read_card
-from sr_deploy.runtime.bench.run import processor
+from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.engines.shipped import FOLDER, INDEX, Measured, Shipped, shipped_engines
 from sr_deploy.train.weights.checkpoint import read_card as read_checkpoint_card
 

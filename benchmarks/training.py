@@ -26,7 +26,7 @@ from torch import nn
 from sr_deploy.console import run, table
 from sr_deploy.files import write_text
 from sr_deploy.options import positive_int, thread_count, worker_count
-from sr_deploy.runtime.bench.run import machine
+from sr_deploy.runtime.bench.machine import machine
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.loop.devices import Place, make_fabric
 from sr_deploy.train.loop.loop import Run, train

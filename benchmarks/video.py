@@ -23,9 +23,10 @@ from av.video.stream import VideoStream
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
-from sr_deploy.runtime.backends.engine import CPU, Engine, load
+from sr_deploy.runtime.backends.engine import CPU, Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_engine import cores
-from sr_deploy.runtime.bench.run import processor
+from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.pictures.read import read_pixels
 from sr_deploy.runtime.upscaling.pipeline import StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band

@@ -18,7 +18,7 @@ from sr_deploy.measure import levels, luma_of, psnr
 from sr_deploy.planes import read_measured
 from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Engine
-from sr_deploy.runtime.bench.run import interleaved_ms
+from sr_deploy.runtime.bench.timing import interleaved_ms
 from sr_deploy.runtime.upscaling.tiling import run_whole
 
 EQUAL_DB = 200.0  # reported for outputs that are equal to the bit, and its negative for those that are no numbers

@@ -15,8 +15,9 @@ from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.measure import bicubic
-from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, check_tiles, load
+from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, check_tiles
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import engine_file
 from sr_deploy.runtime.upscaling.tiling import run_whole
 

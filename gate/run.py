@@ -19,7 +19,8 @@ from sr_deploy.gate.models import CheckpointEngine, open_reference
 from sr_deploy.gate.report.text import append_summary, result_table, write_json, write_junit
 from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
-from sr_deploy.runtime.backends.engine import Engine, exact_engines, load, on_cpu
+from sr_deploy.runtime.backends.engine import Engine, on_cpu
+from sr_deploy.runtime.backends.load import exact_engines, load
 from sr_deploy.runtime.engines.shipped import engine_file
 
 WEIGHTS_ONLY = "weights only: on a CPU fp16 is computed in fp32"

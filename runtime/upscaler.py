@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard, check_scale
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.options import PROVIDERS
-from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, load
+from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import engine_path
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.upscaling.upscaling import upscale

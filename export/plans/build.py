@@ -26,7 +26,7 @@ from sr_deploy.files import write_bytes
 from sr_deploy.progress import Advance, progress
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.engine import Tiles
-from sr_deploy.runtime.backends.tensorrt_engine import logger_for, release_of
+from sr_deploy.runtime.backends.tensorrt_library import logger_for, release_of
 
 STRONGLY_TYPED_SINCE = (10, 0)
 COMPATIBILITY_SINCE = (8, 6)  # version and hardware compatibility, optimization levels

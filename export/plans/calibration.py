@@ -19,7 +19,7 @@ from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, resid
 from sr_deploy.files import read_bytes
 from sr_deploy.runtime.backends.cuda import Buffer, Cuda
 from sr_deploy.runtime.backends.engine import Tiles
-from sr_deploy.runtime.backends.tensorrt_engine import release_of
+from sr_deploy.runtime.backends.tensorrt_library import release_of
 from sr_deploy.thresholds import QMAX
 
 HEADER = b"TRT-"

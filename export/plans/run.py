@@ -26,7 +26,8 @@ from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.backends.plan_file import PlanCard, PlanIdentity, card_path, plan_card_to_json, read_plan_card
-from sr_deploy.runtime.backends.tensorrt_engine import PlanOptions, TensorRTEngine, tensorrt_module
+from sr_deploy.runtime.backends.tensorrt_engine import TensorRTEngine
+from sr_deploy.runtime.backends.tensorrt_library import PlanOptions, tensorrt_module
 
 NATIVE_AGREEMENT_DB = 25.0  # TensorRT's own calibration is for comparing; only a broken plan is refused
 

@@ -27,7 +27,7 @@ class OnnxEngine:
     """A graph loaded by ONNX Runtime; safe to run from several threads at once."""
 
     def __init__(self, path: Path, *, provider: Provider = "auto", threads: int | None = None, exact: bool = False) -> None:
-        """Check and load ``path``; see :func:`sr_deploy.runtime.backends.engine.load`."""
+        """Check and load ``path``; see :func:`sr_deploy.runtime.backends.load.load`."""
         self.path = path
         self._card = read_card(path)
         if self._card.input_shape is None:

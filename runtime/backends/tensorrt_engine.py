@@ -12,44 +12,32 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
-from sr_deploy.errors import EngineError, MachineError, SrDeployError
+from sr_deploy.errors import EngineError, SrDeployError
 from sr_deploy.files import read_bytes
 from sr_deploy.runtime.backends.card_check import check_card
-from sr_deploy.runtime.backends.cuda import INSTALL, Buffer, Cuda
+from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.engine import Tiles, check_tiles
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.backends.plan_file import card_path, check_plan, read_plan_card
+from sr_deploy.runtime.backends.tensorrt_lane import Lane, Loaded
+from sr_deploy.runtime.backends.tensorrt_library import (
+    PlanOptions,
+    deserialized,
+    facts_here,
+    input_and_output,
+    logger_for,
+    release_of,
+    tensorrt_module,
+)
 
 LANES = 2
 PROFILES_SHARED_SINCE = (10, 0)
 LEGACY_STREAM = 1  # of the CUDA array interface, version 3
-
-
-def tensorrt_module() -> ModuleType:
-    """Return the TensorRT bindings.
-
-    Raises:
-        MachineError: they are not installed or do not load.
-    """
-    try:
-        import tensorrt
-    except (ImportError, OSError) as err:
-        raise MachineError(f"TensorRT is not installed ({' '.join(str(err).split())}); {INSTALL}") from err
-    found: ModuleType = tensorrt
-    return found
-
-
-def release_of(trt: Any) -> tuple[int, int]:
-    """Return the major and minor version of the bindings."""
-    major, minor = str(trt.__version__).split(".")[:2]
-    return int(major), int(minor)
 
 
 @dataclass
@@ -69,17 +57,6 @@ class DeviceTiles:
     def __del__(self) -> None:
         with suppress(SrDeployError):
             self.cuda.call("cudaFree", self.address)
-
-
-@dataclass(frozen=True)
-class PlanOptions:
-    """How a plan is loaded and run."""
-
-    trt: Any  # the TensorRT bindings
-    cuda: Cuda
-    source: str  # the plan's name, for messages
-    graphs: bool = True  # launch through CUDA graphs
-    host_code: bool = False  # the user vouches for host code inside the plan
 
 
 def load_plan(
@@ -115,12 +92,6 @@ def load_plan(
     return TensorRTEngine(content, plan.card, plan.identity.batches, options)
 
 
-def facts_here(trt: Any, cuda: Cuda) -> dict[str, str]:
-    """Return what a plan is bound to on this machine: ``tensorrt``, ``capability``, ``gpu``."""
-    device = cuda.device()
-    return {"tensorrt": str(trt.__version__), "capability": device.capability, "gpu": device.name}
-
-
 class TensorRTEngine:
     """A plan loaded by TensorRT. Not safe to run from several threads at once: load one for each."""
 
@@ -136,7 +107,7 @@ class TensorRTEngine:
         Raises:
             EngineError: TensorRT or CUDA failed.
         """
-        self._card, self.options, self.lanes = card, options, list[_Lane]()
+        self._card, self.options, self.lanes = card, options, list[Lane]()
         self.trt, self.cuda, self.source = options.trt, options.cuda, options.source
         self.runtime: Any = None
         self.engine: Any = None
@@ -146,7 +117,7 @@ class TensorRTEngine:
             self.runtime, self.engine = deserialized(content, self.logger, options)
             self.batches = tuple(batches) or self._own_batch()
             for _ in range(self._lane_count()):
-                self.lanes.append(_Lane(self, graphs=options.graphs))
+                self.lanes.append(Lane(Loaded(self.engine, self._card, self.batches, self.logger, options)))
         except BaseException:
             self.close()
             raise
@@ -183,10 +154,9 @@ class TensorRTEngine:
 
     def close(self) -> None:
         """Free contexts, graphs, streams and buffers, then the engine; a second call does nothing."""
-        lanes, self.lanes = self.lanes, []
-        for lane in lanes:
-            lane.close()
-        self.engine = self.runtime = None
+        while self.lanes:
+            self.lanes.pop().close()
+        self.engine = self.runtime = None  # in this order
 
     def _lane_count(self) -> int:
         """Return the number of lanes: before TensorRT 10, a profile of a plan with several serves one context only."""
@@ -198,7 +168,7 @@ class TensorRTEngine:
         Raises:
             EngineError: the plan has several, which only its card could name.
         """
-        batch = _tensor_shape(self.engine, _names(self.trt, self.engine)[0])[0]
+        batch = int(self.engine.get_tensor_shape(input_and_output(self.trt, self.engine)[0])[0])
         if batch < 1:
             raise EngineError(f"{self.source}: is built for several batch sizes, which only its card names; build it again")
         self._card = self._card.with_batch(batch)
@@ -207,7 +177,7 @@ class TensorRTEngine:
     def _run_from_host(self, tiles: Tiles) -> Tiles:
         assert self._card.output_shape is not None
         result = np.empty((len(tiles), *self._card.output_shape[1:]), np.float32)
-        waiting: list[tuple[_Lane, int, int] | None] = [None] * len(self.lanes)
+        waiting: list[tuple[Lane, int, int] | None] = [None] * len(self.lanes)
         start = turn = 0
         while start < len(tiles):
             index = turn % len(self.lanes)
@@ -245,241 +215,10 @@ class TensorRTEngine:
         return result
 
 
-class _Lane:
-    """One stream with its buffers, and for each batch size a context whose addresses never change and its CUDA graph.
-
-    Each batch size is an optimization profile of its own, and a context keeps its profile: TensorRT before 10 lets a profile
-    serve one context only, and a captured graph is void once its context is changed.
-    """
-
-    def __init__(self, owner: TensorRTEngine, *, graphs: bool) -> None:
-        self.owner, self.cuda, self.graphs = owner, owner.cuda, graphs
-        self.stream: Any = None
-        self.contexts: dict[int, Any] = {}
-        self.buffers: list[Buffer] = []
-        self.launchable: dict[int, Any] = {}
-        card = owner.card
-        assert card.input_shape is not None and card.output_shape is not None
-        try:
-            self.stream = self.cuda.new_stream()
-            most = max(owner.batches)
-            for shape in (card.input_shape, card.output_shape):
-                self.buffers.append(Buffer(self.cuda, (most, *shape[1:])))
-            for index, batch in enumerate(owner.batches):
-                self.contexts[batch] = self._context(index, batch)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def device_bytes(self) -> int:
-        """Device memory of the buffers and the contexts."""
-        engine = self.owner.engine
-        scratch = engine.device_memory_size if release_of(self.owner.trt) < (11, 0) else engine.device_memory_size_v2
-        return sum(buffer.size for buffer in self.buffers) + len(self.contexts) * int(scratch)
-
-    def submit(self, tiles: Tiles) -> int:
-        """Start the network on the next batch of ``tiles`` and return how many were taken."""
-        batch = _batch_for(len(tiles), self.owner.batches)
-        count = min(batch, len(tiles))
-        source = self.buffers[0]
-        source.array[:count] = tiles[:count]
-        source.array[count:batch] = tiles[count - 1]
-        if batch not in self.launchable:
-            self._enqueue(batch)  # TensorRT allocates on its first run, which a capture would refuse
-            self.cuda.wait(self.stream)
-            self.launchable[batch] = self._captured(batch) if self.graphs else None
-        if self.launchable[batch] is None:
-            self._enqueue(batch)
-        else:
-            self.cuda.call("cudaGraphLaunch", self.launchable[batch], self.stream)
-        return count
-
-    def finish(self) -> NDArray[Any]:
-        """Wait and return the output of the last batch; it is overwritten by the next."""
-        self.cuda.wait(self.stream)
-        return self.buffers[1].array
-
-    def run_on_device(self, source: int, target: int, tiles: int) -> None:
-        """Put the network on the lane's stream for tiles that lie on the device already, batch by batch."""
-        given, returned = (self._bytes(buffer, 1) for buffer in self.buffers)
-        start = 0
-        while start < tiles:
-            batch = _batch_for(tiles - start, self.owner.batches)
-            count = min(batch, tiles - start)
-            # Through the lane's own buffers: TensorRT wants aligned addresses, and a context must not be changed.
-            self.cuda.on_device(self._device(0), source + start * given, count * given, self.stream)
-            self._execute(batch)
-            self.cuda.on_device(target + start * returned, self._device(1), count * returned, self.stream)
-            start += count
-
-    def timed(self, batch: int, runs: int) -> float:
-        """Return the milliseconds that the network takes on a batch, as the device counts them."""
-        begin, end = (self.cuda.call("cudaEventCreateWithFlags", 0) for _ in range(2))
-        try:
-            self.cuda.call("cudaEventRecord", begin, self.stream)
-            for _ in range(runs):
-                self._execute(batch)
-            self.cuda.call("cudaEventRecord", end, self.stream)
-            self.cuda.wait(self.stream)
-            return float(self.cuda.call("cudaEventElapsedTime", begin, end)) / runs
-        finally:
-            for event in (begin, end):
-                self._free("cudaEventDestroy", event)
-
-    def close(self) -> None:
-        """Free everything, in the order in which nothing is used after it is gone."""
-        if self.stream is not None:
-            with suppress(EngineError):
-                self.cuda.wait(self.stream)
-        for graph in self.launchable.values():
-            if graph is not None:
-                self._free("cudaGraphExecDestroy", graph)
-        self.launchable, self.contexts = {}, {}
-        for buffer in self.buffers:
-            with suppress(EngineError):
-                buffer.close()
-        self.buffers = []
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            self._free("cudaStreamDestroy", stream)
-
-    def _context(self, index: int, batch: int) -> Any:
-        context = self.owner.engine.create_execution_context()
-        if context is None:
-            raise EngineError(f"{self.owner.source}: no execution context; the GPU has probably too little free memory")
-        card, (given, returned) = self.owner.card, _names(self.owner.trt, self.owner.engine)
-        assert card.input_shape is not None
-        if len(self.owner.batches) > 1:
-            self._must(context.set_optimization_profile_async(index, int(self.stream)), "set_optimization_profile_async")
-            self.cuda.wait(self.stream)
-            self._must(context.set_input_shape(given, (batch, *card.input_shape[1:])), "set_input_shape")
-        self._must(context.set_tensor_address(given, self._device(0)), "set_tensor_address")
-        self._must(context.set_tensor_address(returned, self._device(1)), "set_tensor_address")
-        return context
-
-    def _captured(self, batch: int) -> Any:
-        with self.cuda.captured(self.stream) as graph:
-            self._enqueue(batch)
-        return graph[0]
-
-    def _enqueue(self, batch: int) -> None:
-        source, target = self.buffers
-        assert source.host is not None and target.host is not None
-        self.cuda.to_device(self._device(0), source.host, self._bytes(source, batch), self.stream)
-        self._execute(batch)
-        self.cuda.to_host(target.host, self._device(1), self._bytes(target, batch), self.stream)
-
-    def _execute(self, batch: int) -> None:
-        context = self.contexts[batch]
-        self._must(context.execute_async_v3(int(self.stream)), "execute_async_v3")
-
-    def _device(self, index: int) -> int:
-        address = self.buffers[index].device
-        assert address is not None
-        return address
-
-    def _bytes(self, buffer: Buffer, tiles: int) -> int:
-        return tiles * (buffer.size // max(self.owner.batches))
-
-    def _free(self, name: str, handle: Any) -> None:
-        with suppress(EngineError):  # after a failure of the device everything fails; the first error was reported
-            self.cuda.call(name, handle)
-
-    def _must(self, worked: bool, call: str) -> None:
-        if not worked:
-            said = f": {self.owner.logger.last_error}" if self.owner.logger.last_error else ""
-            raise EngineError(
-                f"{self.owner.source}: TensorRT's {call} failed{said}; build it again with sr-build, or run its .onnx"
-            )
-
-
-def logger_for(trt: Any) -> Any:
-    """Return the process's logger of these bindings: TensorRT keeps the first one it meets, so there is only ever one.
-
-    It holds the errors since ``begin``, and writes everything to the file given there. An exception inside a callback would be
-    lost in TensorRT: it is kept in ``stopped``, for the caller to raise.
-    """
-    found = getattr(trt, "_sr_deploy_logger", None)
-    if found is not None:
-        return found
-
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.begin()
-
-        def begin(self, path: Path | None = None) -> None:
-            self.path = path
-            self.errors: list[str] = []
-            self.stopped: BaseException | None = None
-
-        @property
-        def last_error(self) -> str:
-            return self.errors[-1] if self.errors else ""
-
-        def log(self, severity: Any, message: str) -> None:
-            try:
-                if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                    self.errors.append(" ".join(str(message).split()))
-                if self.path is not None:
-                    with self.path.open("a", encoding="utf-8") as stream:
-                        stream.write(f"{getattr(severity, 'name', severity)}: {message}\n")
-            except BaseException as err:
-                self.stopped = self.stopped or err
-
-    trt._sr_deploy_logger = Logger()
-    return trt._sr_deploy_logger
-
-
-def deserialized(content: bytes, logger: Any, options: PlanOptions) -> tuple[Any, Any]:
-    """Return TensorRT's run-time and the engine in ``content``.
-
-    Raises:
-        EngineError: TensorRT does not start, or refuses the plan.
-    """
-    trt = options.trt
-    try:
-        runtime = trt.Runtime(logger)
-    except TypeError as err:  # what its bindings raise for a null pointer
-        raise EngineError(
-            f"{options.source}: TensorRT {trt.__version__} does not start here ({logger.last_error or err})"
-        ) from err
-    if options.host_code and release_of(trt) >= (8, 6):
-        runtime.engine_host_code_allowed = True
-    engine = runtime.deserialize_cuda_engine(content)
-    if engine is None:
-        said = f"TensorRT {trt.__version__} cannot load it ({logger.last_error})"
-        raise EngineError(f"{options.source}: {said}; build it again with sr-build")
-    return runtime, engine
-
-
-def _names(trt: Any, engine: Any) -> tuple[str, str]:
-    """Return the names of the one input and the one output."""
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    modes = {name: engine.get_tensor_mode(name) for name in names}
-    inputs = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
-    outputs = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise EngineError(
-            f"the plan has {len(inputs)} inputs and {len(outputs)} outputs, one of each is needed; build it again with sr-build"
-        )
-    return inputs[0], outputs[0]
-
-
-def _tensor_shape(engine: Any, name: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in engine.get_tensor_shape(name))
-
-
-def _collect(waiting: tuple[_Lane, int, int] | None, result: Tiles) -> None:
+def _collect(waiting: tuple[Lane, int, int] | None, result: Tiles) -> None:
     if waiting is not None:
         lane, start, count = waiting
         result[start : start + count] = lane.finish()[:count]
-
-
-def _batch_for(left: int, batches: Sequence[int]) -> int:
-    """Return the batch to run next: the largest that is full, else the smallest."""
-    return max((n for n in batches if n <= left), default=min(batches))
 
 
 def _strides(shape: Sequence[int]) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sr_deploy.errors import EngineError
 from sr_deploy.runtime.backends.cuda import Cuda
-from sr_deploy.runtime.backends.tensorrt_engine import logger_for, release_of
+from sr_deploy.runtime.backends.tensorrt_library import logger_for, release_of
 
 SIDE = 8192
 RUNS, WARM_UPS = 20, 5

@@ -83,7 +83,7 @@ def onnxruntime(provider: str, extra: str) -> Finding:
 def tensorrt() -> Finding:
     """Return whether plans can be built and run here."""
     from sr_deploy.runtime.backends.cuda import INSTALL, Cuda
-    from sr_deploy.runtime.backends.tensorrt_engine import tensorrt_module
+    from sr_deploy.runtime.backends.tensorrt_library import tensorrt_module
 
     try:
         version = tensorrt_module().__version__

@@ -20,7 +20,8 @@ import numpy as np
 from sr_deploy.console import failed, table
 from sr_deploy.errors import MachineError, SrDeployError
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import FOLDER, Shipped, chosen, shipped_engines
 from sr_deploy.runtime.upscaling.tiling import grid_of
 

@@ -26,13 +26,13 @@ from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.large.large_picture import LargePicture, Memory, Watch
 from sr_deploy.runtime.pictures.encode import Content, encoded
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, followed, format_of_name
-from sr_deploy.runtime.pictures.read import Picture, read_picture
+from sr_deploy.runtime.pictures.picture import Picture
+from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, write_standard_output
 from sr_deploy.runtime.upscaling.batches import groups, run_together
-from sr_deploy.runtime.upscaling.frames import FramesUpscaling
 from sr_deploy.runtime.upscaling.pipeline import Budget, Stages, StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
-from sr_deploy.runtime.upscaling.upscaling import Upscaling
+from sr_deploy.runtime.upscaling.upscaling import FramesUpscaling, Upscaling
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")

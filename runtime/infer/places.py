@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.infer.folder import Task
 
 
 class Places:
@@ -38,18 +37,18 @@ class Inputs:
                 found = path.stat()
                 self.files[found.st_dev, found.st_ino] = path
 
-    def check(self, task: Task) -> None:
+    def check(self, source: Path, output: Path) -> None:
         """Check one picture and the place of its result.
 
         Raises:
             InputError: the picture is a folder, or the result would replace something that is read.
         """
-        if os.path.isdir(task.source):  # noqa: PTH112 -- a name that cannot be looked up is told when it is read
-            raise InputError(f"{task.source}: a folder, not a picture; name the pictures in it")
-        clash = self.places.get(self.where.of(task.output))
+        if os.path.isdir(source):  # noqa: PTH112 -- a name that cannot be looked up is told when it is read
+            raise InputError(f"{source}: a folder, not a picture; name the pictures in it")
+        clash = self.places.get(self.where.of(output))
         with suppress(OSError):
-            found = task.output.stat()
+            found = output.stat()
             clash = self.files.get((found.st_dev, found.st_ino), clash)
         if clash is not None:
-            which = "the input itself" if clash == task.source else f"the input {clash}"
-            raise InputError(f"{task.output}: is {which}; choose another name with -o")
+            which = "the input itself" if clash == source else f"the input {clash}"
+            raise InputError(f"{output}: is {which}; choose another name with -o")

@@ -15,8 +15,9 @@ from sr_deploy.errors import DiskFullError, InputError
 from sr_deploy.files import check_reports
 from sr_deploy.memory import available_bytes
 from sr_deploy.progress import Advance, progress
-from sr_deploy.runtime.backends.engine import CPU, Engine, load
+from sr_deploy.runtime.backends.engine import CPU, Engine
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import has_photo_engine
 from sr_deploy.runtime.infer.folder import FolderRun, Task, attempt, is_done
 from sr_deploy.runtime.infer.json_log import JsonLog
@@ -162,7 +163,7 @@ class Work:
         good: set[Path] = {STDOUT.parent}
 
         def check(task: Task) -> None:
-            self.inputs.check(task)
+            self.inputs.check(task.source, task.output)
             folder = task.output.parent
             if folder not in good:
                 check_folder(folder)

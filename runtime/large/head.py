@@ -30,7 +30,8 @@ from sr_deploy.runtime.pictures.deep import MULTIPLIED, SEPARATE_ALPHA
 from sr_deploy.runtime.pictures.jpeg_quality import jpeg_quality
 from sr_deploy.runtime.pictures.metadata import colour_chunks, tags_from
 from sr_deploy.runtime.pictures.orientation import ORIENTATION
-from sr_deploy.runtime.pictures.read import PROFILE_TAG, Frames, Picture
+from sr_deploy.runtime.pictures.picture import Frames, Picture
+from sr_deploy.runtime.pictures.read import PROFILE_TAG
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.tiff_read import Layout, is_tiff, layout_of, pages_of
 

@@ -30,8 +30,9 @@ from sr_deploy.runtime.large.png_rows import PngWriter
 from sr_deploy.runtime.large.rows import RowSource, Stoppable
 from sr_deploy.runtime.large.saving import Carried, RowWriter, carried_by
 from sr_deploy.runtime.large.tiff_rows import TiffWriter
+from sr_deploy.runtime.large.turned import upright_rows
 from sr_deploy.runtime.large.upscale import enlarged_rows
-from sr_deploy.runtime.large.vips_rows import VipsRows, unreadable, upright_rows
+from sr_deploy.runtime.large.vips_rows import VipsRows, unreadable
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, followed, format_of_name, lacks
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, write_standard_output

@@ -8,8 +8,8 @@ from typing import Protocol
 from sr_deploy.runtime.pictures.encode import QUALITY
 from sr_deploy.runtime.pictures.jpeg_file import LONGEST_SEGMENT
 from sr_deploy.runtime.pictures.metadata import PREFIX
+from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.png_file import Chunks
-from sr_deploy.runtime.pictures.read import Picture
 from sr_deploy.runtime.pictures.samples import Pixels
 
 

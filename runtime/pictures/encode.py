@@ -16,8 +16,8 @@ from sr_deploy.runtime.pictures.animation import Show, apng_bytes, gif_bytes, im
 from sr_deploy.runtime.pictures.formats import FORMATS
 from sr_deploy.runtime.pictures.jpeg_file import LONGEST_SEGMENT, jpeg_bytes
 from sr_deploy.runtime.pictures.metadata import PREFIX
+from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.png_file import png_bytes
-from sr_deploy.runtime.pictures.read import Picture
 from sr_deploy.runtime.pictures.samples import Pixels, nominal
 from sr_deploy.runtime.pictures.tiff_write import tiff_parts
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading, source
+from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.png_file import PNG_MAX_SIDE
-from sr_deploy.runtime.pictures.read import Picture
 from sr_deploy.runtime.pictures.samples import Pixels
 
 

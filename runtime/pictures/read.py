@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,8 +28,9 @@ from sr_deploy.pictures import (
 from sr_deploy.runtime.pictures.colour import fitting_profile, pixels_of, spread_key_
 from sr_deploy.runtime.pictures.deep import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
 from sr_deploy.runtime.pictures.jpeg_quality import jpeg_quality
-from sr_deploy.runtime.pictures.metadata import Tags, colour_chunks, tags_from
+from sr_deploy.runtime.pictures.metadata import colour_chunks, tags_from
 from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
+from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.png_file import png_bytes
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.tiff_read import DEEP, ends_early, is_tiff, layout_of, pages_of, tiff_samples
@@ -37,35 +38,6 @@ from sr_deploy.runtime.pictures.tiff_read import DEEP, ends_early, is_tiff, layo
 EIGHT = (8,)
 PROFILE_TAG = 34675  # of TIFF
 BEFORE_PIXELS = 2**22  # bytes of a PNG that are searched for what it says of its colours
-
-
-@dataclass(frozen=True)
-class Frames:
-    """The frames of a picture file behind the first, and how they are shown."""
-
-    pixels: tuple[Pixels, ...] = ()
-    durations_ms: tuple[int, ...] = ()  # of all frames, the first among them; none of pages
-    loop: int = 0  # how often an animation is shown, 0 for ever
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A decoded picture file."""
-
-    pixels: Pixels  # (h, w, c): grey, grey+alpha, RGB or RGBA
-    icc_profile: bytes | None = None  # of the same colour space as the pixels
-    frames: int = 1  # in the file; the first one is here
-    format: str = "png"  # of the file
-    tags: Tags | None = None  # EXIF
-    chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, that say what its colours are
-    lossless: bool = True
-    rest: Frames = field(default_factory=Frames)  # where all frames are read
-    jpeg_quality: int | None = None  # that a JPEG was saved with
-
-    @property
-    def all_frames(self) -> tuple[Pixels, ...]:
-        """The frames that were read, at least the first."""
-        return (self.pixels, *self.rest.pixels)
 
 
 def read_picture(path: Path, reading: Reading = DEFAULT, *, content: bytes | None = None) -> Picture:

@@ -9,7 +9,7 @@ bits are rounded and clipped; float samples are neither, so that they may oversh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,38 @@ class Upscaling:
     def _enlarged(self, rows: Callable[[int, int], Plane], band: tuple[int, int]) -> Plane:
         h, w, _ = self.pixels.shape
         return enlarge_band(rows, (h, w), self.scale, band)
+
+
+class FramesUpscaling:
+    """Several pictures as one :class:`Upscaling`: their bands go out in order, and outputs come back in that order."""
+
+    def __init__(self, card: ModelCard, frames: Sequence[Pixels], scale: int) -> None:
+        """Hold the frames and the places for their results, each of its own size; see :class:`Upscaling`."""
+        self.works = [Upscaling(card, pixels, scale) for pixels in frames]
+        self.done = 0  # frames
+
+    @property
+    def results(self) -> tuple[Pixels, ...]:
+        """The enlarged frames, whole when all bands were put."""
+        return tuple(work.result for work in self.works)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the frames and their results."""
+        return sum(work.nbytes for work in self.works)
+
+    def bands(self) -> Iterator[Band]:
+        """Yield the rows of tiles of each frame, from top to bottom."""
+        for work in self.works:
+            yield from work.bands()
+
+    def put(self, band: Band, output: Tiles) -> float:
+        """Write what a band supplies; return the part of all frames that is done, 0 to 1."""
+        part = self.works[self.done].put(band, output)
+        before = self.done
+        if part >= 1.0:
+            self.done += 1
+        return (before + part) / len(self.works)
 
 
 def upscale(engine: Engine, pixels: Pixels, scale: int, *, on_band: Callable[[float], None] | None = None) -> Pixels:

@@ -26,7 +26,7 @@ from sr_deploy.export import job, prepare
 from sr_deploy.export import run as stage
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.command import main, parser
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint

@@ -18,7 +18,7 @@ from sr_deploy.export.command import main as export
 from sr_deploy.export.graphs.reading import residual_outputs
 from sr_deploy.gate.command import main as gate
 from sr_deploy.gate.eval.command import main as evaluate
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.infer.command import main as infer
 from sr_deploy.runtime.upscaling.tiling import run_whole

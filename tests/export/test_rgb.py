@@ -19,7 +19,7 @@ from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.gate.models import open_model
 from sr_deploy.luma import luma_from_rgb
 from sr_deploy.planes import read_rgb_planes
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.infer.command import main as infer
 from sr_deploy.runtime.pictures.read import read_pixels

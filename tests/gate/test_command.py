@@ -17,7 +17,7 @@ from PIL import Image
 
 from sr_deploy.gate.command import main
 from sr_deploy.gate.models import open_model
-from sr_deploy.runtime.backends import engine as runtime_engine
+from sr_deploy.runtime.backends import load as loading
 from sr_deploy.runtime.backends.engine import Engine
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
@@ -266,13 +266,13 @@ def test_the_verdict_does_not_depend_on_the_processors_kernels_unless_asked(
     gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], exact: list[bool]
 ) -> None:
     opened: list[bool] = []
-    original = runtime_engine.load
+    original = loading.load
 
     def watched(path: Path, **options: Any) -> Engine:
         opened.append(bool(options.get("exact")))
         return original(path, **options)
 
-    monkeypatch.setattr(runtime_engine, "load", watched)
+    monkeypatch.setattr(loading, "load", watched)
     assert gate(engine(tmp_path / "sharp_int8.onnx", precision="int8"), more=more) == 0
     assert opened == exact
 

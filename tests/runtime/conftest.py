@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from tests.runtime.tiny_onnx import random_weights, write, zero_weights
 
 

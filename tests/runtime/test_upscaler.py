@@ -17,7 +17,8 @@ from PIL import Image
 
 from sr_deploy import Upscaler
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.runtime.backends.engine import Engine, Tiles, load
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.upscaler import InTurns
 from sr_deploy.runtime.upscaling.upscaling import upscale
 from tests.runtime import tiny_onnx as tiny

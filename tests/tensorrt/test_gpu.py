@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sr_deploy.export.plans.command import main
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
 from tests.tensorrt.conftest import SHAPE
 

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sr_deploy.runtime.backends import tensorrt_engine, tensorrt_peak
+from sr_deploy.runtime.backends import tensorrt_library, tensorrt_peak
 from tests.tensorrt.conftest import Machine
 
 Graph = Callable[[str], Path]
@@ -89,7 +89,7 @@ def test_everything_is_done_and_written(
     printed = capsys.readouterr().out
     assert "| vdsr_pruned_int8 |" in printed.replace("  ", " ").replace("  ", " ") and f"{found}: written" in printed
     assert machine.cudart.leaks == 0
-    assert tensorrt_engine.tensorrt_module() is machine.trt
+    assert tensorrt_library.tensorrt_module() is machine.trt
 
 
 @pytest.mark.parametrize(("inside", "verdict"), [(True, "met"), (False, "NOT met")])

@@ -10,7 +10,7 @@ import pytest
 from sr_deploy.errors import EngineError
 from sr_deploy.runtime.backends import tensorrt_peak
 from sr_deploy.runtime.backends.tensorrt_peak import RUNS, gpu_peak_tflops
-from sr_deploy.runtime.bench.run import peak_tflops
+from sr_deploy.runtime.bench.machine import peak_tflops
 from tests.tensorrt.conftest import Machine
 from tests.tensorrt.stand_in import Scenario
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from sr_deploy.errors import EngineError, InputError, MachineError
-from sr_deploy.runtime.backends.engine import Engine, Tiles, exact_engines, load
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.load import exact_engines, load
 from sr_deploy.runtime.backends.onnx_engine import OnnxEngine, check_provider
 from tests.runtime import tiny_onnx as tiny
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
-from sr_deploy.runtime.backends.engine import Tiles, load
+from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer.command import main as infer
 from sr_deploy.runtime.pictures.read import read_pixels
 from sr_deploy.runtime.upscaling.tiling import run_whole

@@ -12,7 +12,7 @@ import pytest
 
 from sr_deploy.card import seal
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_engine import open_probe, open_session
 from sr_deploy.runtime.backends.onnx_file import read_card, read_graph, with_outputs
 from tests.runtime import tiny_onnx as tiny

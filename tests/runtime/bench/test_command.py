@@ -15,21 +15,11 @@ from sr_deploy.measure import bicubic, score
 from sr_deploy.planes import read_luma
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.bench import run as bench
+from sr_deploy.runtime.bench import timing
 from sr_deploy.runtime.bench.command import main
-from sr_deploy.runtime.bench.run import (
-    Row,
-    Scale,
-    batches_of,
-    best_batches,
-    best_per_tile,
-    comparison,
-    cpu_peak_tflops,
-    interleaved_ms,
-    per_megapixel,
-    points_of,
-    row,
-    warm_up,
-)
+from sr_deploy.runtime.bench.machine import cpu_peak_tflops
+from sr_deploy.runtime.bench.table import Row, Scale, best_batches, cells_of, points_of, row
+from sr_deploy.runtime.bench.timing import batches_of, best_per_tile, comparison, interleaved_ms, per_megapixel, warm_up
 
 
 @pytest.fixture
@@ -89,7 +79,7 @@ def test_an_engine_that_comes_along_is_measured_by_its_name(capsys: pytest.Captu
 
 
 def test_engines_take_turns_once_they_are_warm(identity: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "SETTLE_RUNS", 1)
+    monkeypatch.setattr(timing, "SETTLE_RUNS", 1)
     log: list[str] = []
     times = interleaved_ms({name: Counter(name, identity, log) for name in "ab"}, 3)
     assert [len(found) for found in times.values()] == [3, 3]
@@ -164,8 +154,8 @@ def test_every_batch_of_an_engine_is_timed(identity: Engine, identity_file: Path
 
 def test_the_table_names_the_batch_only_where_there_are_several(identity: Engine, identity_file: Path) -> None:
     rows: list[Row] = [row((str(identity_file), n), Several("s", identity, []), [1.0], Scale(1.0, None)) for n in (1, 2)]
-    assert "batch" in bench._table(rows, None)[0]
-    assert "batch" not in bench._table(rows[:1], None)[0]
+    assert "batch" in cells_of(rows, None)[0]
+    assert "batch" not in cells_of(rows[:1], None)[0]
 
 
 def test_the_peak_is_a_matrix_product() -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 
 from sr_deploy import Upscaler
 from sr_deploy.card import ModelCard
-from sr_deploy.runtime.backends.engine import Engine, Tiles, load
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines import listing as engine_list
 from sr_deploy.runtime.engines.shipped import FOLDER, shipped_engines
 from sr_deploy.runtime.infer.command import main, parser

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.pictures.read import read_picture, read_pixels
 from sr_deploy.runtime.upscaling.upscaling import upscale

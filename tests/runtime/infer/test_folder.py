@@ -15,10 +15,12 @@ from PIL import Image, ImageCms
 
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.pictures import Reading
-from sr_deploy.runtime.backends.engine import Engine, Tiles, load
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer import folder as folder_run
 from sr_deploy.runtime.infer.folder import FolderRun
-from sr_deploy.runtime.pictures.read import Picture, read_picture
+from sr_deploy.runtime.pictures.picture import Picture
+from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.upscaling.batches import run_together
 from sr_deploy.runtime.upscaling.pipeline import StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.large.estimate import in_memory_bytes
 from sr_deploy.runtime.large.head import head_of

@@ -11,7 +11,8 @@ import pytest
 
 from sr_deploy.errors import EngineError, InputError, MachineError
 from sr_deploy.pictures import Reading
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
 from sr_deploy.runtime.large.facts import facts_of
 from sr_deploy.runtime.large.head import head_of
@@ -20,7 +21,8 @@ from sr_deploy.runtime.large.upscale import StreamedUpscaling
 from sr_deploy.runtime.large.vips_rows import VipsRows
 from sr_deploy.runtime.pictures.encode import encoded
 from sr_deploy.runtime.pictures.formats import Writing
-from sr_deploy.runtime.pictures.read import Picture, read_picture
+from sr_deploy.runtime.pictures.picture import Picture
+from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.upscaling.upscaling import known_of, upscale
 from tests.runtime import tiny_onnx as tiny
 from tests.runtime.large.large_pictures import KINDS, image, samples, with_exif

@@ -17,7 +17,8 @@ from sr_deploy.runtime.large.large_picture import WRITERS
 from sr_deploy.runtime.large.saving import Carried, carried_by
 from sr_deploy.runtime.pictures.encode import encoded
 from sr_deploy.runtime.pictures.metadata import tags_from
-from sr_deploy.runtime.pictures.read import Picture, read_picture
+from sr_deploy.runtime.pictures.picture import Picture
+from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.pictures.samples import Pixels
 from tests.runtime.large.large_pictures import profile, samples, with_exif
 

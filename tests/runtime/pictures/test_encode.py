@@ -22,7 +22,8 @@ from sr_deploy.runtime.pictures.formats import (
     result_name,
 )
 from sr_deploy.runtime.pictures.options import FORMAT_NAMES
-from sr_deploy.runtime.pictures.read import Picture, read_picture
+from sr_deploy.runtime.pictures.picture import Picture
+from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.pictures.samples import Pixels
 
 

@@ -18,7 +18,8 @@ from sr_deploy.runtime.large.head import head_of, png_parts
 from sr_deploy.runtime.pictures.encode import encoded
 from sr_deploy.runtime.pictures.metadata import EXIF_IFD, GPS_IFD, MAKER_NOTE, PIXEL_HEIGHT, PIXEL_WIDTH, Tags, tags_from
 from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
-from sr_deploy.runtime.pictures.read import Picture, read_picture
+from sr_deploy.runtime.pictures.picture import Picture
+from sr_deploy.runtime.pictures.read import read_picture
 
 FORMATS = ("jpeg", "png", "webp", "tiff")
 

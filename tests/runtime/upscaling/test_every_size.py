@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sr_deploy.card import Shape
-from sr_deploy.runtime.backends.engine import load
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.upscaling.tiling import run_whole
 from tests.runtime import tiny_onnx as tiny
 from tests.runtime.tiny_variants import chain, write_inside, write_int8

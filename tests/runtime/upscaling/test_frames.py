@@ -12,13 +12,14 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.png_file import with_chunks
-from sr_deploy.runtime.pictures.read import Frames, Picture, read_picture
-from sr_deploy.runtime.upscaling.frames import FramesUpscaling
-from sr_deploy.runtime.upscaling.upscaling import upscale
+from sr_deploy.runtime.pictures.read import read_picture
+from sr_deploy.runtime.upscaling.upscaling import FramesUpscaling, upscale
 
 ALL = Reading(frames=True)
 

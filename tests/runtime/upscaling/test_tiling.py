@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.upscaling.tiling import Planes, grid_of, run_bands, run_whole, spans, useful_share
 from tests.runtime import tiny_onnx as tiny
 

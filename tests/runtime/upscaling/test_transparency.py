@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.pictures.samples import Levels, Pixels, nominal
 from sr_deploy.runtime.upscaling.transparency import REACH, hidden_in
 from sr_deploy.runtime.upscaling.upscaling import upscale

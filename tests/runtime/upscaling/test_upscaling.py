@@ -10,7 +10,8 @@ import pytest
 from sr_deploy.card import check_scale
 from sr_deploy.degrade import imresize
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.backends.engine import Engine, load
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.pictures.read import read_pixels
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.upscaling.upscaling import levels_from_luma, planes_from, upscale

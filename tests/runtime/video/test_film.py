@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import seal
 from sr_deploy.degrade import imresize
-from sr_deploy.runtime.backends.engine import Engine, Tiles, load
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.upscaling.tiling import run_whole
 from tests.runtime import tiny_onnx as tiny
 

@@ -1,0 +1,85 @@
+"""The machine that figures were measured on: its processor and GPU, and what a matrix product reaches there at best."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sr_deploy.errors import EngineError
+from sr_deploy.progress import progress
+from sr_deploy.runtime.backends.engine import CPU, Engine
+
+
+def peak_tflops(engines: Sequence[Engine]) -> float | None:
+    """Return the peak of the device the engines run on, ``None`` where it cannot be measured."""
+    on_gpu = next((engine for engine in engines if hasattr(engine, "device_times_ms")), None)
+    if on_gpu is None:
+        on_cpu = all(getattr(engine, "provider", CPU) == CPU for engine in engines)
+        return cpu_peak_tflops() if on_cpu else None
+    from sr_deploy.runtime.backends.tensorrt_peak import gpu_peak_tflops
+
+    trt, cuda = (getattr(on_gpu, name) for name in ("trt", "cuda"))
+    try:
+        with progress("the GPU's peak", 1) as advance:
+            found = gpu_peak_tflops(trt, cuda)
+            advance("")
+    except EngineError as err:
+        print(f"sr-bench: warning: {err}", file=sys.stderr)
+        return None
+    return found
+
+
+def cpu_peak_tflops(side: int = 1536, runs: int = 5) -> float:
+    """Return the fp32 operations a second of the fastest of some matrix products here, in 10^12."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((side, side), np.float32) for _ in range(2))
+    best = math.inf
+    for _ in range(runs):
+        began = time.perf_counter()
+        np.matmul(a, b)
+        best = min(best, time.perf_counter() - began)
+    return 2.0 * side**3 / best / 1e12
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    return {
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        **gpu_state(),
+    }
+
+
+def gpu_state() -> dict[str, str]:
+    """Return the clocks and temperature of the first GPU, by nvidia-smi; nothing where there is none."""
+    fields = ("name", "clocks.sm", "clocks.mem", "temperature.gpu")
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    command.append(f"--id={first or 0}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {f"gpu {name}": value.strip() for name, value in zip(fields, done.stdout.split(","), strict=False)}
+
+
+def processor() -> str:
+    """Return the processor's name and the vector extensions that decide how fast int8 is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = set(fields.get("flags", "").split())
+    known = [flag for flag in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8") if flag in flags]
+    return f"{fields.get('model name', platform.processor())} ({', '.join(known) or 'no vector extensions'})"
