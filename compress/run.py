@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -31,6 +30,7 @@ from sr_deploy.console import table
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
 from sr_deploy.files import check_reports, read_bytes, write_text
+from sr_deploy.notes import NOTES
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.hdf5_file import is_hdf5
 from sr_deploy.train.data.options import colors_of, data_facts, default_patch, hdf5_config, one_scale
@@ -119,7 +119,7 @@ def removed(network: nn.Module, masks: Masks, x: Tensor) -> nn.Module:
     """
     small = without_filters(network, masks)
     difference = check_equal(masked(network, masks), small, x)
-    print(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)", file=sys.stderr)
+    NOTES.info(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)")
     return small
 
 
@@ -182,7 +182,7 @@ def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard
         arguments.gan_loss = inherited(card, "train.gan_loss")
     recipe, data = recipe_from(arguments, content, default_epochs=1.0), finetune_data(arguments, card)
     if inherited(card, "data.lr") is not None:
-        print("warning: it was trained on low-resolution pictures of their own; it is tuned on bicubic ones", file=sys.stderr)
+        NOTES.warning("it was trained on low-resolution pictures of their own; it is tuned on bicubic ones")
     stepper = stepper_for(recipe, data, content, compiled=arguments.compile)
     teaching = teaching_of(arguments, network, card, loss=arguments.loss, data=data)
     return Tuning(recipe, data, stepper, source_of(arguments, data), content, teaching)

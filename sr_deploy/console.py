@@ -16,14 +16,16 @@ from pathlib import Path
 
 from sr_deploy.errors import MachineError, SrDeployError
 from sr_deploy.files import WRONG_NAME
+from sr_deploy.notes import printed_notes
+from sr_deploy.progress import bars
 from sr_deploy.signals import Stopped, stop_signals
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate memory", "storage size calculation overflowed")
 
 
 def run(prog: str, command: Callable[[], int]) -> int:
-    """Run ``command`` and return its exit code; an expected failure becomes one line on standard error."""
-    with open_streams(), stop_signals() as received:
+    """Run ``command`` and return its exit code; an expected failure becomes one line on standard error, as notes do."""
+    with open_streams(), printed_notes(), bars(), stop_signals() as received:
         try:
             code = command()
             sys.stdout.flush()

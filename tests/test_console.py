@@ -16,8 +16,9 @@ from sr_deploy import __version__
 from sr_deploy.console import missing_package, one_line, run, table
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError, SrDeployError
 from sr_deploy.files import replacing
+from sr_deploy.notes import NOTES, printed_notes
 from sr_deploy.options import Parser, positive_float, positive_int, thread_count, worker_count
-from sr_deploy.progress import progress
+from sr_deploy.progress import Step, bars, progress, progress_to
 
 ROWS = [["method", "x2", "x10"], ["bicubic", "33.66", "1"], ["vdsr", "7.5", "22.95"]]
 
@@ -156,14 +157,35 @@ def test_markdown_table_is_aligned() -> None:
 
 
 def test_progress_is_silent_where_there_is_no_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    with progress("work", 2) as advance:
+    with bars(), progress("work", 2) as advance:
         advance("a")
         advance(by=1)
     assert capfd.readouterr() == ("", "")
 
 
+def test_progress_goes_to_a_callback() -> None:
+    steps: list[Step] = []
+    with progress_to(steps.append), progress("work", 3) as advance:
+        advance("a")
+        advance(by=2)
+    with progress("after it", 1) as advance:
+        advance()
+    assert steps == [Step("a", 1, 3), Step("work", 3, 3)]
+
+
+def test_notes_are_printed_by_commands_only(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    NOTES.warning("a.png: left out")
+    with printed_notes():
+        NOTES.warning("b.png: left out")
+        NOTES.info("c.png: grown")
+    NOTES.info("d.png: grown")
+    assert capfd.readouterr() == ("", "warning: b.png: left out\nc.png: grown\n")
+    assert [message[0] for message in caplog.messages] == ["a", "b", "c", "d"]
+
+
 def test_progress_shows_a_bar_on_a_terminal() -> None:
-    script = "from sr_deploy.progress import progress\nwith progress('work', 2) as advance:\n    advance('tile 1'); advance()\n"
+    script = "from sr_deploy.progress import bars, progress\n"
+    script += "with bars(), progress('work', 2) as advance:\n    advance('tile 1'); advance()\n"
     ours, theirs = os.openpty()
     done = subprocess.run([sys.executable, "-c", script], stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, check=False)
     shown = os.read(ours, 65536)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
+from sr_deploy.notes import NOTES
 from sr_deploy.train.networks.edsr import UPSAMPLERS
 from sr_deploy.train.networks.plain import Plain, rescaled
 from sr_deploy.train.networks.registry import build, card_of, config_of
@@ -73,10 +73,10 @@ def begin_with_(network: nn.Module, source: Path) -> bool:
         state |= {name: rescaled(state[name], **scales) for name in ("tail.weight", "tail.bias")}
     for number in scrambled(theirs.config.get("scale"), ours.get("scale")):
         for name in [name for name in state if name.startswith(f"up.{number}.")]:
-            print(f"{name}: of {source}, makes other sub-pixels, not used", file=sys.stderr)
+            NOTES.info(f"{name}: of {source}, makes other sub-pixels, not used")
             del state[name]
     for note in warm_start_(network, state, source=str(source)):
-        print(note, file=sys.stderr)
+        NOTES.info(note)
     return from_edsr
 
 

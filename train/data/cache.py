@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import resource
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.files import replacing
+from sr_deploy.notes import NOTES
 from sr_deploy.train.data.pairs import Raster
 from sr_deploy.train.data.store import Facts, Kind
 
@@ -176,7 +176,7 @@ def read_header(path: Path) -> Header | None:
     except OSError as err:
         raise MachineError(f"{path}: cannot be read ({err.strerror}); check it, or choose another folder with --cache") from err
     except Exception as err:  # numpy raises whatever its parser met: ValueError, SyntaxError, TokenError, ...
-        print(f"warning: {path}: damaged ({' '.join(str(err).split())}), made again", file=sys.stderr)
+        NOTES.warning(f"{path}: damaged ({' '.join(str(err).split())}), made again")
         return None
     return header
 

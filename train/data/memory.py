@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from sr_deploy.errors import InputError
 from sr_deploy.memory import available_bytes
+from sr_deploy.notes import NOTES
 from sr_deploy.pictures import picture_size
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hr_lr import Listed
@@ -16,13 +16,12 @@ ORIGINAL_BYTES, DEGRADED_BYTES, WEIGHT_BYTES = 1, 2, 8  # uint8, int16, float64
 
 
 def warn_of_memory(pictures: Sequence[Listed], config: DataConfig) -> None:
-    """Say so on standard error where the pictures will take more than half of the free memory."""
+    """Warn where the pictures will take more than half of the free memory."""
     free, needed = available_bytes(), needed_bytes(pictures, config)
     if needed > free / 2:
-        print(
-            f"warning: {len(pictures)} pictures take about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
-            "--cache DIR keeps them on disk instead",
-            file=sys.stderr,
+        NOTES.warning(
+            f"{len(pictures)} pictures take about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; "
+            "--cache DIR keeps them on disk instead"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.degrade import imresize
 from sr_deploy.errors import InputError
+from sr_deploy.notes import NOTES
 from sr_deploy.planes import read_rgb, read_studio_luma, read_unrounded_luma
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hr_lr import Listed, common_size
@@ -26,7 +26,7 @@ def usable_pairs(picture: Listed, config: DataConfig, store: Store) -> list[Foun
     try:
         return Picture(picture, config, store).pairs()
     except InputError as err:
-        print(f"warning: left out: {err}", file=sys.stderr)
+        NOTES.warning(f"left out: {err}")
         return []
 
 

@@ -177,14 +177,14 @@ def test_an_epoch_covers_the_pixels_once(photos: Path) -> None:
     assert source(photos, scales=(2, 4)).patches == 3 * 2 * 64 * 64 // 16**2
 
 
-def test_pictures_that_cannot_be_used_are_named_and_left_out(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_that_cannot_be_used_are_named_and_left_out(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.fromarray(np.zeros((15, 40), np.uint8)).save(photos / "small.png")
     (photos / "broken.jpg").write_bytes(b"no picture")
     assert len(pictures_of(source(photos)).by_scale[2]) == 3
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2
-    assert any(line.startswith(f"warning: left out: {photos}/broken.jpg: cannot be decoded") for line in lines)
-    assert f"warning: left out: {photos}/small.png: 40x15 pixels is smaller than a 16x16 patch" in lines
+    lines = caplog.messages
+    assert len(lines) == 2 and {record.levelname for record in caplog.records} == {"WARNING"}
+    assert any(line.startswith(f"left out: {photos}/broken.jpg: cannot be decoded") for line in lines)
+    assert f"left out: {photos}/small.png: 40x15 pixels is smaller than a 16x16 patch" in lines
 
 
 def test_a_picture_as_large_as_a_patch_is_used(tmp_path: Path) -> None:
@@ -192,11 +192,11 @@ def test_a_picture_as_large_as_a_patch_is_used(tmp_path: Path) -> None:
     assert source(tmp_path).batch(size=2, seed=0, step=0)[0].shape == (2, 1, 16, 16)
 
 
-def test_no_usable_picture_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_usable_picture_is_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.fromarray(np.zeros((15, 40), np.uint8)).save(tmp_path / "small.png")
     with pytest.raises(InputError, match="no picture of at least 16x16 pixels; name other folders"):
         source(tmp_path)
-    assert "small.png" in capsys.readouterr().err
+    assert "small.png" in caplog.text
 
 
 def test_detail_draws_detailed_areas(tmp_path: Path) -> None:

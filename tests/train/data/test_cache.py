@@ -103,7 +103,7 @@ def test_a_renamed_picture_is_known_and_another_one_of_the_same_name_is_not(phot
         lambda content: content.replace(b"'descr': '", b"'descr: '"),
     ],
 )
-def test_a_damaged_file_is_made_again(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: object) -> None:
+def test_a_damaged_file_is_made_again(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: object) -> None:
     assert callable(damage)
     cache = tmp_path / "cache"
     plain = PatchSource(config(photos, 1))
@@ -111,12 +111,10 @@ def test_a_damaged_file_is_made_again(photos: Path, tmp_path: Path, capsys: pyte
     contents = {path: path.read_bytes() for path in files(cache)}
     for path, content in contents.items():
         path.write_bytes(damage(content))
-    capsys.readouterr()
     assert same(plain, PatchSource(config(photos, 1), cache=cache))
     assert {path: path.read_bytes() for path in files(cache)} == contents
-    shown = capsys.readouterr().err.splitlines()
-    assert len(shown) == len(contents)
-    assert all(line.startswith("warning: ") and line.endswith("made again") for line in shown)
+    assert len(caplog.records) == len(contents)
+    assert all(record.levelname == "WARNING" and record.message.endswith("made again") for record in caplog.records)
 
 
 def test_two_processes_may_fill_one_folder(photos: Path, tmp_path: Path) -> None:

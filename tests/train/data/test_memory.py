@@ -37,17 +37,17 @@ def test_the_estimate_is_what_is_kept(photos: Path, config: DataConfig) -> None:
 
 
 def test_pictures_that_take_half_of_the_memory_are_told_before_they_are_decoded(
-    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    photos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = DataConfig((photos,), (2,), 16, (1.0,))
     needed = memory.needed_bytes(listed(config), config)
     assert needed == 3 * 64 * 64 * 3
     monkeypatch.setattr(memory, "available_bytes", lambda: 2 * needed)
     PatchSource(config)
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
     monkeypatch.setattr(memory, "available_bytes", lambda: 2 * needed - 1)
     PatchSource(config)
-    line = "warning: 3 pictures take about 0.0 GB of memory, 0.0 GB are free; --cache DIR keeps them on disk instead\n"
-    assert capsys.readouterr().err == line
+    line = "3 pictures take about 0.0 GB of memory, 0.0 GB are free; --cache DIR keeps them on disk instead"
+    assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", line)]
     PatchSource(config, cache=tmp_path / "cache")
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == [line]
