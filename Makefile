@@ -42,7 +42,7 @@ TUNE_ON    := $(or $(DATA),calib_data/calibrate)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
 
-.PHONY: install demo test check prune export build-trt gate gpu-check pareto engines clean demo-run FORCE
+.PHONY: install demo test check wheel prune export build-trt gate gpu-check pareto engines clean demo-run FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -55,6 +55,7 @@ help:
 	@echo "make install | export        into .venv | graphs in fp32, fp16 and guarded int8, of weights pruned already unless told otherwise"
 	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
 	@echo "make engines SET5=           the engines that ship in the wheel, from the committed weights and decisions"
+	@echo "make wheel                   wheel and sdist in $(OUT)/dist, checked and tried in a new environment"
 	@echo "make gate                    compare the exported engines with the fp32 network"
 
 install: $(VENV)/.installed
@@ -107,8 +108,7 @@ build-trt: $(INT8)
 	@$(BIN)/sr-build $(NAME)_fp16.onnx $(INT8) -o $(OUT)
 
 gate: $(INT8)
-	$(BIN)/sr-gate $(NAME)_fp16.onnx $(INT8) --reference $(PRUNED) --data $(GATE_ON) \
-	  --budget gates.toml --json $(OUT)/gate.json
+	$(BIN)/sr-gate $(NAME)_fp16.onnx $(INT8) --reference $(PRUNED) --data $(GATE_ON) --json $(OUT)/gate.json
 
 # What each network and precision costs and gives, as a table and a picture.
 PARETO := $(foreach precision,fp32 fp16 int8,$(DENSE_NAME)_$(precision).onnx) $(foreach precision,fp32 fp16 int8,$(NAME)_$(precision).onnx)
@@ -164,6 +164,13 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy sr_deploy tests
+
+# What could be published, in $(OUT)/dist: built from the files here, checked, and used in an environment of its own.
+wheel: $(VENV)/.installed
+	@rm -rf $(OUT)/dist *.egg-info && mkdir -p $(OUT)/dist
+	@$(BIN)/python -m build --outdir $(OUT)/dist > $(OUT)/build.log 2>&1 || { cat $(OUT)/build.log; exit 1; }
+	$(BIN)/twine check --strict $(OUT)/dist/*
+	$(BIN)/python .ci/check_wheel.py $(OUT)/dist $(OUT)/dist-environment
 
 clean:
 	rm -rf $(OUT)

@@ -10,6 +10,7 @@ from sr_deploy.compress.teaching.options import FINETUNE_LR, add_recovery_argume
 from sr_deploy.console import missing_package, run
 from sr_deploy.options import Parser, natural_int, positive_float, positive_int
 from sr_deploy.train.command import add_recipe_arguments
+from sr_deploy.train.weights.pretrained import checkpoint_path
 
 PROG = "sr-prune"
 METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
@@ -18,7 +19,12 @@ METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-prune``."""
     p = Parser(PROG, "Remove filters by their L1 norm, rebuild the smaller network, fine-tune it and teach it int8.")
-    p.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="network to prune (.safetensors)")
+    p.add_argument(
+        "checkpoint",
+        type=checkpoint_path,
+        metavar="CHECKPOINT",
+        help="network to prune (.safetensors; in a checkout a name in train/pretrained)",
+    )
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
     group = p.add_mutually_exclusive_group()
     group.add_argument("--sparsity", type=float, metavar="S", help="part of the filters to remove (default: 0.5)")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sr_deploy.console import missing_package, run
 from sr_deploy.options import Parser, positive_float, positive_int, thread_count
+from sr_deploy.train.weights.pretrained import checkpoint_path
 
 PROG = "sr-export"
 METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
@@ -17,7 +18,10 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-export``."""
     p = Parser(PROG, "Export a checkpoint as fixed-shape ONNX graphs.")
     p.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="network (.safetensors; .pt, .pth of well-known repositories)"
+        "checkpoint",
+        type=checkpoint_path,
+        metavar="CHECKPOINT",
+        help="network (.safetensors; .pt, .pth of well-known repositories; in a checkout a name in train/pretrained)",
     )
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the graphs")
     p.add_argument(

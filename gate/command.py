@@ -10,6 +10,7 @@ from sr_deploy.console import run
 from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_int, thread_count
 
 PROG = "sr-gate"
+BUDGETS = Path(__file__).with_name("gates.toml")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--reference", type=Path, required=True, metavar="MODEL", help="the fp32 network: checkpoint or fp32 graph")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="high-resolution pictures")
-    p.add_argument("--budget", type=Path, required=True, metavar="FILE", help="budgets (gates.toml)")
+    p.add_argument(
+        "--budget", type=Path, default=BUDGETS, metavar="FILE", help="budgets in TOML (default: those of sr-deploy, %(default)s)"
+    )
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: each engine's own)")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--native-sums", action="store_true", help=NATIVE_SUMS)

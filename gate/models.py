@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from sr_deploy.measure import bicubic
 from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, check_tiles
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
 from sr_deploy.runtime.backends.load import load
-from sr_deploy.runtime.engines.shipped import engine_file
+from sr_deploy.runtime.engines.shipped import engine_file, shipped_engines
 from sr_deploy.runtime.upscaling.tiling import run_whole
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def open_model(
     """
     if name == "bicubic":
         return Model(name, None, None)
-    path = Path(name)
+    path = model_path(name)
     if path.suffix in CHECKPOINT_SUFFIXES:
         network, card = open_checkpoint(path, threads=threads)
 
@@ -84,14 +85,34 @@ def open_model(
     return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))
 
 
+def model_path(name: str) -> Path:
+    """Return the path that ``name`` stands for: an engine's name stays; one of no engine may be that of a trained checkpoint.
+
+    Raises:
+        InputError: no file, no engine and no checkpoint is called so.
+    """
+    from sr_deploy.train.weights.pretrained import checkpoint_path, whereabouts
+
+    path = checkpoint_path(name)
+    if Path(name).suffix or any(engine.is_called(name) for engine in shipped_engines()):
+        return Path(name)
+    if not os.path.exists(path):  # noqa: PTH110 -- never raises
+        raise InputError(
+            f"{name}: no such file, and no engine is called so (sr-infer --list); name a checkpoint; {whereabouts()}"
+        )
+    return path
+
+
 def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:
     """Return the network and card of a checkpoint; here the gate imports torch (and for LPIPS and FID).
 
     Raises:
         InputError: missing, or not a checkpoint.
     """
+    from sr_deploy.train.weights.pretrained import whereabouts
+
     if not path.is_file():
-        raise InputError(f"{path}: no such file; name a checkpoint (.safetensors, .pt, .pth)")
+        raise InputError(f"{path}: no such file; name a checkpoint (.safetensors, .pt, .pth); {whereabouts()}")
     with missing_package("train"):
         import torch
 

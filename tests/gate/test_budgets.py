@@ -8,6 +8,7 @@ import pytest
 
 from sr_deploy.errors import InputError
 from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
+from sr_deploy.gate.command import BUDGETS
 
 
 def tables(folder: Path, text: str) -> dict[str, object]:
@@ -44,7 +45,7 @@ def test_a_name_that_nearly_fits_an_engine_is_told(tmp_path: Path) -> None:
 
 
 def test_the_budgets_of_the_repository_are_sound() -> None:
-    found = read_budgets(Path(__file__).resolve().parents[2] / "gates.toml")
+    found = read_budgets(BUDGETS)
     assert all(budget_for(found, "vdsr", precision).max_drop_db is not None for precision in ("fp32", "fp16", "int8"))
 
 

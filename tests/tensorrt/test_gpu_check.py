@@ -63,7 +63,13 @@ def test_everything_is_done_and_written(
 
     def command(module: str, *arguments: object) -> int:
         given = [str(a) for a in arguments]
-        for old, new in {"tests/pictures": small, "gates.toml": tmp_path / "gates.toml", "200": 3, "100": 3, "50": 2}.items():
+        for old, new in {
+            "tests/pictures": small,
+            "gate/gates.toml": tmp_path / "gates.toml",
+            "200": 3,
+            "100": 3,
+            "50": 2,
+        }.items():
             given = [str(new) if a == old else a for a in given]
         code = importlib.import_module(f"sr_deploy.{module}").main(given)
         assert isinstance(code, int)

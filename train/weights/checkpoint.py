@@ -14,6 +14,7 @@ from sr_deploy.card import KEY, ModelCard, card_from_json, check_seal, seal
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES, read_bytes, write_bytes
 from sr_deploy.train.networks.registry import build
+from sr_deploy.train.weights.pretrained import whereabouts
 
 
 def save(path: Path, network: nn.Module, card: ModelCard) -> ModelCard:
@@ -30,7 +31,7 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     Raises:
         InputError: missing, no checkpoint of this project or a known one, changed since it was made, or its weights do not fit.
     """
-    content = read_bytes(path, advice="name a .safetensors checkpoint")
+    content = read_bytes(path, advice=f"name a .safetensors checkpoint; {whereabouts()}")
     if is_foreign(content, path):
         from sr_deploy.train.weights.public import load_public
 
