@@ -5,8 +5,6 @@ MODEL    ?= vdsr
 ifeq ($(MODEL),plain)
 override MODEL := plain_l_x2
 endif
-# What was given at the last call for a model is remembered beside the results, so that "make build-trt" continues "make prune DATA=...".
--include $(OUT)/$(MODEL)_arguments.mk
 OWN_SCALE := $(if $(filter srresnet srgan %_x4,$(MODEL)),4,$(if $(filter %_x3,$(MODEL)),3,2))
 SCALE    ?= $(OWN_SCALE)
 SPARSITY ?= 0.5
@@ -27,11 +25,12 @@ BIN    := $(VENV)/bin
 
 CHECKPOINT := train/pretrained/$(MODEL).safetensors
 PRUNED     := $(OUT)/$(MODEL)_pruned.safetensors
-# What nobody asked to be pruned anew is there already, tuned for longer, with its thresholds and the guard's decision.
-COMMITTED  := train/pretrained/$(MODEL)_pruned.safetensors
-ANEW       := $(filter prune demo-run,$(MAKECMDGOALS))$(wildcard $(PRUNED))$(DATA)$(filter-out 0.5,$(SPARSITY))$(filter-out environment default file,$(origin STEPS))
-ifeq ($(strip $(ANEW)),)
-PRUNED     := $(or $(wildcard $(COMMITTED)),$(PRUNED))
+# "prune" and "export" are done whenever they are asked for; the other targets make what is missing or older than what it is made from.
+# Where "make prune" made nothing, the network of train/pretrained is taken: tuned for longer, with thresholds and the guard's decision.
+PRUNE_NOW  := $(filter prune demo-run,$(MAKECMDGOALS))
+EXPORT_NOW := $(filter export,$(MAKECMDGOALS))
+ifeq ($(PRUNE_NOW)$(wildcard $(PRUNED)),)
+PRUNED     := $(or $(wildcard train/pretrained/$(MODEL)_pruned.safetensors),$(PRUNED))
 endif
 # Graphs for another scale than the network's default carry it in their name.
 SUFFIX     := $(if $(filter $(OWN_SCALE),$(SCALE)),,_x$(SCALE))
@@ -52,7 +51,7 @@ help:
 	@echo "make test | check            tests | format, lint and types"
 	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS) MAX_DROP=$(MAX_DROP)"
 	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
-	@echo "make install | export        into .venv | graphs in fp32, fp16 and guarded int8, of weights pruned already unless told otherwise"
+	@echo "make install | export        into .venv | graphs in fp32, fp16 and guarded int8, of weights pruned already unless \"prune\" is asked for"
 	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
 	@echo "make engines SET5=           the engines that ship in the wheel, from the committed weights and decisions"
 	@echo "make wheel                   wheel and sdist in $(OUT)/dist, checked and tried in a new environment"
@@ -67,36 +66,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-define REMEMBERED
-SPARSITY ?= $(SPARSITY)
-DATA ?= $(DATA)
-STEPS ?= $(STEPS)
-SCALE ?= $(SCALE)
-CALIB ?= $(CALIB)
-SHAPE ?= $(SHAPE)
-MAX_DROP ?= $(MAX_DROP)
-endef
-export REMEMBERED
-
-# A file that changes only when the arguments of its target change, so that other arguments make it again.
-$(OUT)/.$(MODEL)-prune-arguments: FORCE
-	@mkdir -p $(OUT)
-	@echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' | cmp -s - $@ || echo '$(SPARSITY) $(TUNE_ON) $(STEPS)' > $@
-	@echo "$$REMEMBERED" > $(OUT)/$(MODEL)_arguments.mk
-
-$(OUT)/.$(MODEL)-export-arguments: FORCE
-	@mkdir -p $(OUT)
-	@echo '$(SCALE) $(CALIB_ON) $(SHAPE) $(MAX_DROP) $(PRUNED)' | cmp -s - $@ || echo '$(SCALE) $(CALIB_ON) $(SHAPE) $(MAX_DROP) $(PRUNED)' > $@
-	@echo "$$REMEMBERED" > $(OUT)/$(MODEL)_arguments.mk
-
 $(CHECKPOINT):
 	@echo "make: MODEL=$(MODEL): there is no $@; those at hand: $(filter-out %_pruned %_qat,$(notdir $(basename $(wildcard train/pretrained/*.safetensors))))"; exit 2
 
-$(OUT)/$(MODEL)_pruned.safetensors: $(CHECKPOINT) $(OUT)/.$(MODEL)-prune-arguments | $(VENV)/.installed
+$(OUT)/$(MODEL)_pruned.safetensors: $(CHECKPOINT) $(if $(PRUNE_NOW),FORCE) | $(VENV)/.installed
 	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --data $(TUNE_ON) --finetune-steps $(STEPS) \
 	  --val $(GATE_ON) --overwrite
 
-$(INT8): $(PRUNED) $(OUT)/.$(MODEL)-export-arguments | $(VENV)/.installed
+$(INT8): $(PRUNED) $(if $(EXPORT_NOW),FORCE) | $(VENV)/.installed
 	$(BIN)/sr-export $(PRUNED) -o $(OUT) --precision fp32 fp16 int8 --calib $(CALIB_ON) $(if $(MAX_DROP),--max-drop $(MAX_DROP)) \
 	  $(if $(SUFFIX),--scale $(SCALE)) $(if $(SHAPE),--shape $(SHAPE)) $(TILES)
 
