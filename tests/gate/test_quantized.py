@@ -83,14 +83,12 @@ def crops(folder: Path, side: int) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["hand-made", "pretrained"])
+@pytest.fixture(scope="module", params=["hand-made", pytest.param("pretrained", marks=pytest.mark.slow)])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Return an exported network."""
     folder = tmp_path_factory.mktemp("case")
     if request.param == "pretrained":
-        if not PRETRAINED.is_file():
-            pytest.skip("no pretrained network")
-        found = Case(folder, PRETRAINED, crops(folder / "data", 96), ROOT / "gates.toml")
+        found = Case(folder, PRETRAINED, crops(folder / "data", 96), ROOT / "gate" / "gates.toml")
         side = "64"
     else:
         (folder / "gates.toml").write_text(HAND_MADE_BUDGET)
@@ -170,12 +168,11 @@ def test_the_exported_engine_passes(case: Case, tmp_path: Path) -> None:
     assert verdicts(case, [case.int8], tmp_path) == {case.int8.stem: True}
 
 
+@pytest.mark.slow
 def test_what_the_export_makes_by_default_passes(tmp_path: Path) -> None:
-    if not PRETRAINED.is_file():
-        pytest.skip("no pretrained network")
     options = ["--precision", "fp32", "int8", "--shape", "1", "1", "64", "64", "--calib-tiles", "96", "--threads", "1"]
     assert export([str(PRETRAINED), "-o", str(tmp_path), *options]) == 0
-    case = Case(tmp_path, PRETRAINED, crops(tmp_path / "data", 96), ROOT / "gates.toml")
+    case = Case(tmp_path, PRETRAINED, crops(tmp_path / "data", 96), ROOT / "gate" / "gates.toml")
     card = read_card(case.int8)
     assert card.refinements == ("refined", "bias corrected") and card.calibrated_scale is None
     assert verdicts(case, [case.int8], tmp_path) == {case.int8.stem: True}
