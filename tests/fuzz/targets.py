@@ -78,7 +78,7 @@ def seeds() -> dict[str, bytes]:
     }
     found = {}
     for mode, image in modes.items():
-        for kind, options in _variants(exif):
+        for kind, options in _variants(mode, exif):
             if mode not in FITTING.get(str(options.get("compression")), (mode,)):
                 continue
             stream = BytesIO()
@@ -90,13 +90,15 @@ def seeds() -> dict[str, bytes]:
     return found
 
 
-def _variants(exif: Image.Exif) -> list[tuple[str, dict[str, object]]]:
+def _variants(mode: str, exif: Image.Exif) -> list[tuple[str, dict[str, object]]]:
     frames = [Image.new("L", (13, 11), 9 * n) for n in range(2)]
+    alike = [frame.convert(mode) for frame in frames]  # for a PNG of several modes Pillow takes one of them by chance
     beside: dict[str, object] = {"exif": exif, "icc_profile": bytes(16) + b"RGB " + bytes(200)}
     found: list[tuple[str, dict[str, object]]] = [(kind, {}) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")]
     found += [("TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg", "group4")]
     found += [(kind, beside) for kind in ("PNG", "JPEG", "WEBP", "TIFF")]
-    found += [(kind, {"save_all": True, "append_images": frames}) for kind in ("GIF", "TIFF", "WEBP", "PNG")]
+    found += [(kind, {"save_all": True, "append_images": frames}) for kind in ("GIF", "TIFF", "WEBP")]
+    found += [("PNG", {"save_all": True, "append_images": alike})]
     found += [("JPEG", {"progressive": True}), ("WEBP", {"lossless": True}), ("GIF", {"transparency": 3, "interlace": True})]
     return found
 
