@@ -41,14 +41,15 @@ TUNE_ON    := $(or $(DATA),calib_data/calibrate)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
 
-.PHONY: install demo test check wheel prune export build-trt gate gpu-check pareto engines clean demo-run FORCE
+.PHONY: install demo test test-all check wheel prune export build-trt gate gpu-check pareto engines clean demo-run FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:
 	@echo "make demo                    the whole pipeline on this machine, CPU only, from a checkpoint to an enlarged photograph"
-	@echo "make test | check            tests | format, lint and types"
+	@echo "make test | test-all         tests without the slow ones, in minutes | all of them, with coverage"
+	@echo "make check                   format, lint and types"
 	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS) MAX_DROP=$(MAX_DROP)"
 	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
 	@echo "make install | export        into .venv | graphs in fp32, fp16 and guarded int8, of weights pruned already unless \"prune\" is asked for"
@@ -134,8 +135,14 @@ CHECK_WITH ?= $(BIN)/python
 gpu-check:
 	@PYTHONPATH=".$${PYTHONPATH:+:$$PYTHONPATH}" $(CHECK_WITH) benchmarks/gpu_check.py
 
+# Tests that take more than a few seconds are in test-all only. Idle processes steal tests from the end of the other's list.
+PROCESSES ?= 2
+PYTEST     = $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 test: $(VENV)/.installed
-	$(BIN)/pytest -q --cov --cov-report=term:skip-covered
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.installed
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

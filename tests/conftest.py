@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,28 @@ NEEDS = {"train": ("torch", "lightning"), "compress": ("torch", "lightning"), "e
 collect_ignore = [
     folder for folder, packages in NEEDS.items() if any(importlib.util.find_spec(package) is None for package in packages)
 ]
+
+Outside = Callable[[str], Path]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let those who have the benchmark pictures say where."""
+    about = "folder with set5/, set14/, kodak24/ and odd/, beside it the public weights/ (default: %(default)s)"
+    parser.addoption("--data", type=Path, default=ROOT.parent / "shared" / "data", metavar="DIR", help=about)
+
+
+def data_folder(config: pytest.Config) -> Path:
+    """Return where the pictures are that are not in the repository."""
+    return Path(config.getoption("--data"))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is skipped without the pictures."""
+    folder = data_folder(config)
+    missing = [name for name in ("set5", "set14", "kodak24", "odd") if not (folder / name).is_dir()]
+    if not missing:
+        return f"data: {folder}"
+    return f"data: no {', '.join(missing)} in {folder}, so tests of published figures are skipped; pytest --data DIR"
 
 
 @pytest.fixture(autouse=True)
@@ -47,12 +70,16 @@ def pictures() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The benchmark pictures beside the repository; a test that wants them is skipped where they are missing."""
-    folder = ROOT / ".." / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the benchmark pictures (../shared/data) are not here")
-    return folder.resolve()
+def outside(pytestconfig: pytest.Config) -> Outside:
+    """Return a folder below ``--data``; a test that wants one that is missing is skipped."""
+
+    def folder(name: str) -> Path:
+        found = data_folder(pytestconfig) / name
+        if not found.is_dir():
+            pytest.skip(f"{found} is not here: pytest --data DIR")
+        return found.resolve()
+
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from sr_deploy.degrade import Plane, axis_weights, bicubic_pair, crop_to_multipl
 from sr_deploy.files import list_pictures
 from sr_deploy.measure import levels, psnr, ssim
 from sr_deploy.planes import read_luma
+from tests.conftest import Outside
 
 
 def noise(h: int, w: int, seed: int = 0) -> Plane:
@@ -50,16 +50,16 @@ def matlab_row(row: list[float], scale: float) -> list[float]:
         ("set14", 4, 26.00),
     ],
 )
-def test_bicubic_pair_reproduces_the_published_psnr(shared_data: Path, name: str, scale: int, expected: float) -> None:
+def test_bicubic_pair_reproduces_the_published_psnr(outside: Outside, name: str, scale: int, expected: float) -> None:
     found = []
-    for path in list_pictures(shared_data / name):
+    for path in list_pictures(outside(name)):
         enlarged, hr = bicubic_pair(read_luma(path), scale)
         found.append(psnr(levels(enlarged / np.float32(255.0)), hr, shave=scale))
     assert np.mean(found) == pytest.approx(expected, abs=0.02)  # published figures have two decimals, tools differ by 0.01
 
 
-def test_bicubic_pair_reproduces_the_published_ssim_of_set5(shared_data: Path) -> None:
-    pairs = [bicubic_pair(read_luma(path), 2) for path in list_pictures(shared_data / "set5")]
+def test_bicubic_pair_reproduces_the_published_ssim_of_set5(outside: Outside) -> None:
+    pairs = [bicubic_pair(read_luma(path), 2) for path in list_pictures(outside("set5"))]
     found = [ssim(levels(enlarged / np.float32(255.0)), hr, shave=2) for enlarged, hr in pairs]
     assert np.mean(found) == pytest.approx(0.930, abs=0.002)  # 0.9299 in the papers
 

@@ -17,6 +17,7 @@ from sr_deploy.pictures import MAX_PIXELS, BoundedFile, Reading, open_picture, o
 from sr_deploy.planes import is_grey, read_luma, read_rgb, rgb_pixels
 from sr_deploy.runtime.pictures import options as picture_options
 from sr_deploy.runtime.pictures.read import read_picture
+from tests.conftest import Outside
 
 BAD = (
     "bmp_bad_bitcount.bmp",
@@ -61,13 +62,13 @@ def gradient() -> NDArray[np.uint8]:
     return np.stack([x * 8, y * 12, 255 - x * 8], -1).astype(np.uint8)
 
 
-def test_every_broken_file_of_the_collection_is_named(shared_data: Path) -> None:
-    assert sorted(path.name for path in (shared_data / "odd" / "bad").iterdir()) == sorted(BAD)
+def test_every_broken_file_of_the_collection_is_named(outside: Outside) -> None:
+    assert sorted(path.name for path in (outside("odd/bad")).iterdir()) == sorted(BAD)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_broken_file_is_refused_in_one_line(shared_data: Path, name: str) -> None:
-    path = shared_data / "odd" / "bad" / name
+def test_a_broken_file_is_refused_in_one_line(outside: Outside, name: str) -> None:
+    path = outside("odd/bad") / name
     with pytest.raises(InputError) as refused:
         open_picture(path)
     message = str(refused.value)
@@ -77,33 +78,33 @@ def test_a_broken_file_is_refused_in_one_line(shared_data: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["bmp_2147483647x6.bmp", "bmp_3000000x2000000.bmp"])
-def test_a_picture_over_the_limit_is_refused(shared_data: Path, name: str) -> None:
+def test_a_picture_over_the_limit_is_refused(outside: Outside, name: str) -> None:
     with pytest.raises(
         InputError,
         match=rf"{name}: declares \d+x\d+ pixels, the limit is 500000000; cut it into parts, or see sr-infer --max-pixels",
     ):
-        open_picture(shared_data / "odd" / "huge" / name)
+        open_picture(outside("odd/huge") / name)
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_deep_samples_are_refused(shared_data: Path, name: str) -> None:
+def test_deep_samples_are_refused(outside: Outside, name: str) -> None:
     with pytest.raises(
         InputError, match=rf"{name}: has samples deeper than 8 bits .*, 8-bit pictures are measured and trained on; convert it"
     ):
-        open_picture(shared_data / "odd" / "valid" / name)
+        open_picture(outside("odd/valid") / name)
 
 
 @pytest.mark.parametrize(("name", "expected"), ODD.items())
-def test_an_odd_file_is_read(shared_data: Path, name: str, expected: tuple[int, int, bool]) -> None:
-    image = open_picture(shared_data / "odd" / "valid" / name)
+def test_an_odd_file_is_read(outside: Outside, name: str, expected: tuple[int, int, bool]) -> None:
+    image = open_picture(outside("odd/valid") / name)
     assert (*image.size, is_grey(image)) == expected
     assert rgb_pixels(image).shape == (expected[1], expected[0], 3)
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4, 6, 8])
-def test_turned_photographs_come_out_upright(shared_data: Path, orientation: int) -> None:
-    turned = rgb_pixels(open_picture(shared_data / "odd" / "valid" / f"exif_orientation_{orientation}.jpg"))
-    upright = rgb_pixels(open_picture(shared_data / "odd" / "valid" / "exif_orientation_2.jpg"))
+def test_turned_photographs_come_out_upright(outside: Outside, orientation: int) -> None:
+    turned = rgb_pixels(open_picture(outside("odd/valid") / f"exif_orientation_{orientation}.jpg"))
+    upright = rgb_pixels(open_picture(outside("odd/valid") / "exif_orientation_2.jpg"))
     # the same photograph, JPEG-compressed in another orientation each time
     assert np.abs(turned.astype(float) - upright).mean() < 4.0
 

@@ -17,10 +17,9 @@ from sr_deploy.degrade import bicubic_pair
 from sr_deploy.gate.eval.command import main
 from sr_deploy.measure import levels, psnr, ssim
 from sr_deploy.planes import read_luma
+from tests.conftest import Outside
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
-
-SET5 = Path(__file__).resolve().parents[3] / "../shared/data/set5"
 
 
 def results(capsys: pytest.CaptureFixture[str], *arguments: Path | str) -> list[dict[str, object]]:
@@ -63,11 +62,14 @@ def test_bicubic_is_the_mean_over_pictures(capsys: pytest.CaptureFixture[str], d
     assert entry["ssim"] == pytest.approx(np.mean([ssim(a, b, shave=3) for a, b in rounded]), abs=1e-4)
 
 
-@pytest.mark.skipif(not SET5.is_dir(), reason="no shared data")
 @pytest.mark.parametrize(("scale", "published"), [("2", 33.66), ("3", 30.39), ("4", 28.42)])
-def test_bicubic_on_set5_is_as_published(capsys: pytest.CaptureFixture[str], scale: str, published: float) -> None:
+def test_bicubic_on_set5_is_as_published(
+    capsys: pytest.CaptureFixture[str], outside: Outside, scale: str, published: float
+) -> None:
     # published with two decimals
-    assert results(capsys, "bicubic", "--data", SET5, "--scale", scale)[0]["psnr_db"] == pytest.approx(published, abs=0.0051)
+    assert results(capsys, "bicubic", "--data", outside("set5"), "--scale", scale)[0]["psnr_db"] == pytest.approx(
+        published, abs=0.0051
+    )
 
 
 def test_a_network_that_does_nothing_equals_bicubic(capsys: pytest.CaptureFixture[str], identity: Path, data: Path) -> None:

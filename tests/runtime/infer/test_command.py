@@ -14,22 +14,22 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.pictures.read import read_picture, read_pixels
 from sr_deploy.runtime.upscaling.upscaling import upscale
+from tests.conftest import Outside, data_folder
 from tests.runtime import tiny_onnx as tiny
 
-ODD = Path(__file__).resolve().parents[3] / "../shared/data/odd"
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test for each file of the collection of odd pictures, where it is."""
+    for name, folder in (("broken", "bad"), ("unusual", "valid")):
+        if name in metafunc.fixturenames:
+            files = sorted(data_folder(metafunc.config).glob(f"odd/{folder}/*"))
+            chosen = [path for path in files if folder == "bad" or is_small(path)]
+            metafunc.parametrize(name, chosen, ids=lambda path: path.name)
 
 
-def odd(folder: str) -> list[Path]:
-    return sorted((ODD / folder).iterdir()) if (ODD / folder).is_dir() else []
-
-
-def small_files() -> list[Path]:
-    found = []
-    for path in odd("valid"):
-        with Image.open(path) as image:
-            if image.width <= 900 and image.height <= 600:
-                found.append(path)
-    return found
+def is_small(path: Path) -> bool:
+    with Image.open(path) as image:
+        return image.width <= 900 and image.height <= 600
 
 
 def infer(engine: Path, *arguments: Path | str) -> int:
@@ -251,23 +251,20 @@ def test_a_picture_of_the_repository_goes_through(random_file: Path, pictures: P
         assert (colour.size, colour.mode) == ((1280, 854), "RGB")
 
 
-@pytest.mark.skipif(not odd("bad"), reason="no shared data")
-@pytest.mark.parametrize("path", odd("bad"), ids=lambda p: p.name)
 def test_a_broken_file_is_one_line_and_exit_2(
-    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: Path
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: Path
 ) -> None:
-    assert infer(identity_file, path, "-o", tmp_path / "out") == 2
+    assert infer(identity_file, broken, "-o", tmp_path / "out") == 2
     lines = error_lines(capsys)
-    assert len(lines) == 1 and path.name in lines[0]
+    assert len(lines) == 1 and broken.name in lines[0]
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not odd("huge"), reason="no shared data")
 @pytest.mark.parametrize("name", ["bmp_2147483647x6.bmp", "bmp_3000000x2000000.bmp"])
 def test_a_picture_that_declares_too_much_is_refused(
-    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], outside: Outside, name: str
 ) -> None:
-    assert infer(identity_file, ODD / "huge" / name, "-o", tmp_path) == 2
+    assert infer(identity_file, outside("odd/huge") / name, "-o", tmp_path) == 2
     assert "the limit is 500000000" in error_lines(capsys)[0]
 
 
@@ -280,9 +277,8 @@ def expected_dtype(path: Path) -> type:
     return np.float32 if "float32" in path.name else np.uint16 if "16_" in path.name else np.uint8
 
 
-@pytest.mark.skipif(not odd("valid"), reason="no shared data")
-@pytest.mark.parametrize("path", small_files(), ids=lambda p: p.name)
-def test_an_unusual_picture_keeps_size_depth_transparency_and_format(identity_file: Path, tmp_path: Path, path: Path) -> None:
+def test_an_unusual_picture_keeps_size_depth_transparency_and_format(identity_file: Path, tmp_path: Path, unusual: Path) -> None:
+    path = unusual
     copied = Path(shutil.copy(path, tmp_path / path.name))
     assert infer(identity_file, copied, "-o", tmp_path / "out", "--scale", "2") == 0
     (made,) = (tmp_path / "out").iterdir()

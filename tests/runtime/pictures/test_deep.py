@@ -24,6 +24,7 @@ from sr_deploy.runtime.pictures.read import read_picture, read_pixels
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.tiff_read import pages_of
 from sr_deploy.runtime.pictures.tiff_write import tiff_parts
+from tests.conftest import Outside
 from tests.runtime.pictures.odd_tiff import Shape, odd_tiff
 
 
@@ -246,8 +247,8 @@ def test_12_bits_in_a_tiff_are_read(tmp_path: Path) -> None:
     assert read(tmp_path, content)[0, :, 0].tolist() == [0x123, 0xFFF]
 
 
-def test_collection_of_odd_files_keeps_its_depth(shared_data: Path) -> None:
-    found = {path.name: read_pixels(path) for path in (shared_data / "odd" / "valid").glob("*16*.*[fg]") if "16_" in path.name}
+def test_collection_of_odd_files_keeps_its_depth(outside: Outside) -> None:
+    found = {path.name: read_pixels(path) for path in (outside("odd/valid")).glob("*16*.*[fg]") if "16_" in path.name}
     assert len(found) >= 6
     assert all(pixels.dtype == np.uint16 for pixels in found.values())
     assert found["rgb16_900x600.png"][0, 0].tolist() == [44718, 7196, 10280]  # no multiple of 257: Pillow's 8 bits lose it

@@ -20,6 +20,7 @@ from sr_deploy.runtime.pictures.metadata import EXIF_IFD, GPS_IFD, MAKER_NOTE, P
 from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import read_picture
+from tests.conftest import Outside
 
 FORMATS = ("jpeg", "png", "webp", "tiff")
 
@@ -149,7 +150,7 @@ def test_what_is_no_orientation_turns_nothing(orientation: object) -> None:
     assert upright(pixels, orientation) is pixels
 
 
-def test_what_a_png_says_of_its_colours_goes_along(tmp_path: Path, shared_data: Path) -> None:
-    picture = read_picture(shared_data / "odd" / "valid" / "rgb16_32x32.png")
+def test_what_a_png_says_of_its_colours_goes_along(tmp_path: Path, outside: Outside) -> None:
+    picture = read_picture(outside("odd/valid") / "rgb16_32x32.png")
     assert [name for name, _ in picture.chunks] == [b"gAMA"]
     assert written(tmp_path, "png", picture).info["gamma"] == 1.0

@@ -14,6 +14,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.train.networks import registry as networks
 from sr_deploy.train.weights import checkpoint
+from tests.conftest import Outside
 
 
 class Layer(nn.Module):
@@ -91,10 +92,8 @@ def test_a_state_is_found_beside_other_things(theirs: Net, tmp_path: Path, wrap:
         assert torch.equal(checkpoint.load(tmp_path / "a.pth")[0](x), theirs(x))
 
 
-def test_files_of_other_layouts_are_taken(root: Path) -> None:
-    folder = root / ".." / "shared" / "cases" / "checkpoints"
-    if not folder.is_dir():
-        pytest.skip("the cases (../shared/cases) are not here")
+def test_files_of_other_layouts_are_taken(outside: Outside) -> None:
+    folder = outside("../cases/checkpoints")
     for name in ("orig_mod", "tensor_beside", "model_state_dict"):
         network, card = checkpoint.load(folder / f"{name}.pth")
         assert card.arch == "edsr" and networks.weight_count(network) == 5_699 and card.scales == (2,)

@@ -23,6 +23,7 @@ from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.train.networks.plain import Plain
 from sr_deploy.train.networks.registry import build, config_of, halo, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
+from tests.conftest import Outside
 
 SAME = 1e-5  # of 1; sums of float32 in another order, and 1 - (1 - y) for y
 
@@ -154,12 +155,9 @@ def _seed() -> None:
 
 
 @pytest.fixture(scope="module")
-def weights(root: Path) -> Path:
-    """The public weights beside the repository; a test that wants them is skipped where they are missing."""
-    folder = root / ".." / "shared" / "weights"
-    if not folder.is_dir():
-        pytest.skip("the public weights (../shared/weights) are not here")
-    return folder.resolve()
+def weights(outside: Outside) -> Path:
+    """The public weights; a test that wants them is skipped where they are missing."""
+    return outside("../weights")
 
 
 def saved(state: object, path: Path) -> Path:
@@ -387,21 +385,21 @@ def test_the_graph_that_tensorrt_is_given_computes_the_same(photos: Path, tmp_pa
         assert np.sqrt(np.mean(np.square(found - expected))) < 1e-2  # steps of float16, and flips of rounding
 
 
-def figures(paths: Iterable[Path], shared_data: Path, tmp_path: Path) -> list[float]:
+def figures(paths: Iterable[Path], outside: Outside, tmp_path: Path) -> list[float]:
     report = tmp_path / "e.json"
-    assert evaluate([*map(str, paths), "--data", str(shared_data / "set5"), "--threads", "1", "--json", str(report)]) == 0
+    assert evaluate([*map(str, paths), "--data", str(outside("set5")), "--threads", "1", "--json", str(report)]) == 0
     return [row["psnr_db"] for row in json.loads(report.read_text())["results"]]
 
 
-def test_published_etds_scores_what_it_scores(weights: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_published_etds_scores_what_it_scores(weights: Path, outside: Outside, tmp_path: Path) -> None:
     paths = [weights / "etds" / f"ETDS_M6C32_x{scale}.pth" for scale in (2, 3, 4)]
-    assert figures(paths, shared_data, tmp_path) == pytest.approx([37.565, 33.654, 31.422], abs=0.01)
+    assert figures(paths, outside, tmp_path) == pytest.approx([37.565, 33.654, 31.422], abs=0.01)
 
 
-def test_published_relatives_score_close_to_their_paper(weights: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_published_relatives_score_close_to_their_paper(weights: Path, outside: Outside, tmp_path: Path) -> None:
     paths = [weights / "etds" / f"{name}_x2.pth" for name in ("ETDS_M5C16", "ETDS_M4C32", "ECBSR_M4C32", "ABPN_M4C28")]
     # As ETDS's paper reports them; how its low-resolution pictures were made is not known to the last bit.
-    assert figures(paths, shared_data, tmp_path) == pytest.approx([37.18, 37.38, 37.39, 37.36], abs=0.03)
+    assert figures(paths, outside, tmp_path) == pytest.approx([37.18, 37.38, 37.39, 37.36], abs=0.03)
 
 
 def test_every_published_file_loads(weights: Path) -> None:
