@@ -23,14 +23,15 @@ from av.video.stream import VideoStream
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
-from sr_deploy.runtime.backends.engine import CPU, Engine
+from sr_deploy.runtime.backends.engine import Engine, on_cpu
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_engine import cores
 from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.pictures.read import read_pixels
 from sr_deploy.runtime.upscaling.pipeline import StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
-from sr_deploy.runtime.video.run import FilmRun, Options
+from sr_deploy.runtime.video.options import VideoOptions
+from sr_deploy.runtime.video.run import FilmRun
 from sr_deploy.runtime.video.source import Picture, open_film
 from sr_deploy.runtime.video.target import chosen_target
 from sr_deploy.runtime.video.upscale import FrameWork
@@ -79,8 +80,7 @@ def engine_alone(engine: Engine, bands: list[Band]) -> tuple[float, float]:
 def film_times(engine: Engine, path: Path) -> dict[str, float]:
     """Return the seconds of each stage of a whole run, and of all of it."""
     times, cpu = StageTimes(), time.process_time()
-    on_cpu = getattr(engine, "provider", "") == CPU
-    options = Options(overwrite=True, overlap=not on_cpu)
+    options = VideoOptions(overwrite=True, overlap=not on_cpu(engine))
     FilmRun(engine, engine.card.default_scale, options, times=times).run(path, path.with_name("result.mp4"))
     return {**{stage: times.seconds[stage] for stage in STAGES}, "wall": times.wall_s, "cpu": time.process_time() - cpu}
 

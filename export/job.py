@@ -21,7 +21,7 @@ from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.reading import macs_by_convolution, serialized
 from sr_deploy.files import write_bytes
-from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.engine import CPU, Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_session
 
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse
@@ -117,7 +117,7 @@ def agreement_db(export: Export, model: onnx.ModelProto) -> tuple[float, float]:
     The second is what a network that does nothing reaches, or bicubic enlargement in place of one that enlarges.
     """
     threads = export.arguments.threads
-    sessions = [open_session(m.SerializeToString(), ["CPUExecutionProvider"], threads) for m in (model, export.model)]
+    sessions = [open_session(m.SerializeToString(), [CPU], threads) for m in (model, export.model)]
     errors: list[tuple[float, float]] = []
     for tile in export.tiles.some(CHECK_TILES):
         output, expected = (np.asarray(s.run(None, {INPUT: tile})[0], np.float64) for s in sessions)

@@ -22,7 +22,7 @@ from sr_deploy.export.graphs.reading import convolution_nodes, halo, macs_by_con
 from sr_deploy.export.graphs.to_onnx import graph_from_network
 from sr_deploy.export.job import Export
 from sr_deploy.export.preflight import check_apart, check_places
-from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.engine import CPU, Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.train.networks.registry import folded, taken_at
 from sr_deploy.train.weights import checkpoint
@@ -115,7 +115,7 @@ def check_against_torch(export: Export) -> None:
 
 
 def _run(model: onnx.ModelProto, tile: Tiles, threads: int | None) -> Tiles:
-    session = open_session(model.SerializeToString(), ["CPUExecutionProvider"], threads)
+    session = open_session(model.SerializeToString(), [CPU], threads)
     return np.asarray(session.run(None, {INPUT: tile})[0], np.float32)
 
 

@@ -16,7 +16,7 @@ from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.files import CHECKPOINT_SUFFIXES
 from sr_deploy.measure import bicubic
-from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, check_tiles
+from sr_deploy.runtime.backends.engine import Engine, Gpu, Provider, Tiles, WrappedEngine, check_tiles
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import engine_file, shipped_engines
@@ -79,7 +79,7 @@ def open_model(
             return (ensembled(run) if ensemble else run)(planes)
 
         return Model(name, card, whole)
-    engine = load(engine_file(path, scale), provider=provider, threads=threads, trusted=trusted, exact=exact)
+    engine: Engine = load(engine_file(path, scale), provider=provider, threads=threads, trusted=trusted, exact=exact)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
     return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))
@@ -164,6 +164,22 @@ class CheckpointEngine:
         """The checkpoint's card with the tile shape it runs at."""
         return self._card
 
+    @property
+    def provider(self) -> str:
+        """``PyTorch``."""
+        return "PyTorch"
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch of the tile shape it runs at."""
+        assert self._card.input_shape is not None
+        return (self._card.input_shape[0],)
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """``None``: PyTorch computes it on the CPU."""
+        return None
+
     def run(self, tiles: Tiles) -> Tiles:
         """Return new tiles; see :class:`sr_deploy.runtime.backends.engine.Engine`."""
         check_tiles(tiles, self._card)
@@ -173,7 +189,18 @@ class CheckpointEngine:
         """Nothing to free."""
 
 
-def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", threads: int | None = None) -> Engine:
+class GraphReference(WrappedEngine):
+    """A graph as a reference: it serves the scale it was exported for."""
+
+    def at_scale(self, scale: int) -> GraphReference:
+        """Return this engine."""
+        return self
+
+
+Reference = CheckpointEngine | GraphReference
+
+
+def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", threads: int | None = None) -> Reference:
     """Return the fp32 reference of a gate: a checkpoint, or an fp32 graph (then torch is not imported).
 
     Raises:
@@ -184,4 +211,4 @@ def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", thr
     engine = load(engine_file(path), provider=provider, threads=threads)
     if engine.card.precision != "fp32":
         raise InputError(f"{path}: is {engine.card.precision}, the reference must be fp32; name the checkpoint or NAME_fp32.onnx")
-    return engine
+    return GraphReference(engine)

@@ -15,7 +15,7 @@ from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import check_reports, list_pictures
 from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
 from sr_deploy.gate.check import EngineResult, Pair, failures_of, latencies_ms, measure
-from sr_deploy.gate.models import CheckpointEngine, open_reference
+from sr_deploy.gate.models import Reference, open_reference
 from sr_deploy.gate.report.text import append_summary, result_table, write_json, write_junit
 from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
@@ -114,20 +114,20 @@ def check_same_network(engine: Engine, reference: Engine, name: str, source: str
         )
 
 
-def reference_at(reference: Engine, scale: int, source: str) -> Engine:
+def reference_at(reference: Reference, scale: int, source: str) -> Engine:
     """Return the reference for a scale: of an MDSR's checkpoint its branch for it, every other one as it is.
 
     Raises:
         InputError: the MDSR does not serve the scale.
     """
     try:
-        return reference.at_scale(scale) if isinstance(reference, CheckpointEngine) else reference
+        return reference.at_scale(scale)
     except InputError as err:
         raise InputError(f"{source}: {err}; name the checkpoint the engine was exported from") from err
 
 
 def _pairs(arguments: argparse.Namespace, engines: dict[str, Engine], stack: ExitStack) -> dict[str, Pair]:
-    opened: dict[object, Engine] = {}
+    opened: dict[object, Reference] = {}
     references: dict[object, Engine] = {}
     where = {"provider": arguments.provider, "threads": arguments.threads}
     pairs = {}

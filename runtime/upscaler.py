@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard, check_scale
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.options import PROVIDERS
-from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles
+from sr_deploy.options import check_provider, check_threads
+from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, WrappedEngine
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import engine_path
@@ -67,16 +67,14 @@ class Upscaler:
             InputError: no such engine, a damaged one, or one that does not serve ``scale``.
             MachineError: what runs this kind of engine is not on this machine.
         """
-        if threads is not None and not 1 <= threads <= 256:
-            raise InputError(f"threads={threads}: not within 1 to 256; leave it out for one for each core")
-        if provider not in PROVIDERS:
-            raise InputError(f"provider={provider!r}: not one of {', '.join(PROVIDERS)}; leave it out for the best that is here")
+        check_threads(threads)
+        check_provider(provider)
         self.path: Path = engine_path(engine, scale)
         loaded = load(self.path, provider=provider, threads=threads, trusted=trusted)
         try:
             self.card: ModelCard = loaded.card
             self.scale: int = check_scale(self.card, scale, source=str(self.path))
-            self.provider: str = getattr(loaded, "provider", "TensorRT")
+            self.provider: str = loaded.provider
             turns = loaded if self.path.suffix.lower() == ".onnx" else InTurns(loaded)
             self._engine: Engine | None = EnsembleEngine(turns, source=str(self.path)) if ensemble else turns
         except BaseException:
@@ -155,26 +153,18 @@ class Upscaler:
         raise TypeError(f"{self!r} cannot be pickled or copied, it holds a loaded engine; make one in each process")
 
 
-class InTurns:
+class InTurns(WrappedEngine):
     """An engine that one thread at a time runs."""
 
     def __init__(self, engine: Engine) -> None:
         """Wrap an engine that is not safe to run from several threads at once; closing this one closes it."""
-        self.engine, self._lock = engine, threading.Lock()
-
-    @property
-    def card(self) -> ModelCard:
-        """The engine's card."""
-        return self.engine.card
+        super().__init__(engine)
+        self._lock = threading.Lock()
 
     def run(self, tiles: Tiles) -> Tiles:
         """Return new tiles; see :class:`sr_deploy.runtime.backends.engine.Engine`."""
         with self._lock:
             return self.engine.run(tiles)
-
-    def close(self) -> None:
-        """Free the engine."""
-        self.engine.close()
 
 
 def checked(image: object) -> NDArray[np.uint8] | NDArray[np.float32]:

@@ -6,8 +6,10 @@ import argparse
 from typing import NoReturn
 
 from sr_deploy import __version__
+from sr_deploy.errors import InputError
 
 NATIVE_SUMS = "compute int8 as this processor does: without VNNI its sums saturate (default: exact, the same on all)"
+MOST_THREADS = 256
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")  # of --provider
 
 
@@ -23,6 +25,37 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
+def check_provider(provider: str) -> None:
+    """Check where ONNX Runtime is to run.
+
+    Raises:
+        InputError: no such provider.
+    """
+    if provider not in PROVIDERS:
+        raise InputError(f"provider={provider!r}: not one of {', '.join(PROVIDERS)}; leave it out for the best that is here")
+
+
+def check_threads(threads: int | None) -> None:
+    """Check a number of CPU threads; ``None`` is one for each core.
+
+    Raises:
+        InputError: outside 1 to 256.
+    """
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise InputError(f"threads={threads}: not within 1 to {MOST_THREADS}; leave it out for one for each core")
+
+
+def check_positive(**numbers: float | None) -> None:
+    """Check numbers, given by their names, that are above 0 where they are not ``None``.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, number in numbers.items():
+        if number is not None and not 0 < number < float("inf"):
+            raise InputError(f"{name}={number}: not a number above 0; give another, or leave it out")
+
+
 def positive_int(text: str) -> int:
     """Return ``text`` as an integer of at least 1, for ``type=`` of an argument."""
     return _whole(text, 1)
@@ -30,7 +63,7 @@ def positive_int(text: str) -> int:
 
 def thread_count(text: str) -> int:
     """Return ``text`` as a number of threads, 1 to 256, for ``type=`` of an argument: more take minutes to start."""
-    return _whole(text, 1, 256)
+    return _whole(text, 1, MOST_THREADS)
 
 
 def worker_count(text: str) -> int:

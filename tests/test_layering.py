@@ -24,6 +24,7 @@ INSIDE_FUNCTIONS = {
     "sr_deploy": ("runtime.upscaler",),  # what "from sr_deploy import Upscaler" leads to
 }
 BANNED = {"runtime": ("torch", "onnx", "lightning", "nni"), "sr_deploy": ("torch", "onnx", "lightning", "nni")}
+OPTIONED = ("runtime",)  # folders in which only a command.py knows argparse's namespace, and makes options of it
 FLOORS = {  # the rooms of runtime/ from the ground up, and what each stands on; upscaler.py stands on all of them
     "pictures": (),
     "backends": (),
@@ -97,6 +98,20 @@ def test_imports_go_one_way(root: Path, folder: str) -> None:
 @pytest.mark.parametrize("room", FLOORS)
 def test_rooms_stand_on_lower_floors(root: Path, room: str) -> None:
     assert found_below(root / "runtime" / room, lambda source: climbs(source, room)) == {}
+
+
+def namespaces(source: str) -> list[str]:
+    """Return where a module names the untyped bag of arguments."""
+    found = (node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Name, ast.Attribute)))
+    names = (node.id if isinstance(node, ast.Name) else node.attr for node in found)
+    return ["names argparse.Namespace"] * sum(name == "Namespace" for name in names)
+
+
+@pytest.mark.parametrize("folder", OPTIONED)
+def test_arguments_are_options_below_the_commands(root: Path, folder: str) -> None:
+    found = found_below(root / folder, namespaces)
+    assert {name: lines for name, lines in found.items() if not name.endswith("command.py")} == {}
+    assert len(found) > 0  # the commands themselves: it can be found
 
 
 def test_every_room_has_its_floor(root: Path) -> None:

@@ -28,7 +28,7 @@ from sr_deploy.files import digest_bytes, list_pictures, read_bytes
 from sr_deploy.measure import levels, luma_of, psnr_from_error, shaved
 from sr_deploy.planes import read_measured
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.engine import CPU, Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.runtime.upscaling.tiling import batch_at, evenly, tile_corners
 
@@ -165,7 +165,7 @@ class Scorer:
 
 def psnr_db(model: onnx.ModelProto, samples: SelectionSet, *, threads: int | None = None) -> Figures:
     """Return the PSNR of a graph, run at the shape of ``samples``, on each picture, by scale."""
-    session = open_session(at_shape(model, samples.shape).SerializeToString(), ["CPUExecutionProvider"], threads, exact=True)
+    session = open_session(at_shape(model, samples.shape).SerializeToString(), [CPU], threads, exact=True)
     scorer = Scorer()
     for sample in samples:
         scorer.add(sample, np.asarray(session.run(None, {INPUT: sample.tile})[0], np.float32))

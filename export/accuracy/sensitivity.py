@@ -24,7 +24,7 @@ from sr_deploy.export.graphs.reading import convolution_nodes, macs_by_convoluti
 from sr_deploy.export.graphs.suffix import Suffix, at_shape, suffix_of, with_taps
 from sr_deploy.measure import psnr_from_error
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.engine import CPU, Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_session
 
 SIDE = 128  # pixels of a tile
@@ -127,4 +127,4 @@ def record(losses: Sequence[LayerLoss]) -> list[dict[str, object]]:
 
 def open_exact(model: onnx.ModelProto, threads: int | None) -> ort.InferenceSession:
     """Return a session with exact integer sums that gives its memory back after each run."""
-    return open_session(model.SerializeToString(), ["CPUExecutionProvider"], threads, exact=True, modest=True)
+    return open_session(model.SerializeToString(), [CPU], threads, exact=True, modest=True)

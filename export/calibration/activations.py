@@ -22,7 +22,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.runtime.backends.engine import CPU, Tiles
 from sr_deploy.runtime.backends.onnx_engine import cores, open_session
 from sr_deploy.thresholds import Counting, Histogram
 
@@ -100,7 +100,7 @@ class _Graph:
         self.counted = counted
         inferred, self.segments = _segments(model, counted)
         models = (_model_of(inferred, segment).SerializeToString() for segment in self.segments)
-        self.sessions = [open_session(content, ["CPUExecutionProvider"], threads, pooled=True) for content in models]
+        self.sessions = [open_session(content, [CPU], threads, pooled=True) for content in models]
 
 
 class _Watch:

@@ -21,6 +21,7 @@ from sr_deploy.export.graphs.quantize import quantize_weight, scale_of
 from sr_deploy.export.graphs.reading import convolution_nodes
 from sr_deploy.export.graphs.suffix import with_taps
 from sr_deploy.progress import progress
+from sr_deploy.runtime.backends.engine import CPU
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.thresholds import QMAX
 
@@ -43,7 +44,7 @@ def bias_shifts(
     """
     nodes = [node for node in convolution_nodes(model) if node.name in thresholds]
     values = [value for value in dict.fromkeys(node.input[0] for node in nodes) if value != INPUT]
-    session = open_session(with_taps(model, values).SerializeToString(), ["CPUExecutionProvider"], threads)
+    session = open_session(with_taps(model, values).SerializeToString(), [CPU], threads)
     plain: dict[str, list[NDArray[np.float64]]] = {node.name: [] for node in nodes}
     rounded: dict[str, list[NDArray[np.float64]]] = {node.name: [] for node in nodes}
     with progress("bias correction", min(TILES, len(tiles))) as advance:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -15,9 +17,18 @@ Tiles = NDArray[np.float32]
 c is 1 for luma (BT.601 studio range over 255) and 3 for RGB in [0, 1].
 """
 
-CPU = "CPUExecutionProvider"
+CPU = "CPUExecutionProvider"  # what ONNX Runtime calls it
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What an engine that drives a GPU by itself knows of it."""
+
+    times_ms: Callable[[int, int], list[float]]  # of (rounds, batch): each round's by the GPU's clock, copies left out
+    held_bytes: int  # its memory of buffers and contexts
+    peak_tflops: Callable[[], float]  # measures the operations a second of a matrix product, in 10^12; EngineError if it cannot
 
 
 class Engine(Protocol):
@@ -26,6 +37,18 @@ class Engine(Protocol):
     @property
     def card(self) -> ModelCard:
         """What the model says about itself."""
+
+    @property
+    def provider(self) -> str:
+        """What computes it: ``CPU`` or another provider of ONNX Runtime, ``TensorRT``, ``PyTorch``."""
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many tiles it can take at once: one number, or several for a plan with several profiles."""
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that it drives by itself; ``None`` where a library does, or on a CPU."""
 
     def run(self, tiles: Tiles) -> Tiles:
         """Return new (n, c, scale * h, scale * w) tiles, not clipped: a residual network may overshoot its range.
@@ -41,9 +64,44 @@ class Engine(Protocol):
         """Free what the engine holds; it cannot run afterwards."""
 
 
+class WrappedEngine:
+    """An engine around another one; closing it closes the other. Subclasses change how tiles are run."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def card(self) -> ModelCard:
+        """The engine's card."""
+        return self.engine.card
+
+    @property
+    def provider(self) -> str:
+        """What computes the engine."""
+        return self.engine.provider
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many tiles the engine can take at once."""
+        return self.engine.batches
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that the engine drives by itself."""
+        return self.engine.gpu
+
+    def run(self, tiles: Tiles) -> Tiles:
+        """Return new tiles; see :class:`Engine`."""
+        return self.engine.run(tiles)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.engine.close()
+
+
 def on_cpu(engine: Engine) -> bool:
     """Return whether ONNX Runtime computes an engine on the CPU."""
-    return getattr(engine, "provider", "") == CPU
+    return engine.provider == CPU
 
 
 def check_tiles(tiles: Tiles, card: ModelCard) -> None:

@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
-from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.engine import Engine, Tiles, WrappedEngine
 
 VIEWS = tuple((turns, mirror) for turns in range(4) for mirror in (False, True))
 
@@ -32,7 +31,7 @@ def ensembled(run: Callable[[Tiles], Tiles]) -> Callable[[Tiles], Tiles]:
     return averaged
 
 
-class EnsembleEngine:
+class EnsembleEngine(WrappedEngine):
     """An engine whose every tile is the mean over its eight views."""
 
     def __init__(self, engine: Engine, *, source: str) -> None:
@@ -47,18 +46,9 @@ class EnsembleEngine:
             raise InputError(
                 f"{source}: --ensemble turns tiles, its tiles are {shape[2]}x{shape[3]}; export it with a square --shape"
             )
-        self.engine, self.provider = engine, getattr(engine, "provider", "")
+        super().__init__(engine)
         self._run = ensembled(engine.run)
-
-    @property
-    def card(self) -> ModelCard:
-        """The engine's card."""
-        return self.engine.card
 
     def run(self, tiles: Tiles) -> Tiles:
         """Return new tiles; see :class:`sr_deploy.runtime.backends.engine.Engine`."""
         return self._run(tiles)
-
-    def close(self) -> None:
-        """Free the engine."""
-        self.engine.close()

@@ -15,10 +15,10 @@ from sr_deploy.card import ModelCard
 from sr_deploy.errors import EngineError, InputError, MachineError
 from sr_deploy.files import read_bytes
 from sr_deploy.runtime.backends.card_check import check_card, check_shapes
-from sr_deploy.runtime.backends.engine import Provider, Tiles, check_tiles
+from sr_deploy.runtime.backends.engine import CPU, Gpu, Provider, Tiles, check_tiles
 from sr_deploy.runtime.backends.onnx_file import read_card, with_outputs
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # on by default; fp32 would be less exact than its name
 ERRORS_ONLY = 3  # ONNX Runtime's log severity
 
@@ -45,13 +45,23 @@ class OnnxEngine:
         """The card in the file."""
         return self._card
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The one batch of the graph."""
+        assert self._card.input_shape is not None
+        return (self._card.input_shape[0],)
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """``None``: ONNX Runtime has it, if there is one."""
+        return None
+
     def run(self, tiles: Tiles) -> Tiles:
         """Run the graph on any number of tiles; see :class:`sr_deploy.runtime.backends.engine.Engine`."""
         check_tiles(tiles, self._card)
         if self._session is None:
             raise EngineError(f"{self.path}: the engine was closed; load it again")
-        assert self._card.input_shape is not None
-        batch = self._card.input_shape[0]
+        (batch,) = self.batches
         outputs = []
         for start in range(0, len(tiles), batch):
             part = tiles[start : start + batch]

@@ -21,7 +21,7 @@ from sr_deploy.errors import EngineError, SrDeployError
 from sr_deploy.files import read_bytes
 from sr_deploy.runtime.backends.card_check import check_card
 from sr_deploy.runtime.backends.cuda import Cuda
-from sr_deploy.runtime.backends.engine import Tiles, check_tiles
+from sr_deploy.runtime.backends.engine import Gpu, Tiles, check_tiles
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.backends.plan_file import card_path, check_plan, read_plan_card
 from sr_deploy.runtime.backends.tensorrt_lane import Lane, Loaded
@@ -126,6 +126,20 @@ class TensorRTEngine:
     def card(self) -> ModelCard:
         """The card of the graph the plan was built from."""
         return self._card
+
+    @property
+    def provider(self) -> str:
+        """``TensorRT``."""
+        return "TensorRT"
+
+    @property
+    def gpu(self) -> Gpu:
+        """The GPU it runs on."""
+        from sr_deploy.runtime.backends import tensorrt_peak
+
+        return Gpu(
+            self.device_times_ms, self.device_bytes, lambda: tensorrt_peak.gpu_peak_tflops(self.options.trt, self.options.cuda)
+        )
 
     @property
     def device_bytes(self) -> int:

@@ -2,7 +2,29 @@
 
 Engines are timed in turns, so that what else the machine does falls on all of them alike.
 
-Begin with ``command.py``, the arguments; ``run.py`` is what happens then, ``timing.py`` how it is timed, ``table.py`` what is
-shown, ``machine.py`` where it was measured.
+In Python: ``bench(BenchOptions(engines=(Path("a.onnx"),)))``; ``sr-bench`` prints what that returns.
+
+Begin with ``command.py``, the arguments; ``run.py`` is what happens then, ``timing.py`` how it is timed, ``quality.py`` how it
+is measured, ``table.py`` what is shown, ``machine.py`` where it was measured.
 Imports ``backends``, ``upscaling`` and ``engines``; no other room imports it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sr_deploy.runtime.bench.run import BenchOptions, BenchResult, bench, compare
+
+__all__ = ["BenchOptions", "BenchResult", "bench", "compare"]
+
+
+if not TYPE_CHECKING:  # else a type checker takes every name for one of this module
+
+    def __getattr__(name: str) -> object:
+        """Return a name of ``run.py``, which is imported at the first use: ``--help`` needs none of it."""
+        if name in __all__:
+            from sr_deploy.runtime.bench import run
+
+            return getattr(run, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

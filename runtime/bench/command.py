@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sr_deploy.console import run
+from sr_deploy.console import failed, run, table
 from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_float, positive_int, thread_count
+
+if TYPE_CHECKING:
+    from sr_deploy.runtime.bench import BenchOptions, BenchResult
 
 PROG = "sr-bench"
 
@@ -41,26 +47,96 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-bench`` and return its exit code."""
-    arguments = parser().parse_args(argv)
-    if bool(arguments.engines) == bool(arguments.compare):
-        parser().error("name engines to time, or two with --compare, not both")
-    extra = [
-        f"--{name}"
-        for name in ("data", "scale", "json", "markdown", "chart", "peak_tflops")
-        if getattr(arguments, name) is not None
-    ]
-    if arguments.compare and extra:
-        parser().error(f"--compare only says a ratio; leave out {', '.join(extra).replace('_', '-')}")
-    if arguments.chart is not None and arguments.data is None:
-        parser().error(f"--chart {arguments.chart} draws PSNR against latency; name pictures with --data")
-    arguments.engines = arguments.compare or arguments.engines
+    p = parser()
+    arguments = p.parse_args(argv)
+    check_together(p, arguments)
 
     def command() -> int:
-        from sr_deploy.runtime.bench.run import bench_command
+        from sr_deploy.runtime.bench import BenchOptions, bench, compare
 
-        return bench_command(arguments)
+        options = BenchOptions(
+            engines=tuple(arguments.compare or arguments.engines),
+            rounds=arguments.rounds,
+            data=arguments.data,
+            scale=arguments.scale,
+            peak_tflops=arguments.peak_tflops,
+            native_sums=arguments.native_sums,
+            provider=arguments.provider,
+            threads=arguments.threads,
+            trusted=arguments.trust_plan,
+        )
+        reports = Reports(arguments.json, arguments.markdown, arguments.chart)
+        reports.check(options)
+        if arguments.compare:
+            print(compare(options))
+            return 0
+        result = bench(options)
+        for line in result.warnings:
+            failed(PROG, f"warning: {line}", 0)
+        reports.write(result, options)
+        return 0
 
     return run(PROG, command)
+
+
+def check_together(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with exit code 2 where arguments do not go together."""
+    if bool(arguments.engines) == bool(arguments.compare):
+        p.error("name engines to time, or two with --compare, not both")
+    names = ("data", "scale", "json", "markdown", "chart", "peak_tflops")
+    extra = [f"--{name}" for name in names if getattr(arguments, name) is not None]
+    if arguments.compare and extra:
+        p.error(f"--compare only says a ratio; leave out {', '.join(extra).replace('_', '-')}")
+    if arguments.chart is not None and arguments.data is None:
+        p.error(f"--chart {arguments.chart} draws PSNR against latency; name pictures with --data")
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Where the figures go, besides the terminal."""
+
+    json: Path | None
+    markdown: Path | None
+    chart: Path | None
+
+    def check(self, options: BenchOptions) -> None:
+        """Check, before anything is timed, that the files can be written.
+
+        Raises:
+            InputError: one would replace what is read.
+            MachineError: matplotlib is missing.
+        """
+        from sr_deploy.charts import check_charts
+        from sr_deploy.files import check_reports, list_pictures
+
+        pictures = [] if options.data is None else list_pictures(options.data)
+        named = {"--json": self.json, "--markdown": self.markdown, "--chart": self.chart}
+        check_reports(named, [*options.engines, *pictures])
+        if self.chart is not None:
+            check_charts()
+
+    def write(self, result: BenchResult, options: BenchOptions) -> None:
+        """Print the table and write the files."""
+        from sr_deploy.charts import pareto_chart
+        from sr_deploy.files import write_text
+        from sr_deploy.runtime.bench.table import best_batches, cells_of, points_of
+
+        lines = cells_of(result.rows, result.bicubic_psnr_db)
+        print(table(lines), *best_batches(result.rows), sep="\n")
+        if self.markdown is not None:
+            write_text(self.markdown, table(lines, markdown=True) + "\n")
+        if self.json is not None:
+            facts = {
+                "machine": dict(result.machine),
+                "peak_tflops": result.peak_tflops,
+                "bicubic_psnr_db": result.bicubic_psnr_db,
+                "results": [asdict(row) for row in result.rows],
+            }
+            write_text(self.json, json.dumps(facts, indent=2) + "\n")
+        if self.chart is not None and options.data is not None:
+            title = f"x{result.scale}, {options.data.name}, {result.machine['processor']}"
+            pareto_chart(points_of(result.rows), self.chart, title=title)
+            print(f"{self.chart}: written")
 
 
 if __name__ == "__main__":

@@ -6,35 +6,25 @@ import math
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sr_deploy.errors import EngineError
-from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import CPU, Engine
+from sr_deploy.runtime.backends.engine import Engine, on_cpu
 
 
 def peak_tflops(engines: Sequence[Engine]) -> float | None:
-    """Return the peak of the device the engines run on, ``None`` where it cannot be measured."""
-    on_gpu = next((engine for engine in engines if hasattr(engine, "device_times_ms")), None)
-    if on_gpu is None:
-        on_cpu = all(getattr(engine, "provider", CPU) == CPU for engine in engines)
-        return cpu_peak_tflops() if on_cpu else None
-    from sr_deploy.runtime.backends.tensorrt_peak import gpu_peak_tflops
+    """Return the peak of the device the engines run on; ``None`` where a library has the device.
 
-    trt, cuda = (getattr(on_gpu, name) for name in ("trt", "cuda"))
-    try:
-        with progress("the GPU's peak", 1) as advance:
-            found = gpu_peak_tflops(trt, cuda)
-            advance("")
-    except EngineError as err:
-        print(f"sr-bench: warning: {err}", file=sys.stderr)
-        return None
-    return found
+    Raises:
+        EngineError: it cannot be measured.
+    """
+    for engine in engines:
+        if engine.gpu is not None:
+            return engine.gpu.peak_tflops()
+    return cpu_peak_tflops() if all(map(on_cpu, engines)) else None
 
 
 def cpu_peak_tflops(side: int = 1536, runs: int = 5) -> float:

@@ -1,119 +1,139 @@
-"""What ``sr-bench`` does once its arguments are read."""
+"""What ``sr-bench`` does: engines timed in turns and, on pictures, measured in decibels; nothing is printed here."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sr_deploy.card import check_scale
-from sr_deploy.charts import check_charts, pareto_chart
-from sr_deploy.console import table
-from sr_deploy.degrade import Color, Planes, imresize, through_channels
-from sr_deploy.errors import InputError
-from sr_deploy.files import check_reports, list_pictures, write_text
-from sr_deploy.measure import bicubic, mean, score
+from sr_deploy.degrade import Color, Planes
+from sr_deploy.errors import EngineError, InputError
+from sr_deploy.files import list_pictures
+from sr_deploy.options import check_positive, check_provider, check_threads
 from sr_deploy.planes import read_measured
-from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.progress import OnStep, progress_to
+from sr_deploy.runtime.backends.engine import Engine, Provider
 from sr_deploy.runtime.backends.load import exact_engines, load
 from sr_deploy.runtime.bench.machine import machine, peak_tflops
-from sr_deploy.runtime.bench.table import Scale, best_batches, cells_of, points_of, row
-from sr_deploy.runtime.bench.timing import (
-    batches_of,
-    best_per_tile,
-    comparison,
-    interleaved_ms,
-    per_megapixel,
-)
+from sr_deploy.runtime.bench.quality import bicubic_db, check_measurable, mean_db
+from sr_deploy.runtime.bench.table import Row, Scale, row
+from sr_deploy.runtime.bench.timing import Comparison, best_per_tile, comparison, interleaved_ms, per_megapixel
 from sr_deploy.runtime.engines.shipped import engine_file
-from sr_deploy.runtime.upscaling.tiling import run_whole
-
-MEASURED_SIDE = 11  # pixels that SSIM needs
 
 
-def bench_command(arguments: argparse.Namespace) -> int:
-    """Time every engine and return the exit code."""
-    paths = list_pictures(arguments.data) if arguments.data else []
-    files = {path: engine_file(path, arguments.scale) for path in arguments.engines}
-    reports = {"--json": arguments.json, "--markdown": arguments.markdown, "--chart": arguments.chart}
-    check_reports(reports, [*arguments.engines, *paths])
-    if arguments.chart is not None:
-        check_charts()
-    with ExitStack() as stack:
-        options = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
-        engines: dict[str, Engine] = {str(p): stack.enter_context(closing(load(p, **options))) for p in files.values()}
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is timed, and how."""
+
+    engines: tuple[Path, ...]  # files, or names of engines that come with sr-deploy; ratios are to the first
+    rounds: int = 15  # timed runs of each
+    data: Path | None = None  # folder of high-resolution pictures to measure PSNR on
+    scale: int | None = None  # factor of that; None: each engine's own
+    peak_tflops: float | None = None  # the device's peak; None: that of a matrix product here
+    native_sums: bool = False  # PSNR of int8 as this processor computes it, not by exact sums
+    provider: Provider = "auto"
+    threads: int | None = None  # of the CPU; None: one for each core
+    trusted: bool = False  # load a plan without a card or with host code
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` where a value is outside its range."""
+        if not self.engines:
+            raise InputError("engines=(): none to time; name at least one")
+        check_positive(rounds=self.rounds, scale=self.scale, peak_tflops=self.peak_tflops)
+        check_provider(self.provider)
+        check_threads(self.threads)
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What engines cost and give."""
+
+    rows: tuple[Row, ...]  # by engine, and by the number of tiles at once
+    scale: int  # of ``bicubic_psnr_db``: the one that was asked for, or the first engine's own
+    bicubic_psnr_db: float | None  # of the same pictures, where there are any
+    peak_tflops: float | None
+    machine: Mapping[str, str]  # processor, system and clocks
+    warnings: tuple[str, ...] = ()  # what could not be measured, and why
+
+
+def bench(options: BenchOptions, *, progress: OnStep | None = None) -> BenchResult:
+    """Return the times of engines, and with pictures their PSNR; ``progress`` is told how far it is.
+
+    Raises:
+        InputError: no such engine or picture, or one that cannot be measured.
+        MachineError: what runs an engine is not on this machine.
+        EngineError: an engine failed.
+    """
+    paths = [] if options.data is None else list_pictures(options.data)
+    with progress_to(progress), ExitStack() as stack:
+        engines = opened(options, stack)
         colors: set[Color] = {"y", *(engine.card.color for engine in engines.values())}
         pictures = {color: {path: read_measured(path, color) for path in paths} for color in sorted(colors)}
         for name, engine in engines.items():
-            check_measurable(name, engine, pictures[engine.card.color], arguments.scale)
-        jobs = [(name, batch) for name, engine in engines.items() for batch in batches_of(engine)]
-        runs = {job: engines[job[0]] for job in jobs}
-        times = interleaved_ms(runs, arguments.rounds, batches={job: job[1] for job in jobs})
-        if arguments.compare:
-            a, b = arguments.compare
-            first, second = (best_per_tile(times, str(files[path])) for path in (a, b))
-            costs = [per_megapixel(engines[str(files[path])].card, 1.0) for path in (a, b)]
-            if costs[0] is not None and costs[1] is not None:  # a tile that is all halo has no result to compare by
-                first, second = first * costs[0], second * costs[1]
-            print(comparison(first, second, a, b))
-            return 0
-        peak = arguments.peak_tflops or peak_tflops(list(engines.values()))
-        on_gpu = any(hasattr(engine, "device_times_ms") for engine in engines.values())
-        one = per_megapixel(engines[jobs[0][0]].card, float(np.median(times[jobs[0]])) / jobs[0][1])
-        scale = Scale(one, peak, on_gpu)
-        seen = {name: list(pictures[engine.card.color].values()) for name, engine in engines.items()}
-        judged = {} if arguments.native_sums or not paths else exact_engines(engines, stack, threads=arguments.threads)
-        quality = {name: mean_db(name, judged.get(name, engine), seen[name], arguments.scale) for name, engine in engines.items()}
-        rows = [row(job, engines[job[0]], times[job], scale, psnr_db=quality[job[0]]) for job in jobs]
-    factor = arguments.scale or next(iter(engines.values())).card.default_scale
+            check_measurable(name, engine, pictures[engine.card.color], options.scale)
+        times = timed(engines, options)
+        warnings, peak = [], options.peak_tflops
+        if peak is None:
+            try:
+                peak = peak_tflops(list(engines.values()))
+            except EngineError as err:
+                warnings.append(str(err))
+        scale = Scale(first_ms(engines, times), peak, any(engine.gpu is not None for engine in engines.values()))
+        judged = engines if options.native_sums or not paths else exact_engines(engines, stack, threads=options.threads)
+        quality = {name: measured_db(name, judged[name], pictures, options.scale) for name in engines}
+        rows = [row(job, engines[job[0]], found, scale, psnr_db=quality[job[0]]) for job, found in times.items()]
+    factor = options.scale or next(iter(engines.values())).card.default_scale
     reference = bicubic_db(list(pictures["y"].values()), factor) if paths else None
-    lines = cells_of(rows, reference)
-    print(table(lines))
-    for line in best_batches(rows):
-        print(line)
-    if arguments.markdown:
-        write_text(arguments.markdown, table(lines, markdown=True) + "\n")
-    if arguments.json:
-        facts = {"machine": machine(), "peak_tflops": peak, "bicubic_psnr_db": reference, "results": [asdict(r) for r in rows]}
-        write_text(arguments.json, json.dumps(facts, indent=2) + "\n")
-    if arguments.chart:
-        pareto_chart(points_of(rows), arguments.chart, title=f"x{factor}, {arguments.data.name}, {machine()['processor']}")
-        print(f"{arguments.chart}: written")
-    return 0
+    return BenchResult(tuple(rows), factor, reference, peak, machine(), tuple(warnings))
 
 
-def check_measurable(name: str, engine: Engine, pictures: Mapping[Path, Planes], scale: int | None) -> None:
-    """Check before anything is timed that every picture can be measured.
+def compare(options: BenchOptions, *, progress: OnStep | None = None) -> Comparison:
+    """Return how many times as fast the second of two engines is, by megapixel of result.
 
     Raises:
-        InputError: the engine does not serve the scale, or a picture is too small for it.
+        InputError: not two engines, or none of that name.
+        MachineError: what runs an engine is not on this machine.
+        EngineError: an engine failed.
     """
-    chosen = check_scale(engine.card, scale, source=name)
-    least = MEASURED_SIDE + 3 * chosen  # cut to a multiple of the scale, and shaved by it on both sides
-    for path, original in pictures.items():
-        h, w = original.shape[-2:]
-        if min(h, w) < least:
-            raise InputError(f"{path}: {w}x{h} pixels is too small to measure at x{chosen}, {least} are needed; leave it out")
+    if len(options.engines) != 2:
+        raise InputError(f"engines: {len(options.engines)} are given, two are compared; name two")
+    a, b = options.engines
+    with progress_to(progress), ExitStack() as stack:
+        engines = opened(options, stack)
+        times = timed(engines, options)
+        names = [str(engine_file(path, options.scale)) for path in (a, b)]
+        first, second = (best_per_tile(times, name) for name in names)
+        costs = [per_megapixel(engines[name].card, 1.0) for name in names]
+    if costs[0] is not None and costs[1] is not None:  # a tile that is all halo has no result to compare by
+        first, second = first * costs[0], second * costs[1]
+    return comparison(first, second, a, b)
 
 
-def mean_db(name: str, engine: Engine, pictures: Sequence[Planes], scale: int | None) -> float | None:
-    """Return the mean PSNR in dB of an engine through its tiles, ``None`` without pictures (luma or RGB in grey levels)."""
-    if not pictures:
-        return None
-    chosen = check_scale(engine.card, scale, source=name)
-
-    def enlarge(lr: Planes, factor: int) -> Planes:
-        given = imresize(lr, float(factor)) if engine.card.upscale == "before" else lr
-        return through_channels(lambda planes: run_whole(engine, planes), given)
-
-    return mean([score(enlarge, hr, chosen) for hr in pictures]).psnr_db
+def opened(options: BenchOptions, stack: ExitStack) -> dict[str, Engine]:
+    """Return the engines by their files; ``stack`` closes them."""
+    files = [engine_file(path, options.scale) for path in options.engines]
+    found = {}
+    for path in files:
+        engine = load(path, provider=options.provider, threads=options.threads, trusted=options.trusted)
+        found[str(path)] = stack.enter_context(closing(engine))
+    return found
 
 
-def bicubic_db(pictures: Sequence[Planes], scale: int) -> float:
-    """Return the mean PSNR in dB of bicubic enlargement."""
-    return mean([score(bicubic, hr, scale) for hr in pictures]).psnr_db
+def timed(engines: Mapping[str, Engine], options: BenchOptions) -> dict[tuple[str, int], list[float]]:
+    """Return the times in milliseconds of each engine with each number of tiles that it takes at once."""
+    jobs = {(name, batch): engine for name, engine in engines.items() for batch in engine.batches}
+    return interleaved_ms(jobs, options.rounds, batches={job: job[1] for job in jobs})
+
+
+def first_ms(engines: Mapping[str, Engine], times: Mapping[tuple[str, int], list[float]]) -> float | None:
+    """Return what a megapixel of result costs in the first engine, in milliseconds."""
+    (name, batch), found = next(iter(times.items()))
+    return per_megapixel(engines[name].card, float(np.median(found)) / batch)
+
+
+def measured_db(name: str, engine: Engine, pictures: Mapping[Color, Mapping[Path, Planes]], scale: int | None) -> float | None:
+    """Return the mean PSNR in dB of an engine on pictures in its own colours; ``None`` without pictures."""
+    return mean_db(name, engine, list(pictures[engine.card.color].values()), scale)

@@ -76,8 +76,7 @@ def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Sca
     tile_macs = (card.macs or 0) / tile_shape(card)[0]
     tops = 2.0 * tile_macs * batch / (p50 / 1000.0) / 1e12
     cost = per_megapixel(card, p50 / batch)
-    device_times = getattr(engine, "device_times_ms", None)
-    device_bytes = getattr(engine, "device_bytes", None)
+    gpu, peak = engine.gpu, scale.peak_tflops
     return Row(
         engine=name,
         precision=card.precision,
@@ -89,13 +88,11 @@ def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Sca
         p99_ms=p99,
         tiles_per_s=1000.0 * batch / p50,
         tops=tops,
-        share_of_peak=None
-        if scale.peak_tflops is None or (device_times is not None) != scale.on_gpu
-        else tops / scale.peak_tflops,
+        share_of_peak=None if peak is None or (gpu is not None) != scale.on_gpu else tops / peak,
         ms_per_megapixel=cost,
         speedup=None if scale.first_ms is None or cost is None else scale.first_ms / cost,
-        device_ms=None if device_times is None else percentiles(device_times(len(times), batch)),
-        device_mb=None if device_bytes is None else device_bytes / 1e6,
+        device_ms=None if gpu is None else percentiles(gpu.times_ms(len(times), batch)),
+        device_mb=None if gpu is None else gpu.held_bytes / 1e6,
         psnr_db=psnr_db,
     )
 

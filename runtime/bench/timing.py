@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,12 +21,6 @@ Key = TypeVar("Key")
 SETTLE_MS, SETTLE_RUNS = 150.0, 3  # untimed, before each timed run of a turn: the first limit to be reached
 STABLE = 0.03  # two medians in a row that differ by less: warm
 MOST_WARM_UPS = 40
-
-
-def batches_of(engine: Engine) -> tuple[int, ...]:
-    """Return how many tiles an engine can take at once: one number, or several for a plan with several profiles."""
-    found: tuple[int, ...] = getattr(engine, "batches", ())
-    return found or (tile_shape(engine.card)[0],)
 
 
 def best_per_tile(times: Mapping[tuple[str, int], Sequence[float]], name: str) -> NDArray[np.float64]:
@@ -69,10 +64,25 @@ def settle(run_ms: Callable[[], float]) -> None:
             return
 
 
-def comparison(first: NDArray[np.float64], second: NDArray[np.float64], a: Path, b: Path) -> str:
-    """Return how many times as fast the second engine is, from costs taken in pairs, with the middle half of the ratios."""
-    low, middle, high = np.percentile(first / second, (25, 50, 75))
-    return f"{b} is {middle:.2f} times as fast as {a} (middle half of {len(first)} pairs: {low:.2f} to {high:.2f})"
+@dataclass(frozen=True)
+class Comparison:
+    """How many times as fast the second engine is as the first, from runs in pairs; as text, one line."""
+
+    first: Path
+    second: Path
+    pairs: int
+    quartiles: tuple[float, float, float]  # of the ratios: 25, 50 and 75 per cent
+
+    def __str__(self) -> str:
+        low, middle, high = self.quartiles
+        fast = f"{self.second} is {middle:.2f} times as fast as {self.first}"
+        return f"{fast} (middle half of {self.pairs} pairs: {low:.2f} to {high:.2f})"
+
+
+def comparison(first: NDArray[np.float64], second: NDArray[np.float64], a: Path, b: Path) -> Comparison:
+    """Return how two engines, ``a`` and ``b``, compare by their costs, taken in pairs."""
+    low, middle, high = (float(ratio) for ratio in np.percentile(first / second, (25, 50, 75)))
+    return Comparison(a, b, len(first), (low, middle, high))
 
 
 def one_ms(engine: Engine, tiles: Tiles) -> float:

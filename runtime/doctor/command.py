@@ -28,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def command() -> int:
-        from sr_deploy.runtime.doctor.run import doctor_command
+        from sr_deploy.runtime.doctor.run import DoctorOptions, doctor
 
-        return doctor_command(arguments)
+        return doctor(DoctorOptions(tuple(arguments.need), arguments.json))
 
     return run(PROG, command)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -11,11 +10,13 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from sr_deploy import __version__
 from sr_deploy.console import failed, table
-from sr_deploy.errors import SrDeployError
+from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import cache_folder, check_reports, write_text
+from sr_deploy.runtime.backends.engine import CPU
 
 LEAST_PYTHON = (3, 10)
 PACKAGES = {
@@ -44,16 +45,30 @@ class Finding:
         return not self.mend
 
 
-def doctor_command(arguments: argparse.Namespace) -> int:
-    """Print what was found and return the exit code: 1 if something in ``--need`` is not usable."""
-    check_reports({"--json": arguments.json}, [])
+@dataclass(frozen=True)
+class DoctorOptions:
+    """What is asked of this machine."""
+
+    need: tuple[str, ...] = ()  # keys of ``PROBES`` that have to be usable
+    json: Path | None = None  # a file that gets the findings, too
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` where something is needed that is not looked for."""
+        for name in self.need:
+            if name not in PROBES:
+                raise InputError(f"need={name!r}: not one of {', '.join(PROBES)}; name one of them")
+
+
+def doctor(options: DoctorOptions) -> int:
+    """Print what was found and return the exit code: 1 if something that is needed is not usable."""
+    check_reports({"--json": options.json}, [])
     findings = {name: probe() for name, probe in PROBES.items()}
     print(table([["", "found", "to mend it"], *([f.what, f.found, f.mend or "-"] for f in findings.values())], left=3))
-    if arguments.json is not None:
+    if options.json is not None:
         text = json.dumps({name: asdict(finding) for name, finding in findings.items()}, indent=2) + "\n"
-        write_text(arguments.json, text)
+        write_text(options.json, text)
     code = 0
-    for name in arguments.need:
+    for name in options.need:
         if not findings[name].good:
             code = failed("sr-doctor", f"{name} is not usable here: {findings[name].found}; {findings[name].mend}", 1)
     return code
@@ -140,7 +155,7 @@ def cache() -> Finding:
 
 PROBES: dict[str, Callable[[], Finding]] = {
     "python": python,
-    "cpu": lambda: onnxruntime("CPUExecutionProvider", "cpu"),
+    "cpu": lambda: onnxruntime(CPU, "cpu"),
     "cuda": lambda: onnxruntime("CUDAExecutionProvider", "cuda"),
     "tensorrt": tensorrt,
     "gpu": gpu,

@@ -6,7 +6,6 @@ this machine at this moment: nothing else would be true.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from sr_deploy.console import failed, table
 from sr_deploy.errors import MachineError, SrDeployError
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.backends.engine import Engine, Provider
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import FOLDER, Shipped, chosen, shipped_engines
 from sr_deploy.runtime.upscaling.tiling import grid_of
@@ -38,7 +37,7 @@ class Speed:
     provider: str
 
 
-def list_command(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
+def list_engines(*, provider: Provider = "auto", threads: int | None = None, as_json: bool = False, folder: Path = FOLDER) -> int:
     """Print every engine that comes with sr-deploy and return the exit code: 3 where one is damaged or does not run here."""
     engines = shipped_engines(folder)
     speeds: dict[str, Speed] = {}
@@ -46,12 +45,12 @@ def list_command(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
     with progress("timing", len(engines)) as advance:
         for engine in engines:
             try:
-                with closing(load(engine.path(folder), provider=arguments.provider, threads=arguments.threads)) as loaded:
+                with closing(load(engine.path(folder), provider=provider, threads=threads)) as loaded:
                     speeds[engine.name] = speed_of(loaded)
             except SrDeployError as err:  # the others are still listed
                 reasons[engine.name] = err
             advance(engine.name)
-    if arguments.json:
+    if as_json:
         print(json.dumps({"engines": [facts(engine, speeds.get(engine.name)) for engine in engines]}, indent=2))
     else:
         print(table(rows_of(engines, speeds)))
@@ -76,7 +75,7 @@ def speed_of(engine: Engine) -> Speed:
         times.append(time.perf_counter() - began)
     grid = grid_of(engine.card)
     useful = (grid.height - 2 * grid.halo) * (grid.width - 2 * grid.halo) * grid.factor**2
-    return Speed(shape[0] * useful / median(times) / 1e6, len(times), getattr(engine, "provider", ""))
+    return Speed(shape[0] * useful / median(times) / 1e6, len(times), engine.provider)
 
 
 def rows_of(engines: Sequence[Shipped], speeds: dict[str, Speed]) -> list[list[str]]:

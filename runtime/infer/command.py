@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sr_deploy.console import run
 from sr_deploy.options import PROVIDERS, Parser, positive_int, thread_count
 from sr_deploy.runtime.large.memory import byte_count
 from sr_deploy.runtime.pictures.options import add_picture_options
+
+if TYPE_CHECKING:
+    from sr_deploy.runtime.infer.options import InferOptions
 
 PROG = "sr-infer"
 
@@ -61,16 +65,47 @@ def main(argv: list[str] | None = None) -> int:
 
     def command() -> int:
         if arguments.list:
-            from sr_deploy.runtime.engines.listing import list_command
+            from sr_deploy.runtime.engines.listing import list_engines
 
-            return list_command(arguments)
-        from sr_deploy.runtime.engines.shipped import engine_path
-        from sr_deploy.runtime.infer.run import infer_command
+            return list_engines(provider=arguments.provider, threads=arguments.threads, as_json=arguments.json)
+        from sr_deploy.runtime.infer.run import infer
 
-        arguments.engine = engine_path(arguments.engine, arguments.scale)
-        return infer_command(arguments)
+        return infer(options_from(arguments))
 
     return run(PROG, command)
+
+
+def options_from(arguments: argparse.Namespace) -> InferOptions:
+    """Return what the command line asks for.
+
+    Raises:
+        InputError: no engine of that name, or options that do not go together.
+        MachineError: an engine of sr-deploy is damaged.
+    """
+    from sr_deploy.pictures import Reading
+    from sr_deploy.runtime.engines.shipped import engine_path
+    from sr_deploy.runtime.infer.options import InferOptions
+    from sr_deploy.runtime.pictures.formats import Writing
+
+    return InferOptions(
+        pictures=tuple(arguments.pictures),
+        engine=engine_path(arguments.engine, arguments.scale),
+        output=arguments.output,
+        scale=arguments.scale,
+        overwrite=arguments.overwrite,
+        skip_existing=arguments.skip_existing,
+        json_log=arguments.json_log,
+        reading=Reading(arguments.max_pixels, arguments.allow_truncated, arguments.frames),
+        writing=Writing(arguments.format, arguments.quality),
+        memory=arguments.memory,
+        provider=arguments.provider,
+        threads=arguments.threads,
+        trusted=arguments.trust_plan,
+        ensemble=arguments.ensemble,
+        codec=arguments.codec,
+        crf=arguments.crf,
+        times=arguments.times,
+    )
 
 
 def check_list(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from sr_deploy.options import positive_int
-
-if TYPE_CHECKING:
-    from sr_deploy.pictures import Reading
-    from sr_deploy.runtime.pictures.formats import Writing
 
 FORMAT_NAMES = ("png", "jpeg", "webp", "tiff", "bmp", "gif")
 MAX_PIXELS = 500_000_000
@@ -25,21 +20,3 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         "--max-pixels", type=positive_int, default=MAX_PIXELS, metavar="N", help="refuse larger files (default: %(default)s)"
     )
     p.add_argument("--allow-truncated", action="store_true", help="take what is there of files that end early")
-
-
-def reading_of(arguments: argparse.Namespace) -> Reading:
-    """Return what may be read."""
-    from sr_deploy.pictures import Reading
-
-    return Reading(arguments.max_pixels, arguments.allow_truncated, arguments.frames)
-
-
-def writing_of(arguments: argparse.Namespace) -> Writing:
-    """Return how results are written.
-
-    Raises:
-        InputError: ``--quality`` is outside its range, or asked of a format without loss.
-    """
-    from sr_deploy.runtime.pictures.formats import Writing
-
-    return Writing(arguments.format, arguments.quality)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 from sr_deploy.console import failed, missing_package
 from sr_deploy.errors import MachineError
 from sr_deploy.progress import Advance, progress
-from sr_deploy.runtime.backends.engine import CPU, Engine
+from sr_deploy.runtime.backends.engine import Engine
+from sr_deploy.runtime.video.options import VideoOptions
 
 
 def check_installed() -> None:
@@ -28,21 +28,24 @@ def check_installed() -> None:
             raise MachineError(f"PyAV does not load ({' '.join(str(err).split())}); pip install 'sr-deploy[video]'") from err
 
 
-def enlarge(arguments: argparse.Namespace, engine: Engine, scale: int, files: tuple[Path, Path]) -> tuple[int, int]:
+def enlarge(
+    engine: Engine, scale: int, files: tuple[Path, Path], options: VideoOptions, *, times: bool = False
+) -> tuple[int, int]:
     """Enlarge one film with a bar that shows frames, frames a second and the time left; return width and height of the result.
 
     Args:
-        arguments: of ``sr-infer``.
         engine: stays open.
         scale: the factor.
         files: the film and its result.
+        options: how it is enlarged and written.
+        times: say what each stage took.
 
     Raises:
         MachineError: PyAV is not installed; or see :meth:`sr_deploy.runtime.video.run.FilmRun.run`, also of other errors.
     """
     check_installed()
     film, output = files
-    from sr_deploy.runtime.video.run import FilmRun, Options
+    from sr_deploy.runtime.video.run import FilmRun
 
     with ExitStack() as stack:
         bar: list[Advance] = []
@@ -57,16 +60,8 @@ def enlarge(arguments: argparse.Namespace, engine: Engine, scale: int, files: tu
         def warn(text: str) -> None:
             failed("sr-infer", f"warning: {text}", 0)
 
-        on_cpu = getattr(engine, "provider", "") == CPU
-        options = Options(
-            arguments.codec,
-            arguments.crf,
-            arguments.overwrite or arguments.skip_existing,
-            overlap=not on_cpu,
-            max_pixels=arguments.max_pixels,
-        )
         run = FilmRun(engine, scale, options, warn=warn, on_start=on_start, on_frame=on_frame)
         size = run.run(film, output)
-    if arguments.times:
+    if times:
         failed("sr-infer", f"{film.name}: {run.times}", 0)
     return size

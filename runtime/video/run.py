@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.pictures import MAX_PIXELS
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.upscaling.batches import groups, run_together
 from sr_deploy.runtime.upscaling.pipeline import Stages, StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.video.names import WRITTEN, quality_options
+from sr_deploy.runtime.video.options import USUAL, VideoOptions
 from sr_deploy.runtime.video.result import Encoding, Result
 from sr_deploy.runtime.video.source import SHORT_S, SHORT_SHARE, Copied, Film, Item, Picture, open_film
 from sr_deploy.runtime.video.streams import described, sorted_streams
@@ -45,23 +45,12 @@ Part = tuple[Work, Band | None]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the user decides."""
-
-    codec: str | None = None  # ``None``: the container's usual one
-    crf: float | None = None  # ``None``: the encoder's usual one
-    overwrite: bool = False
-    overlap: bool = True  # every stage in its own thread
-    max_pixels: int = MAX_PIXELS  # of a frame; a film of larger ones is refused
-
-
-@dataclass(frozen=True)
 class FilmRun:
     """How films go through an engine."""
 
     engine: Engine
     scale: int
-    options: Options = Options()
+    options: VideoOptions = USUAL
     warn: Callable[[str], None] = lambda text: None
     on_start: Callable[[int], None] = lambda frames: None  # told about how many frames there will be; 0: nobody knows
     on_frame: Callable[[int], None] = lambda done: None  # told how many frames are encoded

@@ -19,7 +19,7 @@ from PIL import Image
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
-from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.engine import Engine, Gpu, Tiles
 from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.upscaling.tiling import run_bands
 
@@ -132,8 +132,11 @@ class Cut:
 class BoxEngine:
     """Sums of the pixels within the halo, zeros beyond the border, each ``factor`` times as large: whole numbers, so exact."""
 
+    provider = "NumPy"
+    gpu: Gpu | None = None
+
     def __init__(self, cut: Cut, tile: tuple[int, int]) -> None:
-        self.halo, self.factor = cut.halo, cut.factor
+        self.halo, self.factor, self.batches = cut.halo, cut.factor, (cut.batch,)
         shape = (cut.batch, 1, *tile)
         self.card = ModelCard(
             arch="box",

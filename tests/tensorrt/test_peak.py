@@ -9,7 +9,10 @@ import pytest
 
 from sr_deploy.errors import EngineError
 from sr_deploy.runtime.backends import tensorrt_peak
+from sr_deploy.runtime.backends.engine import WrappedEngine
 from sr_deploy.runtime.backends.tensorrt_peak import RUNS, gpu_peak_tflops
+from sr_deploy.runtime.bench import run as bench
+from sr_deploy.runtime.bench.command import main
 from sr_deploy.runtime.bench.machine import peak_tflops
 from tests.tensorrt.conftest import Machine
 from tests.tensorrt.stand_in import Scenario
@@ -65,9 +68,11 @@ def test_the_benchmark_asks_the_gpu_and_goes_on_without_an_answer(
     monkeypatch.setattr(tensorrt_peak, "gpu_peak_tflops", lambda trt, cuda: gpu_peak_tflops(trt, cuda, side=SIDE))
     assert peak_tflops([engine]) == pytest.approx(2 * SIDE**3 * RUNS / 1.5e-3 / 1e12)
     machine.scenario.build_error = "broken"
-    assert peak_tflops([engine]) is None
-    assert (
-        "sr-bench: warning: the GPU's peak is not known: TensorRT built no matrix product (broken); give --peak-tflops"
-        in capsys.readouterr().err
-    )
-    engine.close()
+    message = "the GPU's peak is not known: TensorRT built no matrix product (broken); give --peak-tflops"
+    with pytest.raises(EngineError) as failed:
+        peak_tflops([engine])
+    assert str(failed.value) == message
+    monkeypatch.setattr(bench, "load", lambda path, **options: WrappedEngine(engine))
+    assert main([str(source.with_suffix(".plan")), "--rounds", "1"]) == 0
+    shown = capsys.readouterr()
+    assert f"sr-bench: warning: {message}" in shown.err and "of peak" not in shown.out and "device ms" in shown.out

@@ -5,21 +5,27 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import sr_deploy.runtime.bench
+from sr_deploy.errors import InputError
 from sr_deploy.measure import bicubic, score
 from sr_deploy.planes import read_luma
-from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.progress import Step
+from sr_deploy.runtime.backends.engine import Engine, Gpu, Tiles, WrappedEngine
+from sr_deploy.runtime.bench import BenchOptions, compare, timing
 from sr_deploy.runtime.bench import run as bench
-from sr_deploy.runtime.bench import timing
 from sr_deploy.runtime.bench.command import main
 from sr_deploy.runtime.bench.machine import cpu_peak_tflops
 from sr_deploy.runtime.bench.table import Row, Scale, best_batches, cells_of, points_of, row
-from sr_deploy.runtime.bench.timing import batches_of, best_per_tile, comparison, interleaved_ms, per_megapixel, warm_up
+from sr_deploy.runtime.bench.timing import best_per_tile, comparison, interleaved_ms, per_megapixel, warm_up
 
 
 @pytest.fixture
@@ -57,18 +63,16 @@ def test_json_and_markdown_hold_the_same_figures(identity_file: Path, random_fil
     assert text.startswith("| engine") and f"{first['psnr_db']:.3f}" in text and "| bicubic" in text
 
 
-class Counter:
+class Counter(WrappedEngine):
     """An engine that writes down when it runs."""
 
     def __init__(self, name: str, like: Engine, log: list[str]) -> None:
-        self.name, self.card, self.log = name, like.card, log
+        super().__init__(like)
+        self.name, self.log = name, log
 
     def run(self, tiles: Tiles) -> Tiles:
         self.log.append(self.name)
         return tiles
-
-    def close(self) -> None:
-        """Nothing to free."""
 
 
 def test_an_engine_that_comes_along_is_measured_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,21 +125,24 @@ def test_a_megapixel_of_result_is_counted_without_the_halo(identity: Engine) -> 
 class Several(Counter):
     """An engine with three numbers of tiles at once, and a device that has a clock of its own."""
 
-    batches = (1, 2, 8)
+    @property
+    def batches(self) -> tuple[int, ...]:
+        return 1, 2, 8
+
+    @property
+    def gpu(self) -> Gpu:
+        return Gpu(lambda rounds, batch: [float(batch)] * rounds, 2_000_000, lambda: 1.0)
 
     def run(self, tiles: Tiles) -> Tiles:
         self.log.append(str(len(tiles)))
         return tiles
 
-    def device_times_ms(self, rounds: int, batch: int) -> list[float]:
-        return [float(batch)] * rounds
-
 
 def test_every_batch_of_an_engine_is_timed(identity: Engine, identity_file: Path) -> None:
     log: list[str] = []
     engine = Several("s", identity, log)
-    assert batches_of(engine) == (1, 2, 8) and batches_of(identity) == (1,)
-    jobs = {("s", batch): engine for batch in batches_of(engine)}
+    assert identity.batches == (1,)
+    jobs = {("s", batch): engine for batch in engine.batches}
     times = interleaved_ms(jobs, 2, batches={job: job[1] for job in jobs})
     assert {len(found) for found in times.values()} == {2} and set(log) == {"1", "2", "8"}
     name, macs = str(identity_file), identity.card.macs or 0
@@ -143,7 +150,10 @@ def test_every_batch_of_an_engine_is_timed(identity: Engine, identity_file: Path
         row((name, batch), engine, [ms] * 3, Scale(per_tile(engine, 4.0), None)) for batch, ms in ((1, 4.0), (2, 4.0), (8, 32.0))
     ]
     assert [r.batch for r in rows] == [1, 2, 8] and [r.speedup for r in rows] == [1.0, 2.0, 1.0]
-    assert rows[2].tops == pytest.approx(2 * 8 * macs / 0.032 / 1e12) and rows[2].device_ms == (8.0, 8.0, 8.0)
+    assert rows[2].tops == pytest.approx(2 * 8 * macs / 0.032 / 1e12) and (rows[2].device_ms, rows[2].device_mb) == (
+        (8.0, 8.0, 8.0),
+        2.0,
+    )
     assert best_batches(rows) == [
         f"{identity_file.name}: most throughput with 2 tiles at once, 500.0 tiles/s, 2.00 times that of 1"
     ]
@@ -205,7 +215,7 @@ def test_networks_that_enlarge_elsewhere_are_compared_by_their_result(
 
 def test_a_ratio_is_the_median_of_pairs() -> None:
     first, second = np.array([4.0, 40.0, 4.0, 4.0]), np.array([2.0, 20.0, 1.0, 2.0])
-    assert comparison(first, second, Path("a"), Path("b")).startswith(
+    assert str(comparison(first, second, Path("a"), Path("b"))).startswith(
         "b is 2.00 times as fast as a (middle half of 4 pairs: 2.00 to"
     )
 
@@ -241,3 +251,50 @@ def test_a_chart_needs_pictures(identity_file: Path, tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit):
         main([str(identity_file), "--chart", str(tmp_path / "c.png")])
     assert "draws PSNR against latency; name pictures with --data" in capsys.readouterr().err
+
+
+def test_in_python_figures_are_returned_and_nothing_is_printed(
+    identity_file: Path, random_file: Path, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told: list[Step] = []
+    options = BenchOptions(engines=(identity_file, random_file), rounds=2, data=data, threads=1, peak_tflops=1.0)
+    found = sr_deploy.runtime.bench.bench(options, progress=told.append)
+    assert [row.engine for row in found.rows] == [str(identity_file), str(random_file)]
+    assert found.rows[0].psnr_db == pytest.approx(found.bicubic_psnr_db, abs=1e-3) and found.scale == 2
+    assert (found.peak_tflops, found.warnings) == (1.0, ()) and "processor" in found.machine
+    assert told == [Step("timing", 1, 2), Step("timing", 2, 2)]
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.scale = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"engines": ()}, r"engines=\(\): none to time; name at least one"),
+        ({"rounds": 0}, "rounds=0: not a number above 0"),
+        ({"scale": -1}, "scale=-1: not a number above 0"),
+        ({"peak_tflops": float("inf")}, "peak_tflops=inf: not a number above 0"),
+        ({"provider": "gpu"}, "provider='gpu': not one of auto, cpu, cuda, tensorrt"),
+        ({"threads": 257}, "threads=257: not within 1 to 256"),
+    ],
+)
+def test_options_are_checked_with_their_values(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        BenchOptions(**{"engines": (Path("a.onnx"),), **wrong})
+
+
+def test_two_engines_are_needed_to_compare(identity_file: Path) -> None:
+    with pytest.raises(InputError, match="engines: 1 are given, two are compared"):
+        compare(BenchOptions(engines=(identity_file,)))
+
+
+def test_the_python_api_is_imported_when_it_is_asked_for() -> None:
+    script = (
+        "import sys, sr_deploy.runtime.bench as room; heavy = ('numpy', 'cv2', 'PIL', 'onnxruntime');"
+        "print([name for name in heavy if name in sys.modules]); print(room.bench.__module__, room.BenchOptions.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "sr_deploy.runtime.bench.run BenchOptions"]
+    with pytest.raises(AttributeError, match="has no attribute 'benches'"):
+        sr_deploy.runtime.bench.benches  # type: ignore[attr-defined]  # noqa: B018

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sr_deploy.errors import InputError
 from sr_deploy.runtime.doctor import run as doctor
 from sr_deploy.runtime.doctor.command import main
 
@@ -66,3 +67,8 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
     assert doctor.cache().good
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert "XDG_CACHE_HOME" in doctor.cache().mend
+
+
+def test_what_is_needed_is_something_that_is_looked_for() -> None:
+    with pytest.raises(InputError, match="need='gpus': not one of python, cpu, cuda"):
+        doctor.DoctorOptions(need=("cpu", "gpus"))

@@ -6,19 +6,17 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sr_deploy import Upscaler
-from sr_deploy.card import ModelCard
-from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.engine import Engine, Tiles, WrappedEngine
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines import listing as engine_list
 from sr_deploy.runtime.engines.shipped import FOLDER, shipped_engines
-from sr_deploy.runtime.infer.command import main, parser
+from sr_deploy.runtime.infer.command import main
 
 
 @pytest.fixture
@@ -96,11 +94,12 @@ def test_the_list_as_json_holds_the_same_and_how_it_was_measured(capsys: pytest.
         assert "sr-eval" in entry["measured"]["command"] and entry["measured"]["processor"]
 
 
-class Clocked:
+class Clocked(WrappedEngine):
     """An engine whose runs take a given time by a clock of the test."""
 
-    def __init__(self, card: ModelCard, seconds: float) -> None:
-        self.card, self.seconds, self.now = card, seconds, 0.0
+    def __init__(self, engine: Engine, seconds: float) -> None:
+        super().__init__(engine)
+        self.seconds, self.now = seconds, 0.0
 
     def run(self, tiles: Tiles) -> Tiles:
         self.now += self.seconds
@@ -108,23 +107,23 @@ class Clocked:
 
 
 def test_speed_is_the_useful_part_of_a_tile_over_its_time(identity: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Clocked(identity.card, 0.0625)
+    engine = Clocked(identity, 0.0625)
     monkeypatch.setattr("time.perf_counter", lambda: engine.now)
-    found = engine_list.speed_of(cast(Engine, engine))
+    found = engine_list.speed_of(engine)
     assert found.tiles == 5  # 0.3 s and no more
     assert found.megapixels_per_s == pytest.approx(124 * 124 / 0.0625 / 1e6)  # 128 less a halo of 2 on both sides
 
 
 def test_speed_of_a_network_that_enlarges_counts_the_pixels_it_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Clocked(load(FOLDER / "edsr_pruned_int8.onnx", threads=1).card, 1.0)
+    engine = Clocked(load(FOLDER / "edsr_pruned_int8.onnx", threads=1), 1.0)
     monkeypatch.setattr("time.perf_counter", lambda: engine.now)
-    assert engine_list.speed_of(cast(Engine, engine)).megapixels_per_s == pytest.approx((2 * (256 - 2 * 36)) ** 2 / 1e6)
+    assert engine_list.speed_of(engine).megapixels_per_s == pytest.approx((2 * (256 - 2 * 36)) ** 2 / 1e6)
 
 
 def test_a_damaged_engine_is_named_and_the_others_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(FOLDER, tmp_path / "engines"))
     (folder / "vdsr_pruned_qat_int8.onnx").write_bytes(b"damaged")
-    assert engine_list.list_command(parser().parse_args(["--list", "--threads", "2"]), folder) == 3
+    assert engine_list.list_engines(threads=2, folder=folder) == 3
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
     assert "vdsr_pruned_qat_int8.onnx: an engine of sr-deploy is damaged" in line

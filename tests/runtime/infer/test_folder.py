@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from sr_deploy.card import ModelCard
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.pictures import Reading
-from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.backends.engine import Engine, Tiles, WrappedEngine
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer import folder as folder_run
 from sr_deploy.runtime.infer.folder import FolderRun
@@ -82,20 +83,18 @@ def test_a_picture_that_fails_holds_no_other_up(random_file: Path, pairs: list[t
     assert pairs[3][1].read_text() == "mine"
 
 
-class Failing:
+class Failing(WrappedEngine):
     """An engine that fails on one of its runs."""
 
     def __init__(self, engine: Engine, which: int, error: BaseException) -> None:
-        self.engine, self.card, self.left, self.error = engine, engine.card, which, error
+        super().__init__(engine)
+        self.left, self.error = which, error
 
     def run(self, tiles: Tiles) -> Tiles:
         self.left -= 1
         if self.left == 0:
             raise self.error
         return self.engine.run(tiles)
-
-    def close(self) -> None:
-        self.engine.close()
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -169,21 +168,22 @@ def test_pictures_are_not_decoded_far_ahead(
     assert max(alive) <= 2  # one on its way, one decoded and waiting
 
 
-class Batching:
+class Batching(WrappedEngine):
     """An engine that says it takes four tiles at once, and counts them."""
 
     def __init__(self, engine: Engine, *, fails_on: int = 0) -> None:
-        assert engine.card.input_shape is not None
-        self.engine, self.card, self.runs, self.fails_on = engine, engine.card.with_batch(4), list[int](), fails_on
+        super().__init__(engine)
+        self.runs, self.fails_on = list[int](), fails_on
+
+    @property
+    def card(self) -> ModelCard:
+        return self.engine.card.with_batch(4)
 
     def run(self, tiles: Tiles) -> Tiles:
         self.runs.append(len(tiles))
         if len(tiles) == self.fails_on:
             raise EngineError("too many")
         return self.engine.run(tiles)
-
-    def close(self) -> None:
-        self.engine.close()
 
 
 def small_pictures(folder: Path, count: int) -> list[tuple[Path, Path]]:

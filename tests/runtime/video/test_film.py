@@ -20,7 +20,8 @@ from tests.runtime import tiny_onnx as tiny
 av = pytest.importorskip("av")
 
 from sr_deploy.runtime.video.frames import PixelFormat, closest_format, parsed_format, plane_view  # noqa: E402
-from sr_deploy.runtime.video.run import FilmRun, Options  # noqa: E402
+from sr_deploy.runtime.video.options import VideoOptions  # noqa: E402
+from sr_deploy.runtime.video.run import FilmRun  # noqa: E402
 from tests.runtime.video import video_clips as clips  # noqa: E402
 from tests.runtime.video.video_clips import Clip, errors, infer  # noqa: E402
 
@@ -219,7 +220,7 @@ def test_tiles_of_several_frames_share_a_run(
         return run(tiles)
 
     monkeypatch.setattr(engine, "run", counted)
-    FilmRun(engine, 2, Options("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
+    FilmRun(engine, 2, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
     assert counts == expected
     for before, after in zip(clips.luma_planes(source), clips.luma_planes(tmp_path / "b.mkv"), strict=True):
         large = imresize(before.astype(np.float32), 2.0) / np.float32(255.0)
@@ -231,7 +232,7 @@ def test_stages_in_threads_give_the_same_film(engine_file: Path, tmp_path: Path)
     source = clips.write(tmp_path / "a.mkv", Clip(codec="ffv1", options={}, audio=True, count=12))
     engine = load(engine_file, threads=1)
     for overlap in (True, False):
-        FilmRun(engine, 2, Options("ffv1", overlap=overlap)).run(source, tmp_path / f"{overlap}.mkv")
+        FilmRun(engine, 2, VideoOptions("ffv1", overlap=overlap)).run(source, tmp_path / f"{overlap}.mkv")
     for threads, turns in zip(*(clips.luma_planes(tmp_path / f"{overlap}.mkv") for overlap in (True, False)), strict=True):
         assert np.array_equal(threads, turns)
     assert clips.packets(tmp_path / "True.mkv", "audio") == clips.packets(source, "audio")
@@ -255,7 +256,7 @@ def test_rgb_networks_keep_matrix_and_range(tmp_path: Path, matrix: int, color_r
     colour = np.tile(np.linspace(110, 140, 20).astype(np.uint8), (15, 1))
     clip = Clip(codec="ffv1", options={}, tags=(matrix, 2, 2), color_range=color_range, luma=levels, colour=colour, count=1)
     source = clips.write(tmp_path / "a.mkv", clip)
-    FilmRun(rgb_engine(tmp_path), 1, Options("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
+    FilmRun(rgb_engine(tmp_path), 1, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
     before, after = clips.frames(source)[0], clips.frames(tmp_path / "b.mkv")[0]
     form = parsed_format(before.format.name)
     assert form is not None and (after.colorspace, after.color_range) == (matrix, color_range)
@@ -266,6 +267,6 @@ def test_rgb_networks_keep_matrix_and_range(tmp_path: Path, matrix: int, color_r
 
 def test_grey_film_through_an_rgb_network_stays_grey(tmp_path: Path) -> None:
     source = clips.write(tmp_path / "a.mkv", Clip(form="gray", codec="ffv1", options={}, count=1))
-    FilmRun(rgb_engine(tmp_path), 1, Options("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
+    FilmRun(rgb_engine(tmp_path), 1, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
     before, after = clips.luma_planes(source)[0], clips.luma_planes(tmp_path / "b.mkv")[0]
     assert np.abs(before.astype(int) - after).max() <= 1

@@ -1,0 +1,26 @@
+"""What the user decides about films; known without PyAV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sr_deploy.options import check_positive
+from sr_deploy.pictures import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How films are enlarged and written; whether an encoder takes ``crf`` is known when the encoder is."""
+
+    codec: str | None = None  # None: the container's usual one
+    crf: float | None = None  # None: the encoder's usual one
+    overwrite: bool = False
+    overlap: bool = True  # every stage in its own thread
+    max_pixels: int = MAX_PIXELS  # of a frame; a film of larger ones is refused
+
+    def __post_init__(self) -> None:
+        """Raise ``InputError`` where a value is outside its range."""
+        check_positive(max_pixels=self.max_pixels)
+
+
+USUAL = VideoOptions()
