@@ -14,7 +14,7 @@ from sr_deploy.card import ModelCard, Shape
 from sr_deploy.console import missing_package
 from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import InputError
-from sr_deploy.files import CHECKPOINT_SUFFIXES
+from sr_deploy.files import is_checkpoint
 from sr_deploy.measure import bicubic
 from sr_deploy.runtime.backends.engine import Engine, Gpu, Provider, Tiles, WrappedEngine, check_tiles
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
@@ -67,7 +67,7 @@ def open_model(
     if name == "bicubic":
         return Model(name, None, None)
     path = model_path(name)
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(path):
         network, card = open_checkpoint(path, threads=threads)
 
         def whole(planes: Planes, scale: int) -> Planes:
@@ -206,7 +206,7 @@ def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", thr
     Raises:
         InputError: the graph is not fp32.
     """
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if is_checkpoint(path):
         return CheckpointEngine(*open_checkpoint(path, threads=threads), shape)
     engine = load(engine_file(path), provider=provider, threads=threads)
     if engine.card.precision != "fp32":

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import crop_to_multiple, network_pair
 from sr_deploy.errors import InputError
-from sr_deploy.files import CHECKPOINT_SUFFIXES
+from sr_deploy.files import is_checkpoint
 from sr_deploy.gate.models import network_at, open_checkpoint
 from sr_deploy.planes import read_measured
 from sr_deploy.progress import progress
@@ -113,7 +113,7 @@ def thresholds_in(graph: Graph) -> dict[str, float]:
 
 def open_inputs(reference: Path, names: Sequence[str], scale: int, *, threads: int | None = None) -> Probe:
     """Return a function from tiles to the inputs of the convolutions ``names`` of the fp32 network, in their order."""
-    if reference.suffix not in CHECKPOINT_SUFFIXES:
+    if not is_checkpoint(reference):
         convolutions = read_graph(reference).convolutions
         check_known(names, convolutions, reference)
         return open_probe(reference, [convolutions[name].inputs[0] for name in names], threads=threads)

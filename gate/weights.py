@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sr_deploy.console import missing_package
 from sr_deploy.errors import InputError
-from sr_deploy.files import CHECKPOINT_SUFFIXES
+from sr_deploy.files import is_checkpoint
 from sr_deploy.runtime.backends.onnx_file import Graph, read_graph
 
 Array = NDArray[np.generic]
@@ -43,7 +43,7 @@ def largest_error_steps(engine: Path, reference: Path, scale: int) -> tuple[floa
 
 def reference_weights(path: Path, scale: int) -> Mapping[str, Array]:
     """Return the weights (out, in, kh, kw) of an fp32 graph or of a checkpoint's network at a scale, by convolution."""
-    if path.suffix not in CHECKPOINT_SUFFIXES:
+    if not is_checkpoint(path):
         graph = read_graph(path)
         return {name: graph.tensors[node.inputs[1]] for name, node in graph.convolutions.items()}
     with missing_package("train"):

@@ -14,11 +14,18 @@ from sr_deploy.errors import DiskFullError, InputError, MachineError
 from sr_deploy.temporary_files import new_temporary
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-CHECKPOINT_SUFFIXES = frozenset({".safetensors", ".pt", ".pth"})  # of this project, and of well-known repositories
+CHECKPOINT_SUFFIXES = frozenset(
+    {".safetensors", ".pt", ".pth", ".ckpt", ".tar"}
+)  # of this project, and of well-known repositories
 PRECIOUS = PICTURE_SUFFIXES | CHECKPOINT_SUFFIXES | {".onnx", ".plan", ".toml", ".py"}  # no report is called so
 _ASKING = threading.Lock()
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 WRONG_NAME = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOENT, errno.ELOOP})
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file is called as checkpoints are: ours, and PyTorch's (``.pth``, ``.ckpt``, ``.pth.tar``)."""
+    return path.suffix.lower() in CHECKPOINT_SUFFIXES
 
 
 @contextmanager

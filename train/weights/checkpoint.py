@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sr_deploy.card import KEY, ModelCard, card_from_json, check_seal, seal
 from sr_deploy.errors import InputError
-from sr_deploy.files import CHECKPOINT_SUFFIXES, read_bytes, write_bytes
+from sr_deploy.files import is_checkpoint, read_bytes, write_bytes
 from sr_deploy.train.networks.registry import build
 from sr_deploy.train.weights.pretrained import whereabouts
 
@@ -63,7 +63,7 @@ def check_finite(network: nn.Module, path: Path) -> None:
 def is_foreign(content: bytes, path: Path) -> bool:
     """Return whether a file is a checkpoint that this project did not write: PyTorch's own, or safetensors without a card."""
     if path.suffix != ".safetensors":
-        return path.suffix in CHECKPOINT_SUFFIXES
+        return is_checkpoint(path)
     size = int.from_bytes(content[:8], "little")
     return 2 <= size <= len(content) - 8 and KEY.encode() not in content[8 : 8 + size]
 

@@ -9,12 +9,17 @@ what a file does not hold (a range, a residual scaling) is said in the card's re
 
 from __future__ import annotations
 
+import argparse
 import io
+import pathlib
 import pickle
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -31,10 +36,23 @@ from sr_deploy.train.weights.public_srresnet import basicsr_msrresnet, leftthoma
 from sr_deploy.train.weights.public_state import Found, State
 from sr_deploy.train.weights.public_vdsr import pytorch_vdsr
 
-MOST_WRAPPERS = 8
-# What repositories and tutorials put a state into, and what training puts before its names.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "params_ema", "params", "net", "generator", "weights")
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "generator.")
+MOST_DEPTH, MOST_PLACES = 8, 1000  # of mappings in mappings; a file may hold itself
+# Where repositories and tutorials put a state, the averaged one first, and what training puts before the names of its tensors.
+WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "model", "params", "net", "generator", "weights")
+PARTS = ("module", "_orig_mod", "generator", "netG", "net_g", "model", "net", "network", "sr_model", "student", "ema")
+
+# Numbers, options and paths that files hold beside a state; none of them runs anything.
+HARMLESS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+    *(np.dtype, np.ndarray, np.float64, *{type(np.dtype(code)) for code in np.typecodes["All"]}),
+    *(cast(Callable[..., object], value.__reduce__()[0]) for value in (np.float64(0.0), np.zeros(0))),
+    *(argparse.Namespace, defaultdict, dict, list, int, pathlib.PosixPath, pathlib.PurePosixPath),
+]
+STATE_OF = (
+    "import torch; m = torch.load({path}, weights_only=False, map_location='cpu'); "
+    "m = m if isinstance(m, dict) else {{'model': m}}; "
+    "torch.save({{k: v.state_dict() if hasattr(v, 'state_dict') else v for k, v in m.items() "
+    "if hasattr(v, 'state_dict') or isinstance(v, (dict, torch.Tensor))}}, 'state.pth')"
+)
 
 FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
     "pytorch-vdsr": pytorch_vdsr,
@@ -54,15 +72,18 @@ FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
 def load_public(content: bytes, path: Path) -> tuple[nn.Module, ModelCard]:
     """Return the network in a foreign checkpoint, in evaluation mode, and a card for it; its digest is the file's.
 
+    The first state of a known network decides, wherever it lies in the file.
+
     Raises:
         InputError: not a checkpoint, a pickled module, of no known repository, or damaged.
     """
-    state = plain_state(content, path)
-    for family, recognise in FAMILIES.items():
-        found = recognise(state, path)
-        if found is not None:
-            found = found if isinstance(found, Found) else Found(found)
-            return found.network.eval(), public_card(found, family, digest_bytes(content))
+    states = list(states_in(content, path))
+    for state in states:
+        for family, recognise in FAMILIES.items():
+            found = recognised(recognise, state, path)
+            if found is not None:
+                return found.network.eval(), public_card(found, family, digest_bytes(content))
+    state = states[0]
     some = ", ".join(list(state)[:4])
     raise InputError(
         f"{path}: {len(state)} tensors ({some}, ...) of no known network; known: those of this project, {', '.join(FAMILIES)}"
@@ -78,42 +99,83 @@ def public_card(found: Found, family: str, digest: str) -> ModelCard:
     return card_of(found.network, scales=scales, default_scale=scales[0]).with_changes(recipe=recipe, digest=digest)
 
 
-def plain_state(content: bytes, path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name, without wrappers and prefixes: of data-parallel or compiled training, of Lightning.
+def recognised(recognise: Callable[[State, Path], nn.Module | Found | None], state: State, path: Path) -> Found | None:
+    """Return what a recogniser makes of a state, or ``None``.
 
     Raises:
-        InputError: it holds no state.
+        InputError: it is of the recogniser's family, but damaged, or its tensors are not dense floating point ones.
+    """
+    # Its names tell the family; only then what its tensors are is of interest.
+    dense = {name: value if is_plain(name, value) else torch.zeros(value.shape) for name, value in state.items()}
+    try:
+        found = recognise(dense, path)
+    except InputError:
+        check_plain(state, path)
+        raise
+    if found is not None:
+        check_plain(state, path)
+    return found if found is None or isinstance(found, Found) else Found(found)
+
+
+def states_in(content: bytes, path: Path) -> Iterator[State]:
+    """Yield the tensors by name of each mapping in a file, and again without what training puts before their names.
+
+    Raises:
+        InputError: no mapping holds a tensor.
     """
     try:
-        found = safetensors.torch.load(content) if path.suffix == ".safetensors" else unpickled(content, path)
+        whole = safetensors.torch.load(content) if path.suffix == ".safetensors" else unpickled(content, path)
     except safetensors.SafetensorError as err:
         raise InputError(f"{path}: not a safetensors checkpoint ({err}); make one with sr-train") from err
-    for _ in range(MOST_WRAPPERS):  # a file may hold itself
-        wrapped = [found[name] for name in WRAPPERS if isinstance(found.get(name), Mapping)] if isinstance(found, Mapping) else []
-        if not wrapped:
-            break
-        found = wrapped[0]
-    state = {str(k): v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
-    if not state:
+    states = [
+        state
+        for mapping in mappings_in(whole)
+        if (state := {str(name): value for name, value in mapping.items() if isinstance(value, torch.Tensor)})
+    ]
+    if not states:
         raise InputError(f"{path}: holds no tensors by name; save network.state_dict()")
-    while (prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)) is not None:
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    for name, value in state.items():
-        check_plain(name, value, path)
-    return state
+    # A tensor or two beside a state, the best PSNR, say, are no state of a known network, so it is found after them.
+    yield from states
+    for state in states:
+        yield from without_prefixes(state)
 
 
-def check_plain(name: str, value: Tensor, path: Path) -> None:
-    """Check that a tensor holds real numbers, one beside the other.
+def mappings_in(whole: object) -> Iterator[Mapping[object, object]]:
+    """Yield a mapping and those in it, the shallow ones first, and of those the usual places of a state."""
+    level = [whole]
+    for _ in range(MOST_DEPTH):
+        mappings = [found for found in level if isinstance(found, Mapping)][:MOST_PLACES]
+        yield from mappings
+        usual = [mapping[name] for name in WRAPPERS for mapping in mappings if name in mapping]
+        level = [*usual, *(value for mapping in mappings for name, value in mapping.items() if name not in WRAPPERS)]
+
+
+def without_prefixes(state: State, depth: int = MOST_DEPTH) -> Iterator[State]:
+    """Yield a state's networks by the names of their parts: what is before all names, or in ``PARTS``, is taken off."""
+    firsts = Counter(name.partition(".")[0] for name in state)
+    for first in firsts if len(firsts) == 1 else [part for part in PARTS if part in firsts]:
+        inner = {name.partition(".")[2]: value for name, value in state.items() if name.startswith(f"{first}.")}
+        if depth and inner:
+            yield inner
+            yield from without_prefixes(inner, depth - 1)
+
+
+def is_plain(name: str, value: Tensor) -> bool:
+    """Return whether a tensor holds real numbers, one beside the other; whole numbers may only count."""
+    dense = value.layout == torch.strided and not value.is_quantized and not value.is_nested and value.device.type == "cpu"
+    return dense and (value.is_floating_point() or (name.endswith("num_batches_tracked") and not value.is_complex()))
+
+
+def check_plain(state: State, path: Path) -> None:
+    """Check that tensors hold real numbers, one beside the other.
 
     Raises:
-        InputError: it is sparse, quantized, complex or of another kind; whole numbers may only count.
+        InputError: one is sparse, quantized, complex or of another kind.
     """
-    dense = value.layout == torch.strided and not value.is_quantized and not value.is_nested and value.device.type == "cpu"
-    counts = name.endswith("num_batches_tracked") and not value.is_complex()
-    if not dense or not (value.is_floating_point() or counts):
-        kind = f"{value.layout}, {value.dtype}, on {value.device}".replace("torch.", "")
-        raise InputError(f"{path}: {name} is {kind}; dense floating point tensors are needed, save a state of such weights")
+    for name, value in state.items():
+        if not is_plain(name, value):
+            kind = f"{value.layout}, {value.dtype}, on {value.device}".replace("torch.", "")
+            raise InputError(f"{path}: {name} is {kind}; dense floating point tensors are needed, save a state of such weights")
 
 
 def unpickled(content: bytes, path: Path) -> object:
@@ -125,16 +187,15 @@ def unpickled(content: bytes, path: Path) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's words about old files are no line of ours
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(HARMLESS):
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
         alike = content.startswith((b"PK", b"\x80"))  # a zip archive, a pickle
         if not alike or ("weights_only" not in str(err).lower() and "unsupported global" not in str(err).lower()):
             raise InputError(f"{path}: not a PyTorch checkpoint ({_first(err)}); name a .pt, .pth or .safetensors file") from err
         raise InputError(
             f"{path}: holds a pickled module or other objects, and loading one runs code; "
-            "where you trust its maker and have its classes, turn it into a state: "
-            "m = torch.load(PATH, weights_only=False, map_location='cpu'); "
-            "torch.save(getattr(m.get('model', m) if isinstance(m, dict) else m, 'state_dict')(), 'state.pth')"
+            f"where you trust its maker and have its classes, turn it into a state: {STATE_OF.format(path=repr(str(path)))}"
         ) from err
     except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, OSError) as err:
         raise InputError(f"{path}: not a PyTorch checkpoint ({_first(err)}); name a .pt, .pth or .safetensors file") from err

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+from collections import defaultdict
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -82,14 +86,27 @@ def test_prefixes_of_training_are_taken_off(theirs: Net, tmp_path: Path, prefix:
         lambda state: {"epoch": 3, "state_dict": state, "best_psnr": torch.tensor(31.0)},
         lambda state: {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"state": {}, "param_groups": []}},
         lambda state: {"best": torch.tensor(31.0), "model": {"state_dict": state, "loss": torch.tensor(0.1)}},
+        lambda state: {"weights_of_epoch_3": {"G": state}},
+        lambda state: {"state_dict": state, "best_psnr": np.float64(31.0), "counts": np.arange(3), "seed": np.int64(1)},
+        lambda state: {"state_dict": state, "args": argparse.Namespace(lr=1e-4), "log": defaultdict(list), "place": Path("a")},
+        lambda state: {
+            "state_dict": {f"generator.{name}": value for name, value in state.items()}
+            | {"discriminator.0.weight": torch.zeros(4, 1, 3, 3), "loss.vgg.mean": torch.zeros(1, 3, 1, 1)}
+        },
     ],
-    ids=["beside a tensor", "PyTorch's tutorial", "twice"],
+    ids=["beside a tensor", "PyTorch's tutorial", "twice", "any name", "numpy", "options", "beside other networks"],
 )
 def test_a_state_is_found_beside_other_things(theirs: Net, tmp_path: Path, wrap: Callable[[object], object]) -> None:
     torch.save(wrap(theirs.state_dict()), tmp_path / "a.pth")
     x = torch.rand(1, 1, 12, 10)
     with torch.no_grad():
         assert torch.equal(checkpoint.load(tmp_path / "a.pth")[0](x), theirs(x))
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.PTH", "a.pth.tar", "a.Pt"])
+def test_a_checkpoint_may_be_called_as_others_call_it(theirs: Net, tmp_path: Path, name: str) -> None:
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / name)
+    assert checkpoint.load(tmp_path / name)[1].arch == "vdsr"
 
 
 def test_files_of_other_layouts_are_taken(outside: Outside) -> None:
@@ -99,14 +116,24 @@ def test_files_of_other_layouts_are_taken(outside: Outside) -> None:
         assert card.arch == "edsr" and networks.weight_count(network) == 5_699 and card.scales == (2,)
 
 
-def test_a_pickled_module_is_refused_with_the_way_out(theirs: Net, tmp_path: Path) -> None:
-    torch.save({"epoch": 50, "model": theirs}, tmp_path / "whole.pth")
+@pytest.mark.parametrize(
+    "whole",
+    [
+        lambda network: network,
+        lambda network: {"epoch": 50, "model": network},
+        lambda network: {"epoch": 50, "net": network, "best": Fraction(31)},
+        lambda network: {"state_dict": network.state_dict(), "best": Fraction(31)},
+    ],
+    ids=["alone", "model", "net", "state beside an object"],
+)
+def test_a_pickled_module_is_refused_with_the_way_out(theirs: Net, tmp_path: Path, whole: Callable[[Net], object]) -> None:
+    torch.save(whole(theirs), tmp_path / "whole.pth")
     with pytest.raises(InputError, match="holds a pickled module or other objects, and loading one runs code") as caught:
         checkpoint.load(tmp_path / "whole.pth")
     text = str(caught.value)
     assert "\n" not in text
-    code = text.partition("into a state: ")[2].replace("PATH", repr(str(tmp_path / "whole.pth")))
-    exec(code.replace("'state.pth'", repr(str(tmp_path / "state.pth"))), {"torch": torch})
+    code = text.partition("into a state: ")[2]
+    exec(code.replace("'state.pth'", repr(str(tmp_path / "state.pth"))), {})
     with torch.no_grad():
         assert torch.equal(checkpoint.load(tmp_path / "state.pth")[0](torch.ones(1, 1, 5, 5)), theirs(torch.ones(1, 1, 5, 5)))
 
@@ -130,6 +157,7 @@ def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
             r"2 tensors \(a.weight, b, ...\) of no known network; known: those of this project, "
             "pytorch-vdsr, EDSR-PyTorch, BasicSR EDSR, BasicSR MSRResNet, leftthomas/SRGAN, pytorch-SRResNet",
         ),
+        ({"layers.0.relative_position_index": torch.zeros(4, 4, dtype=torch.int64)}, "1 tensors .* of no known network"),
         ({"epoch": 3}, "holds no tensors by name"),
         ([torch.zeros(1)], "holds no tensors by name"),
         (
