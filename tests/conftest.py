@@ -51,6 +51,15 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _graphs_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``sr-export`` take the graph that it made of an equal network before; ``test_to_onnx`` looks at the exporter itself."""
+    if "sr_deploy.export.prepare" in sys.modules:
+        from tests.helpers.graphs import cached_graph
+
+        monkeypatch.setattr("sr_deploy.export.prepare.graph_from_network", cached_graph)
+
+
+@pytest.fixture(autouse=True)
 def _ctrl_c_arrives() -> None:
     """A shell starts a job in the background with Ctrl-C ignored, which tests of interrupts would inherit."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
