@@ -11,17 +11,21 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
+
 from sr_deploy.console import table
-from sr_deploy.export.accuracy.selection import SelectionSet, drops_db, psnr_db
+from sr_deploy.export.accuracy.selection import Figures, SelectionSet, drops_db, psnr_db
 from sr_deploy.export.calibration.bias import bias_shifts
 from sr_deploy.export.calibration.calibrate import Calibration
-from sr_deploy.export.command import parser
 from sr_deploy.export.graphs.quantize import kept_by_default, quantized
-from sr_deploy.export.int8 import refined_thresholds
 from sr_deploy.export.job import Export
+from sr_deploy.export.options import ExportOptions
+from sr_deploy.export.photographs import Photographs
 from sr_deploy.export.prepare import prepare
+from sr_deploy.export.thresholds import refined_thresholds
 from sr_deploy.files import write_text
 from sr_deploy.thresholds import METHODS, choose
 
@@ -36,34 +40,34 @@ Recipe = tuple[str, dict[str, float], dict[str, list[float]]]
 
 def recipes(export: Export) -> Iterator[Recipe]:
     """Yield the name of each way to calibrate, its thresholds and its bias shifts."""
-    threads = export.arguments.threads
-    found = export.activations()
+    found, sessions = export.activations, export.sessions
     for method in METHODS:
         thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.histograms.items()}
         yield method, thresholds, {}
         if method in REFINED:
-            yield f"{method}, bias", thresholds, bias_shifts(export.model, thresholds, export.tiles, threads=threads)
-            facts = (export.graph_digest, export.tiles.digest, method, False, export.tiles.scales)
+            yield f"{method}, bias", thresholds, bias_shifts(export.model, thresholds, export.tiles, sessions)
+            facts = (export.graph_digest, export.tiles.digest, method, False, export.tiles.cut.scales)
             better = refined_thresholds(export, Calibration(*facts, found.maxima, thresholds, {}))
             yield f"{method}, refined", better, {}
-            yield f"{method}, refined, bias", better, bias_shifts(export.model, better, export.tiles, threads=threads)
+            yield f"{method}, refined, bias", better, bias_shifts(export.model, better, export.tiles, sessions)
 
 
 def measure(model: str, data: Path, folder: str) -> list[dict[str, object]]:
     """Return one entry for each way to calibrate: the drop in dB by set and scale."""
     checkpoint = ROOT / f"train/pretrained/{model}.safetensors"
-    export = prepare(parser().parse_args([str(checkpoint), "-o", folder]))
-    threads, shape = export.arguments.threads, (1, *export.tiles.shape[1:])
-    samples = {
-        name: SelectionSet(data / name, scales=export.tiles.scales, shape=shape, limit=TILES, upscale=export.card.upscale)
-        for name in SETS
-    }
-    reference = {name: psnr_db(export.model, one, threads=threads) for name, one in samples.items()}
+    export = prepare(checkpoint, ExportOptions(Path(folder)))
+    cut = replace(export.tiles.cut, shape=(1, *export.settings.shape[1:]), limit=TILES)
+    samples = {name: SelectionSet(Photographs(data / name, cut.color), cut) for name in SETS}
+
+    def figures(graph: onnx.ModelProto, name: str) -> Figures:
+        return psnr_db(export.sessions.open(graph, exact=True), samples[name])
+
+    reference = {name: figures(export.model, name) for name in SETS}
     keep, record = kept_by_default(export.model), []
-    for name, thresholds, shifts in recipes(export):
+    for recipe, thresholds, shifts in recipes(export):
         graph = quantized(export.model, thresholds, keep=keep, shifts=shifts)
-        drops = {s: drops_db(psnr_db(graph, one, threads=threads), reference[s]) for s, one in samples.items()}
-        record.append({"model": model, "calibration": name, "drop_db": drops})
+        drops = {name: drops_db(figures(graph, name), reference[name]) for name in SETS}
+        record.append({"model": model, "calibration": recipe, "drop_db": drops})
         print(record[-1], file=sys.stderr, flush=True)
     return record
 

@@ -6,3 +6,17 @@ changes graphs, ``calibration/`` finds thresholds, ``accuracy/`` is the guard, `
 
 Imports ``train``, ``compress``, ``runtime`` and ``calib_data``.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sr_deploy.lazy import lazy
+
+if TYPE_CHECKING:
+    from sr_deploy.export.options import ExportOptions
+    from sr_deploy.export.run import ExportResult, export
+else:
+    __getattr__, __dir__ = lazy(__name__, ExportOptions="options", ExportResult="run", export="run")
+
+__all__ = ["ExportOptions", "ExportResult", "export"]

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from sr_deploy.console import missing_package, run
+from sr_deploy.export.options import METHODS, PRECISIONS, ExportOptions
 from sr_deploy.options import Parser, positive_float, positive_int, thread_count
 from sr_deploy.train.weights.pretrained import checkpoint_path
 
 PROG = "sr-export"
-METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,9 +24,7 @@ def parser() -> argparse.ArgumentParser:
         help="network (.safetensors; .pt, .pth of well-known repositories; in a checkout a name in train/pretrained)",
     )
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the graphs")
-    p.add_argument(
-        "--precision", nargs="+", choices=("fp32", "fp16", "int8"), default=["fp32", "fp16", "int8"], help="default: all three"
-    )
+    p.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="default: all three")
     p.add_argument(
         "--shape",
         type=int,
@@ -93,19 +91,43 @@ def add_guard_arguments(g: argparse._ArgumentGroup) -> None:
     )
 
 
+def options_from(arguments: argparse.Namespace) -> ExportOptions:
+    """Return what the command line asks for.
+
+    Raises:
+        InputError: options that do not fit each other.
+    """
+    return ExportOptions(
+        output=arguments.output,
+        precisions=tuple(arguments.precision),
+        shape=None if arguments.shape is None else tuple(arguments.shape),
+        scale=arguments.scale,
+        calib=arguments.calib,
+        calib_tiles=arguments.calib_tiles,
+        method=arguments.method,
+        refine=arguments.refine,
+        correct_bias=arguments.correct_bias,
+        thresholds=arguments.thresholds,
+        keep=tuple(arguments.keep),
+        all_layers=arguments.all_layers,
+        max_drop_db=arguments.max_drop,
+        sensitivity=arguments.sensitivity,
+        select=arguments.select,
+        select_tiles=arguments.select_tiles,
+        threads=arguments.threads,
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-export`` and return its exit code."""
-    p = parser()
-    arguments = p.parse_args(argv)
-    if arguments.select is not None and arguments.max_drop is None and not arguments.sensitivity:
-        p.error(f"--select {arguments.select}: nothing is measured on it; add --max-drop DB or --sensitivity")
-    if arguments.max_drop is not None and "int8" not in arguments.precision:
-        p.error(f"--max-drop {arguments.max_drop:g}: only int8 is guarded; add int8 to --precision")
+    arguments = parser().parse_args(argv)
 
     def command() -> int:
+        options = options_from(arguments)
         with missing_package("export"):
-            from sr_deploy.export.run import export_command
-        return export_command(arguments)
+            from sr_deploy.export.run import export
+        export(arguments.checkpoint, options)
+        return 0
 
     return run(PROG, command)
 

@@ -1,12 +1,14 @@
-"""The int8 part of ``sr-export``: thresholds, the accuracy guard, the graph and what its card tells of them."""
+"""The int8 part of an export: what layers cost, the accuracy guard, the graph and what its card says of them."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from sr_deploy.calib_data import folder
+import onnx
+
 from sr_deploy.card import Precision, Shape
 from sr_deploy.charts import check_charts, sensitivity_chart
 from sr_deploy.errors import CheckError, InputError, MachineError
@@ -14,32 +16,63 @@ from sr_deploy.export.accuracy.decision_file import question_of, stored_decision
 from sr_deploy.export.accuracy.guard import Choice, Decision, Drops, Search, Step, int8_share, worst
 from sr_deploy.export.accuracy.selection import SelectionSet, drops_db, psnr_db
 from sr_deploy.export.accuracy.sensitivity import LayerLoss, record, report, sensitivity, tile_shape
-from sr_deploy.export.calibration.bias import bias_shifts
-from sr_deploy.export.calibration.calibrate import Calibration, calibrate, check_same, read_calibration
-from sr_deploy.export.calibration.refine import refined
+from sr_deploy.export.calibration.calibrate import Calibration
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.quantize import kept_by_default
 from sr_deploy.export.graphs.reading import convolution_nodes
+from sr_deploy.export.graphs.suffix import at_shape
 from sr_deploy.export.job import Export, write
-from sr_deploy.export.plans.calibration import is_cache, thresholds_of
-from sr_deploy.files import digest_bytes, write_text
+from sr_deploy.export.photographs import Cut
+from sr_deploy.export.thresholds import thresholds_for
+from sr_deploy.files import write_text
+from sr_deploy.notes import LINES, NOTES
 
-REFINE_SIDE, REFINE_TILES = 96, 400  # pixels of a tile; tiles a scale, of which the richest are used
+
+@dataclass(frozen=True, eq=False)
+class Int8:
+    """What an export needs to know of int8; each is found once, when it is asked for."""
+
+    export: Export
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The thresholds."""
+        return thresholds_for(self.export)
+
+    @cached_property
+    def losses(self) -> tuple[LayerLoss, ...]:
+        """What each convolution alone in int8 costs, on smaller tiles than the graph's."""
+        samples = selection(self.export, tile_shape(self.export.settings.shape, self.export.card.halo))
+        return tuple(sensitivity(self.export.model, self.calibration.thresholds, samples, self.export.sessions))
+
+    def graph(self, choice: Choice) -> onnx.ModelProto:
+        """Return the int8 graph of a choice."""
+        return choice.graph(self.export.model, self.calibration.thresholds, self.calibration.shifts)
 
 
-def export_int8(export: Export) -> None:
-    """Calibrate, or take stored thresholds, let the guard decide where a drop is given, and write the int8 graph.
+@dataclass(frozen=True)
+class Int8Graph:
+    """An int8 graph that was written."""
+
+    path: Path
+    layers: dict[str, Precision]  # by convolution
+    share: float  # of the multiplications in int8, 0 to 1
+    decision: Decision | None  # of the guard
+
+
+def export_int8(int8: Int8) -> Int8Graph:
+    """Let the guard decide where a drop is given, and write the int8 graph.
 
     Raises:
         CheckError: no choice of layers keeps the drop; an int8 graph of an earlier export is gone too.
     """
-    calibration = thresholds_for(export)
-    decision = guarded(export, calibration) if export.arguments.max_drop is not None else None
+    export, calibration = int8.export, int8.calibration
+    decision = decide(int8, export.options.max_drop_db) if export.options.max_drop_db is not None else None
     choice = decision.choice if decision else first_choice(export)
     layers: dict[str, Precision] = {n: "fp32" if n in choice.floating else "int8" for n in export.card.layers}
     share = int8_share(choice, export.macs)
     in_float = ", ".join(n for n in layers if n in choice.floating)
-    print(f"{export.stem}: {100 * share:.1f} % of the multiplications in int8, fp32: {in_float or 'none'}")
+    LINES.info(f"{export.stem}: {100 * share:.1f} % of the multiplications in int8, fp32: {in_float or 'none'}")
     changes = {
         "precision": "int8",
         "layers": layers,
@@ -49,97 +82,99 @@ def export_int8(export: Export) -> None:
         "thresholds_digest": calibration.digest,
         "guard": guard_facts(decision) if decision else {},
     }
-    write(export, choice.graph(export.model, calibration.thresholds, calibration.shifts), export.card.with_changes(**changes))
+    path = write(export, int8.graph(choice), export.card.with_changes(**changes))
     if decision is None:  # an earlier export's says nothing of the graph that took that one's place
-        removed(export.arguments.output / f"{export.stem}_int8.guard.json")
+        delete(export.options.output / f"{export.stem}_int8.guard.json")
+    return Int8Graph(path, layers, share, decision)
 
 
 def first_choice(export: Export) -> Choice:
-    """Return what the command line keeps out of int8; what ``--keep`` names reads float activations too."""
-    kept = frozenset() if export.arguments.all_layers else kept_by_default(export.model)
+    """Return what the options keep out of int8; what ``--keep`` names reads float activations too."""
+    options = export.options
+    kept = frozenset() if options.all_layers else kept_by_default(export.model)
     if export.learned is not None:
         kept = export.learned.keep & export.card.layers.keys()
-    choice = Choice(kept, tuple(dict.fromkeys(export.arguments.keep)))
+    choice = Choice(kept, tuple(dict.fromkeys(options.keep)))
     if choice.floating >= export.macs.keys():
-        raise InputError(f"--keep {' '.join(export.arguments.keep)}: no convolution is left for int8; keep fewer")
+        raise InputError(f"--keep {' '.join(options.keep)}: no convolution is left for int8; keep fewer")
     return choice
 
 
-def guarded(export: Export, calibration: Calibration) -> Decision:
+def decide(int8: Int8, max_drop_db: float) -> Decision:
     """Return the guard's decision: that of an equal export, or a new one, which is written.
 
     Raises:
         CheckError: no choice fits.
     """
-    arguments, start = export.arguments, first_choice(export)
-    samples = selection(export, (1, *export.tiles.shape[1:]))
+    export, start = int8.export, first_choice(int8.export)
+    samples = selection(export, (1, *export.settings.shape[1:]))
     question = question_of(
         start,
         graph=export.graph_digest,
-        thresholds=calibration.digest,
+        thresholds=int8.calibration.digest,
         pictures=samples.digest,
-        max_drop_db=arguments.max_drop,
+        max_drop_db=max_drop_db,
     )
     name = f"{export.stem}_int8.guard.json"
     found = stored_decision([place / name for place in export.folders], question)
     if found is not None:
-        print(f"{found[1]}: reused, decided for the same graph, thresholds and pictures; drop {told(found[0].drop_db)}")
+        drops = drops_text(found[0].drop_db)
+        LINES.info(f"{found[1]}: reused, decided for the same graph, thresholds and pictures; drop {drops}")
         return found[0]
-    decision = search(export, calibration, samples).run(start)
+    decision = search_for(int8, samples, max_drop_db).run(start)
     if not decision.fits:
-        best, share = decision.choice, f"{100 * int8_share(decision.choice, export.macs):.0f} %"
-        engine = arguments.output / f"{export.stem}_int8.onnx"
-        gone = f"; {engine} of an earlier export was removed" if removed(engine) else ""
-        removed(arguments.output / name)
-        raise CheckError(
-            f"{export.stem}_int8: no choice of layers keeps the drop within {arguments.max_drop:g} dB; the best was "
-            f"{worst(decision.drop_db):.3f} dB ({told(decision.drop_db)}) with {share} of the multiplications in "
-            f"int8 and {', '.join(sorted(best.given_back)) or 'nothing'} given back; no int8 graph is written: raise --max-drop, "
-            f"calibrate on more photographs with --calib, or tune with sr-prune --qat{gone}"
-        )
-    write_decision(arguments.output / name, question, decision)
+        delete(export.options.output / name)
+        engine = export.options.output / f"{export.stem}_int8.onnx"
+        gone = f"; {engine} of an earlier export was removed" if delete(engine) else ""
+        raise CheckError(f"{export.stem}_int8: {nothing_fits(export, decision)}{gone}")
+    write_decision(export.options.output / name, question, decision)
     return decision
+
+
+def nothing_fits(export: Export, decision: Decision) -> str:
+    """Return the line about the best choice that was found where none keeps the drop."""
+    best, share = decision.choice, f"{100 * int8_share(decision.choice, export.macs):.0f} %"
+    return (
+        f"no choice of layers keeps the drop within {decision.max_drop_db:g} dB; the best was "
+        f"{worst(decision.drop_db):.3f} dB ({drops_text(decision.drop_db)}) with {share} of the multiplications in "
+        f"int8 and {', '.join(sorted(best.given_back)) or 'nothing'} given back; no int8 graph is written: raise --max-drop, "
+        "calibrate on more photographs with --calib, or tune with sr-prune --qat"
+    )
 
 
 def selection(export: Export, shape: Shape) -> SelectionSet:
     """Return the photographs to measure on in tiles of ``shape``, at every scale that is calibrated for."""
-    samples = SelectionSet(
-        export.arguments.select or folder("select"),
-        scales=export.tiles.scales,
-        shape=shape,
-        limit=export.arguments.select_tiles,
-        upscale=export.card.upscale,
-    )
+    assert export.selection is not None  # prepared where anything is measured
+    cut = export.tiles.cut
+    samples = SelectionSet(export.selection, Cut(cut.scales, shape, export.options.select_tiles, cut.upscale))
     for line in samples.skipped:
-        print(f"warning: left out: {line}")
+        NOTES.warning(f"left out: {line}")
     return samples
 
 
-def search(export: Export, calibration: Calibration, samples: SelectionSet) -> Search:
+def search_for(int8: Int8, samples: SelectionSet, max_drop_db: float) -> Search:
     """Return the guard's search over the choices for this export."""
-    threads = export.arguments.threads
-    reference = psnr_db(export.model, samples, threads=threads)
+    export = int8.export
+    reference = psnr_db(export.sessions.kept(at_shape(export.model, samples.cut.shape)), samples)
 
     def measure(choice: Choice) -> Drops:
-        return drops_db(
-            psnr_db(choice.graph(export.model, calibration.thresholds, calibration.shifts), samples, threads=threads), reference
-        )
+        graph = at_shape(int8.graph(choice), samples.cut.shape)
+        return drops_db(psnr_db(export.sessions.open(graph, exact=True), samples), reference)
 
     def costs() -> dict[str, Drops]:
-        losses = losses_of(export, calibration)
         # A float convolution that reads the picture itself has nothing to give back.
         untouched = first_choice(export).kept & {n.name for n in convolution_nodes(export.model) if n.input[0] == INPUT}
-        return {loss.name: loss.drop_db for loss in losses if loss.name not in untouched}
+        return {loss.name: loss.drop_db for loss in int8.losses if loss.name not in untouched}
 
     def tell(step: Step) -> None:
         what = "guard" if step.layer is None else f"guard: {step.action} {step.layer}"
-        print(f"{export.stem}: {what}: drop {told(step.drop_db)}, {100 * step.int8_share:.1f} % in int8", flush=True)
+        LINES.info(f"{export.stem}: {what}: drop {drops_text(step.drop_db)}, {100 * step.int8_share:.1f} % in int8")
 
-    return Search(measure, costs, export.macs, export.arguments.max_drop, tell)
+    return Search(measure, costs, export.macs, max_drop_db, tell)
 
 
-def removed(path: Path) -> bool:
-    """Remove a file and return whether there was one."""
+def delete(path: Path) -> bool:
+    """Delete a file and return whether there was one."""
     try:
         path.unlink()
     except FileNotFoundError:
@@ -147,13 +182,13 @@ def removed(path: Path) -> bool:
     return True
 
 
-def told(drops: Drops) -> str:
+def drops_text(drops: Drops) -> str:
     """Return drops as text."""
     return " ".join(f"x{scale} {drop:.3f}" for scale, drop in drops.items()) + " dB"
 
 
 def guard_facts(decision: Decision) -> dict[str, object]:
-    """Return what the card tells of a decision."""
+    """Return what the card says of a decision."""
     return {
         "max_drop_db": decision.max_drop_db,
         "drop_db": {str(scale): round(drop, 4) for scale, drop in decision.drop_db.items()},
@@ -161,85 +196,17 @@ def guard_facts(decision: Decision) -> dict[str, object]:
     }
 
 
-def losses_of(export: Export, calibration: Calibration) -> list[LayerLoss]:
-    """Return what each convolution alone in int8 costs, on smaller tiles than the graph's."""
-    if export.losses is None:
-        samples = selection(export, tile_shape(export.tiles.shape, export.card.halo))
-        export.losses = sensitivity(export.model, calibration.thresholds, samples, threads=export.arguments.threads)
-    return export.losses
-
-
-def report_sensitivity(export: Export) -> None:
-    """Print what each convolution costs in int8, and write it as a table (JSON) and as a bar chart (PNG)."""
-    losses = losses_of(export, thresholds_for(export))
-    print(report(losses, sum(export.macs.values())))
-    base = export.arguments.output / f"{export.stem}_sensitivity"
+def report_sensitivity(int8: Int8) -> None:
+    """Report what each convolution costs in int8, and write it as a table (JSON) and as a bar chart (PNG)."""
+    export, losses = int8.export, int8.losses
+    LINES.info(report(losses, sum(export.macs.values())))
+    base = export.options.output / f"{export.stem}_sensitivity"
     write_text(Path(f"{base}.json"), json.dumps({"layers": record(losses)}, indent=2) + "\n")
     try:
         check_charts()
     except MachineError as err:
-        print(f"{base}.json: written; no chart: {err}")
+        LINES.info(f"{base}.json: written; no chart: {err}")
         return
-    drops = {scale: [loss.drop_db[scale] for loss in losses] for scale in export.tiles.scales}
+    drops = {scale: [loss.drop_db[scale] for loss in losses] for scale in export.tiles.cut.scales}
     sensitivity_chart([loss.name for loss in losses], drops, Path(f"{base}.png"), title=export.stem)
-    print(f"{base}.png, {base}.json: written")
-
-
-def thresholds_for(export: Export) -> Calibration:
-    """Return thresholds: those that were learned, from ``--thresholds``, from an earlier equal export, or newly calibrated."""
-    arguments, path = export.arguments, export.arguments.output / f"{export.stem}_int8.thresholds.json"
-    if export.learned is not None:
-        learned = export.learned.calibration(export.graph_digest, export.card.layers)
-        learned.write(path)
-        print(f"{path}: {len(learned.thresholds)} thresholds that {arguments.checkpoint} learned; nothing is calibrated")
-        return learned
-    if arguments.thresholds is not None:
-        return given_thresholds(export, arguments.thresholds)
-    found = export.stored()
-    if found is not None:
-        print(f"{found[1]}: reused, made from the same graph and pictures")
-        return found[0]
-    made = calibrate(export.graph_digest, export.tiles, export.activations(), method=arguments.method)
-    if arguments.refine:
-        try:
-            made = replace(made, refined=True, thresholds=refined_thresholds(export, made))
-        except InputError as err:
-            print(f"warning: thresholds are not refined: {err}")
-    if arguments.correct_bias:
-        made = replace(made, shifts=bias_shifts(export.model, made.thresholds, export.tiles, threads=arguments.threads))
-    made.write(path)
-    export.calibration = made, path
-    print(f"{path}: {len(made.thresholds)} thresholds by {made.how} from {len(export.tiles)} tiles")
-    return made
-
-
-def refined_thresholds(export: Export, calibration: Calibration) -> dict[str, float]:
-    """Return thresholds that do less harm to the output, found on tiles of the calibration pictures."""
-    print(f"{export.stem}: refining {len(calibration.thresholds)} thresholds, takes minutes; --no-refine is quicker", flush=True)
-    samples = SelectionSet(
-        export.tiles.folder,
-        scales=export.tiles.scales,
-        shape=tile_shape(export.tiles.shape, export.card.halo, side=REFINE_SIDE),
-        limit=REFINE_TILES,
-        upscale=export.card.upscale,
-        option="--calib",
-        among={digest for digest, *_ in export.tiles.places},  # of very many pictures, calibration has chosen some
-    )
-    return refined(export.model, calibration.thresholds, samples, maxima=calibration.maxima, threads=export.arguments.threads)
-
-
-def given_thresholds(export: Export, path: Path) -> Calibration:
-    """Return the thresholds in the file that ``--thresholds`` names: this project's or TensorRT's cache.
-
-    Raises:
-        InputError: they were made for something else.
-    """
-    if is_cache(path):
-        thresholds = thresholds_of(path, export.model)
-        print(f"{path}: TensorRT's thresholds; which pictures they were made from is not known")
-        return Calibration(
-            export.graph_digest, digest_bytes(path.read_bytes()), "tensorrt", False, export.tiles.scales, {}, thresholds, {}
-        )
-    stored = read_calibration(path)
-    check_same(stored, export.graph_digest, export.tiles, export.arguments.method, source=str(path))
-    return stored
+    LINES.info(f"{base}.png, {base}.json: written")

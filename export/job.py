@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,87 +13,80 @@ from torch import nn
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import imresize
 from sr_deploy.errors import CheckError
-from sr_deploy.export.accuracy.sensitivity import LayerLoss
 from sr_deploy.export.calibration.activations import Activations, activations
-from sr_deploy.export.calibration.calibrate import Calibration, graph_digest_of, stored_calibration
+from sr_deploy.export.calibration.calibrate import Calibration, stored_calibration
 from sr_deploy.export.calibration.learned import Learned
 from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.graphs.model import INPUT
-from sr_deploy.export.graphs.reading import macs_by_convolution, serialized
+from sr_deploy.export.graphs.reading import digest_of, macs_by_convolution, serialized
+from sr_deploy.export.options import ExportOptions
+from sr_deploy.export.photographs import Photographs
+from sr_deploy.export.sessions import Sessions
+from sr_deploy.export.settings import Settings
 from sr_deploy.files import write_bytes
-from sr_deploy.runtime.backends.engine import CPU, Tiles
-from sr_deploy.runtime.backends.onnx_engine import open_session
+from sr_deploy.notes import LINES
+from sr_deploy.runtime.backends.engine import Tiles
 
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse
 DEAD_MARGIN_DB = 1.0  # a graph must be closer to fp32's output than its own input is, or it does nothing of use
 CHECK_TILES = 4
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Export:
-    """One export in progress: the network, its fp32 graph, and where files go."""
+    """One export: a network, its fp32 graph, what it is looked at with, and where files go; what takes long is computed once."""
 
-    arguments: argparse.Namespace
+    checkpoint: Path
+    options: ExportOptions
+    settings: Settings
     network: nn.Module
     card: ModelCard  # of the fp32 graph
     model: onnx.ModelProto
     tiles: CalibrationSet
-    stem: str
-    seen: Activations | None = None  # on the calibration tiles, once they went through the graph
-    learned: Learned | None = None  # thresholds that the checkpoint brings along
-    losses: list[LayerLoss] | None = None  # of the layers alone in int8, once they were measured
-    looked: bool = False
-    calibration: tuple[Calibration, Path] | None = None  # of an earlier equal export, once it was looked for
+    selection: Photographs | None  # to measure on; None: nothing is measured
+    learned: Learned | None  # thresholds that the checkpoint brings along
+    stem: str  # of the files
+    sessions: Sessions
 
-    @property
+    @cached_property
     def macs(self) -> dict[str, int]:
         """Multiplications by convolution."""
         return macs_by_convolution(self.model)
 
-    @property
+    @cached_property
     def graph_digest(self) -> str:
         """The digest of the fp32 graph."""
-        return graph_digest_of(self.model)
-
-    @property
-    def refinements(self) -> tuple[str, ...]:
-        """What is to be done to thresholds beyond the method, in the words of :class:`Calibration`."""
-        asked = (("refined", self.arguments.refine), ("bias corrected", self.arguments.correct_bias))
-        return tuple(name for name, wanted in asked if wanted)
+        return digest_of(self.model)
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """Where thresholds and decisions of earlier exports are looked for: where this one writes, and beside the checkpoint."""
-        return self.arguments.output, self.arguments.checkpoint.parent
+        return self.options.output, self.checkpoint.parent
 
+    @cached_property
     def stored(self) -> tuple[Calibration, Path] | None:
-        """Return the thresholds of an earlier equal export and their file; a file that differs is named once."""
-        if not self.looked:
-            self.looked = True
-            paths = [place / f"{self.stem}_int8.thresholds.json" for place in self.folders]
-            self.calibration = stored_calibration(
-                paths,
-                graph_digest=self.graph_digest,
-                tiles=self.tiles,
-                method=self.arguments.method,
-                refinements=self.refinements,
-            )
-        return self.calibration
+        """The thresholds of an earlier equal export and their file; a line names one that differs."""
+        return stored_calibration(
+            [folder / f"{self.stem}_int8.thresholds.json" for folder in self.folders],
+            graph_digest=self.graph_digest,
+            tiles=self.tiles,
+            method=self.settings.method,
+            refinements=self.settings.refinements,
+        )
 
+    @cached_property
     def activations(self) -> Activations:
-        """Return what flows through the fp32 graph on the calibration tiles, measured once."""
-        if self.seen is None:
-            self.seen = activations(self.model, self.tiles, threads=self.arguments.threads)
-        return self.seen
+        """What flows through the fp32 graph on the calibration tiles."""
+        return activations(self.model, self.tiles, self.sessions)
 
     def ranges(self) -> dict[str, float]:
         """Return the largest magnitude of every value, measured, or read from the thresholds of an equal export."""
-        found = None if self.arguments.thresholds is not None or self.learned is not None else self.stored()
-        return found[0].maxima if found else self.activations().maxima
+        stored = None if self.options.thresholds is not None or self.learned is not None else self.stored
+        return stored[0].maxima if stored else self.activations.maxima
 
 
-def write(export: Export, model: onnx.ModelProto, card: ModelCard) -> None:
-    """Check a graph against the fp32 graph and write it with its card.
+def write(export: Export, model: onnx.ModelProto, card: ModelCard) -> Path:
+    """Check a graph against the fp32 graph, write it with its card and return its file.
 
     Raises:
         CheckError: its output is broken; nothing is written.
@@ -106,9 +99,10 @@ def write(export: Export, model: onnx.ModelProto, card: ModelCard) -> None:
                 f"{export.stem}_{card.precision}: agrees with fp32 by {agreement:.1f} dB only, the limit is {limit:.1f} dB "
                 f"(its own input reaches {untouched:.1f} dB); add photographs with --calib or keep layers with --keep"
             )
-    path = export.arguments.output / f"{export.stem}_{card.precision}.onnx"
+    path = export.options.output / f"{export.stem}_{card.precision}.onnx"
     write_bytes(path, serialized(model, card, source=str(path)))
-    print(f"{path}: written")
+    LINES.info(f"{path}: written")
+    return path
 
 
 def agreement_db(export: Export, model: onnx.ModelProto) -> tuple[float, float]:
@@ -116,8 +110,7 @@ def agreement_db(export: Export, model: onnx.ModelProto) -> tuple[float, float]:
 
     The second is what a network that does nothing reaches, or bicubic enlargement in place of one that enlarges.
     """
-    threads = export.arguments.threads
-    sessions = [open_session(m.SerializeToString(), [CPU], threads) for m in (model, export.model)]
+    sessions = export.sessions.open(model), export.sessions.kept(export.model)
     errors: list[tuple[float, float]] = []
     for tile in export.tiles.some(CHECK_TILES):
         output, expected = (np.asarray(s.run(None, {INPUT: tile})[0], np.float64) for s in sessions)

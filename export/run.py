@@ -1,36 +1,81 @@
-"""What ``sr-export`` does once its arguments are read: one checked file after another."""
+"""The export: one checked file after another."""
 
 from __future__ import annotations
 
-import argparse
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from sr_deploy.card import Precision
+from sr_deploy.card import ModelCard, Precision
+from sr_deploy.export.accuracy.guard import Decision
+from sr_deploy.export.accuracy.sensitivity import LayerLoss
 from sr_deploy.export.graphs.half import half_precision, nodes_that_may_overflow
-from sr_deploy.export.int8 import export_int8, report_sensitivity
+from sr_deploy.export.int8 import Int8, export_int8, report_sensitivity
 from sr_deploy.export.job import Export, write
+from sr_deploy.export.options import ExportOptions
 from sr_deploy.export.prepare import prepare
+from sr_deploy.notes import LINES
+from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.runtime.upscaling.tiling import useful_share
 
+LEAST_SHARE, GOOD_SHARE = 0.4, 0.7  # of a tile that is useful
 
-def export_command(arguments: argparse.Namespace) -> int:
-    """Export as the command line asks and return the exit code."""
-    export = prepare(arguments)
-    share = useful_share(export.card)
-    print(f"{export.stem}: halo {export.card.halo} pixels, {100 * share:.0f} % of a tile is useful")
-    if share < 0.4:
-        side = side_for_share(export.card.halo, 0.7)
-        shape = f"1 {export.card.input_shape[1] if export.card.input_shape else 1} {side} {side}"
-        print(f"warning: below 40 %, tiles are mostly computed twice; --shape {shape} reaches 70 %")
-    if arguments.sensitivity:
-        report_sensitivity(export)
-    # int8 comes last: where the guard finds no choice, the others are there.
-    steps: dict[str, Callable[[Export], None]] = {"fp32": export_fp32, "fp16": export_fp16, "int8": export_int8}
-    for precision, step in steps.items():
-        if precision in arguments.precision:
-            step(export)
-    return 0
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made."""
+
+    card: ModelCard  # of the fp32 graph
+    graphs: dict[Precision, Path]
+    useful_share: float  # of a tile, 0 to 1
+    int8_layers: dict[str, Precision]  # precision of each convolution in the int8 graph; empty: there is none
+    int8_share: float | None  # of the multiplications in int8, 0 to 1
+    decision: Decision | None  # of the accuracy guard
+    losses: tuple[LayerLoss, ...]  # with ``sensitivity``: what each convolution alone in int8 costs
+
+
+def export(checkpoint: Path, options: ExportOptions, *, progress: OnStep | None = None) -> ExportResult:
+    """Export a checkpoint as graphs, each checked before it is written; ``progress`` is called with every step.
+
+    Raises:
+        InputError: a bad option or file.
+        CheckError: a graph computes something else than the network, or no choice of layers keeps ``max_drop_db``.
+        MachineError: a package or the disk.
+    """
+    with progress_to(progress):
+        job = prepare(checkpoint, options)
+        share = useful_share(job.card)
+        report_share(job, share)
+        int8 = Int8(job)
+        if options.sensitivity:
+            report_sensitivity(int8)
+        graphs: dict[Precision, Path] = {}
+        if "fp32" in options.precisions:
+            graphs["fp32"] = write(job, job.model, job.card)
+        if "fp16" in options.precisions:
+            graphs["fp16"] = export_fp16(job)
+        # int8 comes last: where the guard finds no choice, the others are there.
+        made = export_int8(int8) if "int8" in options.precisions else None
+        if made is not None:
+            graphs["int8"] = made.path
+    return ExportResult(
+        job.card,
+        graphs,
+        share,
+        made.layers if made else {},
+        made.share if made else None,
+        made.decision if made else None,
+        int8.losses if options.sensitivity else (),
+    )
+
+
+def report_share(job: Export, share: float) -> None:
+    """Say how much of a tile is useful, and which shape were better where that is little."""
+    LINES.info(f"{job.stem}: halo {job.card.halo} pixels, {100 * share:.0f} % of a tile is useful")
+    if share < LEAST_SHARE:
+        side = side_for_share(job.card.halo, GOOD_SHARE)
+        shape = f"1 {job.settings.shape[1]} {side} {side}"
+        LINES.info(f"warning: below 40 %, tiles are mostly computed twice; --shape {shape} reaches 70 %")
 
 
 def side_for_share(halo: int, share: float) -> int:
@@ -38,16 +83,11 @@ def side_for_share(halo: int, share: float) -> int:
     return math.ceil(2 * halo / (1.0 - math.sqrt(share)) / 32.0) * 32
 
 
-def export_fp32(export: Export) -> None:
-    """Write the fp32 graph."""
-    write(export, export.model, export.card)
-
-
-def export_fp16(export: Export) -> None:
-    """Write the fp16 graph; nodes that could overflow stay fp32 and are named."""
-    risky = nodes_that_may_overflow(export.model, export.ranges())
+def export_fp16(job: Export) -> Path:
+    """Write the fp16 graph and return its file; nodes that could overflow stay fp32 and are named."""
+    risky = nodes_that_may_overflow(job.model, job.ranges())
     for name in risky:
-        print(f"{export.stem}: {name} could overflow float16 and stays fp32")
-    model = half_precision(export.model, keep=frozenset(risky))
-    layers: dict[str, Precision] = {n: "fp32" if n in risky else "fp16" for n in export.card.layers}
-    write(export, model, export.card.with_changes(precision="fp16", layers=layers))
+        LINES.info(f"{job.stem}: {name} could overflow float16 and stays fp32")
+    model = half_precision(job.model, keep=frozenset(risky))
+    layers: dict[str, Precision] = {n: "fp32" if n in risky else "fp16" for n in job.card.layers}
+    return write(job, model, job.card.with_changes(precision="fp16", layers=layers))

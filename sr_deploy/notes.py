@@ -1,6 +1,7 @@
 """What a stage has to say beside its result, such as a picture that was left out: messages of the logger ``sr_deploy``.
 
-Called from Python, nothing is printed; ``logging`` shows them to those who ask. A command prints them (:func:`printed_notes`).
+Called from Python, nothing is printed; ``logging`` shows them to those who ask. A command prints them (:func:`printed_notes`):
+``NOTES`` on standard error, and on standard output ``LINES``, what it reports of each step as it is done.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 NOTES = logging.getLogger("sr_deploy")
 NOTES.addHandler(logging.NullHandler())  # else Python prints warnings that nobody asked for
 NOTES.setLevel(logging.INFO)
+LINES = logging.getLogger("sr_deploy.lines")
 
 
 class _OnStandardError(logging.Handler):
@@ -22,12 +24,20 @@ class _OnStandardError(logging.Handler):
             print(prefix + record.getMessage(), file=sys.stderr, flush=True)
 
 
+class _OnStandardOutput(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), flush=True)  # nobody reads it any more: that ends the command, as for any other
+
+
 @contextmanager
 def printed_notes() -> Iterator[None]:
-    """Print the notes of this block on standard error, a line each."""
-    handler = _OnStandardError()
-    NOTES.addHandler(handler)
+    """Print the notes of this block on standard error and its lines on standard output."""
+    notes, lines = _OnStandardError(), _OnStandardOutput()
+    notes.addFilter(lambda record: record.name != LINES.name)
+    NOTES.addHandler(notes)
+    LINES.addHandler(lines)
     try:
         yield
     finally:
-        NOTES.removeHandler(handler)
+        NOTES.removeHandler(notes)
+        LINES.removeHandler(lines)

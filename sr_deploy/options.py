@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NoReturn
 
 from sr_deploy import __version__
@@ -54,6 +55,16 @@ def check_positive(**numbers: float | None) -> None:
     for name, number in numbers.items():
         if number is not None and not 0 < number < float("inf"):
             raise InputError(f"{name}={number}: not a number above 0; give another, or leave it out")
+
+
+def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
+    """Check a word, given by its name, that is one of ``known`` where it is not ``None``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if value is not None and value not in known:
+        raise InputError(f"{name}={value!r}: not one of {', '.join(known)}; choose one of them")
 
 
 def positive_int(text: str) -> int:

@@ -16,7 +16,7 @@ from sr_deploy import __version__
 from sr_deploy.console import missing_package, one_line, run, table
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError, SrDeployError
 from sr_deploy.files import replacing
-from sr_deploy.notes import NOTES, printed_notes
+from sr_deploy.notes import LINES, NOTES, printed_notes
 from sr_deploy.options import Parser, positive_float, positive_int, thread_count, worker_count
 from sr_deploy.progress import Step, bars, progress, progress_to
 
@@ -178,9 +178,11 @@ def test_notes_are_printed_by_commands_only(capfd: pytest.CaptureFixture[str], c
     with printed_notes():
         NOTES.warning("b.png: left out")
         NOTES.info("c.png: grown")
+        LINES.info("o.onnx: written")
     NOTES.info("d.png: grown")
-    assert capfd.readouterr() == ("", "warning: b.png: left out\nc.png: grown\n")
-    assert [message[0] for message in caplog.messages] == ["a", "b", "c", "d"]
+    LINES.info("p.onnx: written")
+    assert capfd.readouterr() == ("o.onnx: written\n", "warning: b.png: left out\nc.png: grown\n")
+    assert [message[0] for message in caplog.messages] == ["a", "b", "c", "o", "d", "p"]
 
 
 def test_progress_shows_a_bar_on_a_terminal() -> None:

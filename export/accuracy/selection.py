@@ -14,22 +14,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import onnx
+import onnxruntime as ort
 
-from sr_deploy.card import Shape
-from sr_deploy.degrade import Color, Planes, Upscale, given_size, network_pair
+from sr_deploy.degrade import Planes, given_size, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import INPUT
-from sr_deploy.export.graphs.suffix import at_shape
-from sr_deploy.files import digest_bytes, list_pictures, read_bytes
+from sr_deploy.export.photographs import Cut, Held, Photographs
+from sr_deploy.files import digest_bytes
 from sr_deploy.measure import levels, luma_of, psnr_from_error, shaved
-from sr_deploy.planes import read_measured
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import CPU, Tiles
-from sr_deploy.runtime.backends.onnx_engine import open_session
+from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.upscaling.tiling import batch_at, evenly, tile_corners
 
 LEAST_ERROR = 1e-9  # a flat tile may be met exactly
@@ -60,51 +56,40 @@ class Sample:
 
 
 class SelectionSet:
-    """Tiles of photographs at every scale, with what was there."""
+    """Tiles of photographs with what was there, at most ``cut.limit`` at each scale of ``cut``."""
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        scales: Sequence[int],
-        shape: Shape,
-        limit: int,
-        upscale: Upscale,
-        option: str = "--select",
-        among: Collection[str] | None = None,
+        self, photographs: Photographs, cut: Cut, *, option: str = "--select", among: Collection[str] | None = None
     ) -> None:
-        """List the pictures of ``folder``, named by ``option``, and choose at most ``limit`` tiles for each of ``scales``.
+        """Choose the tiles; ``option`` names the folder of the photographs in messages.
 
         ``among`` leaves out the pictures of other digests before they are decoded.
 
         Raises:
             InputError: none of them can be used.
         """
-        self.folder, self.shape, self.upscale = folder, shape, upscale
-        self.color: Color = "rgb" if shape[1] == 3 else "y"
-        self.skipped: list[str] = []
-        self.paths: dict[str, Path] = {}
-        self.sizes: dict[str, tuple[int, int]] = {}  # (h, w)
-        paths = list_pictures(folder)
-        with progress("reading", len(paths)) as advance:
-            for path in paths:
+        self.photographs, self.cut = photographs, cut
+        self.skipped = list(photographs.unreadable)
+        self.sizes: dict[str, tuple[int, int]] = {}  # (h, w), by digest
+        with progress("reading", len(photographs.paths)) as advance:
+            for digest in photographs.paths:
                 try:
-                    digest = digest_bytes(read_bytes(path, advice="check the folder"))
                     if among is None or digest in among:
-                        h, w = read_measured(path, self.color).shape[-2:]
-                        self.paths[digest], self.sizes[digest] = path, (h, w)
+                        self.sizes[digest] = photographs.size(digest)
                 except InputError as err:
                     self.skipped.append(str(err))
                 advance("")
-        self.places = {scale: evenly(self._places(scale), limit) for scale in scales}
+        self.places = {scale: evenly(self._places(scale), cut.limit) for scale in cut.scales}
         empty = [scale for scale, places in self.places.items() if not places]
         if empty:
             reasons = f" ({self.skipped[0]})" if self.skipped else ""
             raise InputError(
-                f"{folder}: no picture that can be measured at x{empty[0]}{reasons}; name a folder of photographs with {option}"
+                f"{photographs.folder}: no picture that can be measured at x{empty[0]}{reasons}; "
+                f"name a folder of photographs with {option}"
             )
         facts = [[scale, self.places[scale]] for scale in self.places]
-        self.digest = digest_bytes(json.dumps([facts, list(shape), upscale]).encode())
+        self.digest = digest_bytes(json.dumps([facts, list(cut.shape), cut.upscale]).encode())
+        self._samples = Held(self._cut, self._bytes())
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -115,30 +100,41 @@ class SelectionSet:
         return sum(len(places) for places in self.places.values())
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield one tile after another; a picture is read once a scale."""
+        """Yield one tile after another, scale by scale."""
+        return iter(self._samples)
+
+    def _cut(self) -> Iterator[Sample]:
         for scale, places in self.places.items():
             current, given, original = "", np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
             for digest, row, column in places:
                 if digest != current:
                     current = digest
-                    given, original = network_pair(read_measured(self.paths[digest], self.color), scale, self.upscale)
+                    given, original = network_pair(self.photographs.measured(digest), scale, self.cut.upscale)
                     given = given / np.float32(255.0)
-                factor = 1 if self.upscale == "before" else scale
+                factor = self._factor(scale)
                 rows, columns = (
                     slice(start * factor, (start + side) * factor)
-                    for start, side in zip((row, column), self.shape[2:], strict=True)
+                    for start, side in zip((row, column), self.cut.shape[2:], strict=True)
                 )
                 part = original[..., rows, columns].copy()  # a view would keep the whole picture in memory
-                yield Sample(scale, digest, batch_at(given, (row, column), self.shape), part)
+                yield Sample(scale, digest, batch_at(given, (row, column), self.cut.shape), part)
 
     def _places(self, scale: int) -> list[Place]:
-        factor = 1 if self.upscale == "before" else scale
         found: list[Place] = []
-        for digest in sorted(self.paths):
-            h, w = given_size(self.sizes[digest], scale, self.upscale)
-            if min(h, w) * factor >= LEAST_SIDE + 2 * scale:
-                found += [(digest, row, column) for row, column in tile_corners((h, w), self.shape[2:])]
+        for digest in sorted(self.sizes):
+            h, w = given_size(self.sizes[digest], scale, self.cut.upscale)
+            if min(h, w) * self._factor(scale) >= LEAST_SIDE + 2 * scale:
+                found += [(digest, row, column) for row, column in tile_corners((h, w), self.cut.shape[2:])]
         return found
+
+    def _factor(self, scale: int) -> int:
+        """Return how many pixels of the original a pixel of the tile is wide."""
+        return 1 if self.cut.upscale == "before" else scale
+
+    def _bytes(self) -> int:
+        """Return the size of all tiles with their originals."""
+        n, c, h, w = self.cut.shape
+        return sum(4 * c * h * w * (n + self._factor(scale) ** 2) * len(places) for scale, places in self.places.items())
 
 
 class Scorer:
@@ -163,9 +159,8 @@ class Scorer:
         return {scale: tuple(values) for scale, values in found.items()}
 
 
-def psnr_db(model: onnx.ModelProto, samples: SelectionSet, *, threads: int | None = None) -> Figures:
-    """Return the PSNR of a graph, run at the shape of ``samples``, on each picture, by scale."""
-    session = open_session(at_shape(model, samples.shape).SerializeToString(), [CPU], threads, exact=True)
+def psnr_db(session: ort.InferenceSession, samples: SelectionSet) -> Figures:
+    """Return the PSNR of a graph of the shape of ``samples`` on each picture, by scale."""
     scorer = Scorer()
     for sample in samples:
         scorer.add(sample, np.asarray(session.run(None, {INPUT: sample.tile})[0], np.float32))

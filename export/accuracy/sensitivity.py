@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sr_deploy.card import Shape
@@ -22,10 +21,10 @@ from sr_deploy.export.accuracy.selection import Scorer, SelectionSet, drops_db
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.reading import convolution_nodes, macs_by_convolution
 from sr_deploy.export.graphs.suffix import Suffix, at_shape, suffix_of, with_taps
+from sr_deploy.export.sessions import Sessions
 from sr_deploy.measure import psnr_from_error
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import CPU, Tiles
-from sr_deploy.runtime.backends.onnx_engine import open_session
+from sr_deploy.runtime.backends.engine import Tiles
 
 SIDE = 128  # pixels of a tile
 HALOS = 3  # a tile is at least so many halos wide, or most of it would see its own border
@@ -51,8 +50,7 @@ def sensitivity(
     model: onnx.ModelProto,
     thresholds: Mapping[str, float],
     samples: SelectionSet,
-    *,
-    threads: int | None = None,
+    sessions: Sessions,
 ) -> list[LayerLoss]:
     """Return what each convolution that has a threshold costs alone in int8, in the order they run.
 
@@ -60,14 +58,14 @@ def sensitivity(
         model: the fp32 graph; it is run at the shape of ``samples``.
         thresholds: of every convolution's input by its name, and ``NAME.output`` of what ends a residual block.
         samples: tiles with their originals, at each scale to measure at.
-        threads: CPU threads; all cores by default.
+        sessions: what opens graphs.
     """
     macs = macs_by_convolution(model)
-    small = at_shape(model, samples.shape)
+    small = at_shape(model, samples.cut.shape)
     names = [node.name for node in convolution_nodes(model) if node.name in thresholds]
     suffixes = [suffix_of(small, name, thresholds) for name in names]
-    runs = [open_exact(suffix.model, threads) for suffix in suffixes]
-    taps = Taps(small, suffixes, threads)
+    runs = [sessions.open(suffix.model, exact=True) for suffix in suffixes]
+    taps = Taps(small, suffixes, sessions)
     reference, scorers = Scorer(), {name: Scorer() for name in names}
     apart: dict[tuple[str, int], list[float]] = {}
     with progress("sensitivity", len(samples) * len(names)) as advance:
@@ -94,9 +92,9 @@ def sensitivity(
 class Taps:
     """The fp32 graph with every value that one of ``suffixes`` reads, computed in one run."""
 
-    def __init__(self, model: onnx.ModelProto, suffixes: Sequence[Suffix], threads: int | None) -> None:
+    def __init__(self, model: onnx.ModelProto, suffixes: Sequence[Suffix], sessions: Sessions) -> None:
         self.values = [v for v in dict.fromkeys(v for suffix in suffixes for v in suffix.reads) if v != INPUT]
-        self.session = open_exact(with_taps(model, self.values), threads)
+        self.session = sessions.open(with_taps(model, self.values))
 
     def run(self, tile: Tiles) -> tuple[Tiles, dict[str, NDArray[np.float32]]]:
         """Return the output, and the inner values by name."""
@@ -123,8 +121,3 @@ def report(losses: Sequence[LayerLoss], total: int) -> str:
 def record(losses: Sequence[LayerLoss]) -> list[dict[str, object]]:
     """Return the figures for JSON."""
     return [asdict(loss) for loss in losses]
-
-
-def open_exact(model: onnx.ModelProto, threads: int | None) -> ort.InferenceSession:
-    """Return a session with exact integer sums that gives its memory back after each run."""
-    return open_session(model.SerializeToString(), [CPU], threads, exact=True, modest=True)

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, residual_outputs
+from sr_deploy.export.sessions import Sessions
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import CPU, Tiles
-from sr_deploy.runtime.backends.onnx_engine import cores, open_session
+from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.thresholds import Counting, Histogram
 
 SEGMENT_BYTES = 2**25  # of the values that one segment makes
@@ -48,7 +48,7 @@ class Activations:
     histograms: dict[str, Histogram]  # of each convolution's input by its name, of what ends a residual block as NAME.output
 
 
-def activations(model: onnx.ModelProto, tiles: TileSet, *, threads: int | None = None) -> Activations:
+def activations(model: onnx.ModelProto, tiles: TileSet, sessions: Sessions) -> Activations:
     """Return what flows through an fp32 graph over all ``tiles``.
 
     Raises:
@@ -56,7 +56,7 @@ def activations(model: onnx.ModelProto, tiles: TileSet, *, threads: int | None =
     """
     inputs = {node.name: node.input[0] for node in convolution_nodes(model)}
     inputs |= {f"{name}{OUTPUT_KEY}": value for name, value in residual_outputs(model).items()}
-    watch = _watched(model, frozenset(inputs.values()), tiles, threads or cores())
+    watch = _watched(model, frozenset(inputs.values()), tiles, sessions)
     for value, behind in _rectified(model).items():
         watch.maxima[value] = watch.maxima[behind]
     order = [INPUT, *(name for node in model.graph.node for name in node.output)]
@@ -64,10 +64,10 @@ def activations(model: onnx.ModelProto, tiles: TileSet, *, threads: int | None =
     return Activations({name: watch.maxima[name] for name in order}, histograms)
 
 
-def _watched(model: onnx.ModelProto, counted: frozenset[str], tiles: TileSet, threads: int) -> _Watch:
+def _watched(model: onnx.ModelProto, counted: frozenset[str], tiles: TileSet, sessions: Sessions) -> _Watch:
     """Return what was seen of all tiles: each is sent through the graph by one of ``AT_ONCE`` threads, and counted there."""
-    at_once = min(AT_ONCE, threads)
-    graph = _Graph(model, counted, -(-threads // at_once))
+    at_once = min(AT_ONCE, sessions.threads)
+    graph = _Graph(model, counted, sessions.divided(at_once))
     idle, busy = [_Watch(graph) for _ in range(at_once)], set[Future[_Watch]]()
     with ThreadPoolExecutor(at_once) as pool, progress("calibrating", len(tiles)) as advance:
         for tile in tiles:
@@ -96,11 +96,10 @@ class _Segment:
 class _Graph:
     """The segments of a graph as sessions, which several threads may run at once."""
 
-    def __init__(self, model: onnx.ModelProto, counted: frozenset[str], threads: int) -> None:
+    def __init__(self, model: onnx.ModelProto, counted: frozenset[str], sessions: Sessions) -> None:
         self.counted = counted
         inferred, self.segments = _segments(model, counted)
-        models = (_model_of(inferred, segment).SerializeToString() for segment in self.segments)
-        self.sessions = [open_session(content, [CPU], threads, pooled=True) for content in models]
+        self.sessions = [sessions.open(_model_of(inferred, segment)) for segment in self.segments]
 
 
 class _Watch:

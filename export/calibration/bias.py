@@ -20,9 +20,8 @@ from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.quantize import quantize_weight, scale_of
 from sr_deploy.export.graphs.reading import convolution_nodes
 from sr_deploy.export.graphs.suffix import with_taps
+from sr_deploy.export.sessions import Sessions
 from sr_deploy.progress import progress
-from sr_deploy.runtime.backends.engine import CPU
-from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.thresholds import QMAX
 
 TILES = 16
@@ -31,20 +30,18 @@ Shifts = dict[str, list[float]]
 """By convolution, what its bias gains, for each output channel."""
 
 
-def bias_shifts(
-    model: onnx.ModelProto, thresholds: Mapping[str, float], tiles: CalibrationSet, *, threads: int | None = None
-) -> Shifts:
+def bias_shifts(model: onnx.ModelProto, thresholds: Mapping[str, float], tiles: CalibrationSet, sessions: Sessions) -> Shifts:
     """Return what the bias of each convolution with a threshold gains when it computes in int8.
 
     Args:
         model: the fp32 graph.
         thresholds: of the convolutions' inputs by name.
         tiles: calibration tiles, of which at most ``TILES`` are used, evenly chosen.
-        threads: CPU threads; all cores by default.
+        sessions: what opens graphs.
     """
     nodes = [node for node in convolution_nodes(model) if node.name in thresholds]
     values = [value for value in dict.fromkeys(node.input[0] for node in nodes) if value != INPUT]
-    session = open_session(with_taps(model, values).SerializeToString(), [CPU], threads)
+    session = sessions.open(with_taps(model, values))
     plain: dict[str, list[NDArray[np.float64]]] = {node.name: [] for node in nodes}
     rounded: dict[str, list[NDArray[np.float64]]] = {node.name: [] for node in nodes}
     with progress("bias correction", min(TILES, len(tiles))) as advance:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibration.activations import Activations
 from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.files import digest_bytes, read_bytes, write_text
+from sr_deploy.notes import LINES
 from sr_deploy.thresholds import choose
 
 
@@ -91,7 +90,7 @@ def calibrate(graph_digest: str, tiles: CalibrationSet, found: Activations, *, m
     ``found`` is what flowed through the graph of ``graph_digest`` on ``tiles``.
     """
     thresholds = {name: choose(histogram, method, name=name) for name, histogram in found.histograms.items()}
-    return Calibration(graph_digest, tiles.digest, method, False, tiles.scales, dict(found.maxima), thresholds, {})
+    return Calibration(graph_digest, tiles.digest, method, False, tiles.cut.scales, dict(found.maxima), thresholds, {})
 
 
 def stored_calibration(
@@ -99,7 +98,7 @@ def stored_calibration(
 ) -> tuple[Calibration, Path] | None:
     """Return the first stored calibration that belongs to this graph, these pictures and this method, and its file.
 
-    A file that is there but belongs to something else is named on standard output.
+    A line says which file is there but belongs to something else.
     """
     for path in paths:
         if not path.exists():
@@ -111,7 +110,7 @@ def stored_calibration(
                 asked = ", ".join((method, *refinements))
                 raise InputError(f"{path}: made by {stored.how}, this export asks for {asked}")
         except InputError as err:
-            print(f"not reused, calibrating again: {str(err).partition('; calibrate')[0]}")
+            LINES.info(f"not reused, calibrating again: {str(err).partition('; calibrate')[0]}")
         else:
             return stored, path
     return None
@@ -134,8 +133,3 @@ def check_same(calibration: Calibration, graph_digest: str, tiles: CalibrationSe
             raise InputError(
                 f"{source}: made with {what} {short[0]}, this export has {short[1]}; calibrate again without --thresholds"
             )
-
-
-def graph_digest_of(model: onnx.ModelProto) -> str:
-    """Return the digest of a graph without its card."""
-    return "sha256:" + hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()

@@ -7,77 +7,80 @@ change a threshold.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from sr_deploy.card import Shape
-from sr_deploy.degrade import Color, Planes, Upscale, given_size, network_pair
+from sr_deploy.degrade import given_size, network_pair
 from sr_deploy.errors import InputError
-from sr_deploy.files import digest_bytes, list_pictures, read_bytes
-from sr_deploy.planes import read_seen
+from sr_deploy.export.photographs import Cut, Held, Photographs
+from sr_deploy.files import digest_bytes
 from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.upscaling.tiling import batch_at, evenly, tile_corners
 
+Place = tuple[str, int, int, int]
+"""A photograph's digest, the scale, and the row and column of a tile of what the network reads."""
+
 
 class CalibrationSet:
-    """Tiles of photographs, degraded at each of ``scales``; at most ``limit`` of them in all, evenly chosen."""
+    """Tiles of photographs, degraded at each scale of ``cut``; at most ``cut.limit`` of them in all, evenly chosen."""
 
-    def __init__(self, folder: Path, *, scales: Sequence[int], shape: Shape, limit: int, upscale: Upscale = "before") -> None:
-        """List the pictures of ``folder``.
+    def __init__(self, photographs: Photographs, cut: Cut) -> None:
+        """Choose the tiles.
 
         Raises:
-            InputError: none of them can be used.
+            InputError: none of the photographs can be used.
         """
-        self.folder, self.scales, self.shape, self.upscale = folder, tuple(scales), shape, upscale
-        self.color: Color = "rgb" if shape[1] == 3 else "y"
-        self.skipped: list[str] = []
-        self.paths: dict[str, Path] = {}
-        for path in list_pictures(folder):
-            try:
-                self.paths[digest_bytes(read_bytes(path, advice="check the folder"))] = path
-            except InputError as err:
-                self.skipped.append(str(err))
-        places: list[tuple[str, int, int, int]] = []
+        self.photographs, self.cut = photographs, cut
+        self.skipped = list(photographs.unreadable)
+        places: list[Place] = []
         # Of more pictures than tiles, some are left out before any is decoded.
-        digests = evenly(sorted(self.paths), limit)
+        digests = evenly(sorted(photographs.paths), cut.limit)
         with progress("reading", len(digests)) as advance:
             for digest in digests:
                 try:
-                    h, w = self._seen(self.paths[digest]).shape[-2:]
-                    for scale in self.scales:
-                        if min(h, w) < 2 * scale:
-                            raise InputError(f"{self.paths[digest]}: {w}x{h} pixels is too small for scale {scale}")
-                        size = given_size((h, w), scale, upscale)
-                        places += [(digest, scale, row, column) for row, column in tile_corners(size, shape[2:])]
+                    places += self._places(digest)
                 except InputError as err:
                     self.skipped.append(str(err))
                 advance("")
         if not places:
             reasons = f" ({self.skipped[0]})" if self.skipped else ""
-            raise InputError(f"{folder}: no usable picture to calibrate on{reasons}; name a folder of photographs with --calib")
-        self.places = evenly(places, limit)
-        facts = json.dumps([self.scales, list(shape), self.places, *([] if upscale == "before" else [upscale])])
+            raise InputError(
+                f"{photographs.folder}: no usable picture to calibrate on{reasons}; name a folder of photographs with --calib"
+            )
+        self.places = evenly(places, cut.limit)
+        facts = json.dumps([cut.scales, list(cut.shape), self.places, *([] if cut.upscale == "before" else [cut.upscale])])
         self.digest = digest_bytes(facts.encode())
+        self._tiles = Held(lambda: self._cut(self.places), 4 * math.prod(cut.shape) * len(self.places))
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __iter__(self) -> Iterator[Tiles]:
         """Yield one tile after another: the degraded picture as the network reads it, float32 (n, c, h, w) in [0, 1], n times."""
-        return self.some(len(self.places))
+        return iter(self._tiles)
 
     def some(self, count: int) -> Iterator[Tiles]:
         """Yield at most ``count`` of the tiles, evenly chosen."""
-        current, seen, planes = ("", 0), np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
-        for digest, scale, row, column in evenly(self.places, count):
-            if digest != current[0]:
-                seen = self._seen(self.paths[digest])
-            if (digest, scale) != current:
-                current, planes = (digest, scale), network_pair(seen, scale, self.upscale)[0] / np.float32(255.0)
-            yield batch_at(planes, (row, column), self.shape)
+        held = self._tiles.items
+        return self._cut(evenly(self.places, count)) if held is None else iter(evenly(held, count))
 
-    def _seen(self, path: Path) -> Planes:
-        return read_seen(path, self.color)
+    def _places(self, digest: str) -> list[Place]:
+        h, w = self.photographs.size(digest)
+        found: list[Place] = []
+        for scale in self.cut.scales:
+            if min(h, w) < 2 * scale:
+                raise InputError(f"{self.photographs.paths[digest]}: {w}x{h} pixels is too small for scale {scale}")
+            size = given_size((h, w), scale, self.cut.upscale)
+            found += [(digest, scale, row, column) for row, column in tile_corners(size, self.cut.shape[2:])]
+        return found
+
+    def _cut(self, places: Sequence[Place]) -> Iterator[Tiles]:
+        current, planes = ("", 0), np.zeros((0, 0), np.float32)
+        for digest, scale, row, column in places:
+            if (digest, scale) != current:
+                seen = self.photographs.seen(digest)
+                current, planes = (digest, scale), network_pair(seen, scale, self.cut.upscale)[0] / np.float32(255.0)
+            yield batch_at(planes, (row, column), self.cut.shape)

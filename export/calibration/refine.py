@@ -18,10 +18,11 @@ import numpy as np
 import onnx
 
 from sr_deploy.export.accuracy.selection import Sample, SelectionSet
-from sr_deploy.export.accuracy.sensitivity import Taps, open_exact
+from sr_deploy.export.accuracy.sensitivity import Taps
 from sr_deploy.export.graphs.quantize import scale_of
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes
 from sr_deploy.export.graphs.suffix import Suffix, at_shape, suffix_of
+from sr_deploy.export.sessions import Sessions
 from sr_deploy.measure import luma_of
 from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
@@ -32,13 +33,13 @@ LEAST_OWN_ERROR = 1.0  # squared grey levels: below it (48 dB) nobody sees a dif
 MOST_FACTOR = 3.5  # away from where it began; sr-gate takes what is off by more than 4 for damage
 
 
-def refined(
+def refine(
     model: onnx.ModelProto,
     thresholds: Mapping[str, float],
     samples: SelectionSet,
+    sessions: Sessions,
     *,
     maxima: Mapping[str, float],
-    threads: int | None = None,
 ) -> dict[str, float]:
     """Return better thresholds, of the same names.
 
@@ -46,13 +47,13 @@ def refined(
         model: the fp32 graph; it is run at the shape of ``samples``.
         thresholds: of every convolution's input by its name, and ``NAME.output`` of what ends a residual block.
         samples: calibration pictures with their originals.
+        sessions: what opens graphs.
         maxima: the largest magnitude of each value of the graph.
-        threads: CPU threads; all cores by default.
     """
-    small = at_shape(model, samples.shape)
+    small = at_shape(model, samples.cut.shape)
     nodes = {node.name: node for node in convolution_nodes(model) if node.name in thresholds}
     suffixes = [suffix_of(small, name, thresholds) for name in nodes]
-    taps = Taps(small, suffixes, threads)
+    taps = Taps(small, suffixes, sessions)
     found = dict(thresholds)
     seen = [_seen(sample, taps) for sample in richest(samples, TILES)]
     with progress("refining", len(suffixes)) as advance:
@@ -61,12 +62,12 @@ def refined(
             values = {suffix.name: node.input[0], f"{suffix.name}{OUTPUT_KEY}": node.output[0]}
             own = {key: value for key, value in values.items() if key in thresholds}
             largest = {key: maxima[value] for key, value in own.items()}
-            found |= refined_layer(_error_of(suffix, own, seen, threads), {key: found[key] for key in own}, largest)
+            found |= refine_layer(_error_of(suffix, own, seen, sessions), {key: found[key] for key in own}, largest)
             advance(suffix.name)
     return found
 
 
-def refined_layer(
+def refine_layer(
     error: Callable[[Mapping[str, float]], float], start: Mapping[str, float], largest: Mapping[str, float]
 ) -> dict[str, float]:
     """Return the thresholds of one convolution that make its ``error`` least, one after the other from ``start``."""
@@ -76,11 +77,11 @@ def refined_layer(
         def with_threshold(threshold: float, key: str = key) -> float:
             return error({**best, key: threshold})
 
-        best[key] = descended(with_threshold, best[key], largest=largest[key])
+        best[key] = descend(with_threshold, best[key], largest=largest[key])
     return best
 
 
-def descended(error: Callable[[float], float], start: float, *, largest: float) -> float:
+def descend(error: Callable[[float], float], start: float, *, largest: float) -> float:
     """Return the threshold of least ``error`` that is reached from ``start`` by ever smaller steps, at most ``largest``."""
     start = min(start, largest)
     best, least = start, error(start)
@@ -129,7 +130,7 @@ def _seen(sample: Sample, taps: Taps) -> _Seen:
 
 
 def _error_of(
-    suffix: Suffix, values: Mapping[str, str], seen: Sequence[_Seen], threads: int | None
+    suffix: Suffix, values: Mapping[str, str], seen: Sequence[_Seen], sessions: Sessions
 ) -> Callable[[Mapping[str, float]], float]:
     """Return a function from thresholds to the mean error of the output, over fp32's own, with this convolution alone in int8."""
     model = onnx.ModelProto()
@@ -139,7 +140,7 @@ def _error_of(
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     model.graph.input.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []) for name in sorted(scales))
-    session = open_exact(model, threads)
+    session = sessions.open(model, exact=True)
 
     def error(thresholds: Mapping[str, float]) -> float:
         given = {f"{values[key]}.scale": np.array(scale_of(t), np.float32) for key, t in thresholds.items()}

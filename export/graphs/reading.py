@@ -12,6 +12,7 @@ import onnx
 from sr_deploy import thresholds
 from sr_deploy.card import KEY, ModelCard, seal
 from sr_deploy.errors import InputError
+from sr_deploy.files import digest_bytes
 
 OUTPUT_KEY = thresholds.OUTPUT_KEY
 KEEPS_PIXELS = frozenset(
@@ -100,6 +101,11 @@ def macs_by_convolution(model: onnx.ModelProto) -> dict[str, int]:
         for node in convolution_nodes(model)
         if node.input[1] in weights
     }
+
+
+def digest_of(model: onnx.ModelProto) -> str:
+    """Return the digest of a graph without its card."""
+    return digest_bytes(model.SerializeToString(deterministic=True))
 
 
 def serialized(model: onnx.ModelProto, card: ModelCard, *, source: str) -> bytes:

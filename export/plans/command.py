@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sr_deploy.console import missing_package, run
 from sr_deploy.errors import MachineError
+from sr_deploy.export.plans.options import HARDEST, BuildOptions
 from sr_deploy.files import cache_folder
 from sr_deploy.options import Parser, positive_int
 
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         "--batch", type=positive_int, nargs="+", default=[1], metavar="N", help="tiles at once; several: one profile each"
     )
     p.add_argument(
-        "--opt-level", type=int, choices=range(6), metavar="L", help="0 to 5, how long to search (default: TensorRT's)"
+        "--opt-level", type=int, choices=range(HARDEST + 1), metavar="L", help="0 to 5, how long to search (default: TensorRT's)"
     )
     p.add_argument("--timing-cache", type=Path, metavar="DIR", help="folder of measured kernels (default: the user's cache)")
     p.add_argument("--no-timing-cache", action="store_true", help="measure every kernel again")
@@ -39,24 +40,41 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def options_from(arguments: argparse.Namespace) -> BuildOptions:
+    """Return what the command line asks for.
+
+    Raises:
+        InputError: options that do not fit each other.
+    """
+    return BuildOptions(
+        output=arguments.output,
+        batches=tuple(dict.fromkeys(arguments.batch)),
+        opt_level=arguments.opt_level,
+        hardware_compatible=arguments.hardware_compat,
+        version_compatible=arguments.version_compatible,
+        timing_cache=None if arguments.no_timing_cache else arguments.timing_cache or cache_folder(),
+        calibrator=arguments.calibrator,
+        calib=arguments.calib,
+        force=arguments.force,
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-build`` and return its exit code."""
     arguments = parser().parse_args(argv)
 
     def command() -> int:
+        options = options_from(arguments)
         with missing_package("export"):
-            from sr_deploy.export.plans.run import build_command
-        if arguments.no_timing_cache:
-            arguments.timing_cache = None
-        elif arguments.timing_cache is None:
-            arguments.timing_cache = cache_folder()
+            from sr_deploy.export.plans.run import build
         try:
-            return build_command(arguments)
+            build(arguments.graphs, options)
         except MachineError as err:
             if type(err) is not MachineError:
                 raise  # TensorRT or CUDA failed: it is here, and said why
             instead = f"the graph runs as it is: sr-infer --engine {arguments.graphs[0]} PICTURE"
             raise MachineError(f"no plan was built: {err}; {instead}") from err
+        return 0
 
     return run(PROG, command)
 

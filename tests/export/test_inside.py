@@ -18,6 +18,7 @@ from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.command import main as export
 from sr_deploy.export.graphs.reading import residual_outputs
+from sr_deploy.export.photographs import Cut, Photographs
 from sr_deploy.export.plans.graph import float_weights, half_remainder, pairs_behind_relus, with_batch
 from sr_deploy.gate.command import main as gate
 from sr_deploy.gate.eval.command import main as evaluate
@@ -159,7 +160,7 @@ def test_pictures_are_enlarged_by_it(graphs: Path, network: Path, scale: int, tm
 def test_tensorrt_is_given_equal_graphs(graphs: Path, photos: Path, scale: int) -> None:
     model = onnx.load(graphs / f"edsr_x{scale}_int8.onnx")
     del model.metadata_props[:]
-    tile = next(iter(CalibrationSet(photos, scales=(scale,), shape=(1, 1, TILE, TILE), limit=1, upscale="inside")))
+    tile = next(iter(CalibrationSet(Photographs(photos, "y"), Cut((scale,), (1, 1, TILE, TILE), 1, "inside"))))
     behind = pairs_behind_relus(model)
     plain = ort.SessionOptions()  # node by node: fused integer kernels round in another order
     plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -14,6 +14,7 @@ from PIL import Image
 from sr_deploy.compress.command import main as prune
 from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.command import main as export
+from sr_deploy.export.photographs import Cut, Photographs
 from sr_deploy.gate.command import main as gate
 from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.gate.models import open_model
@@ -78,11 +79,11 @@ def test_a_shape_of_one_channel_is_refused(network: Path, tmp_path: Path, capsys
 
 
 def test_it_is_calibrated_on_rgb(photos: Path) -> None:
-    tiles = CalibrationSet(photos, scales=(2,), shape=(1, 3, 32, 32), limit=4, upscale="inside")
+    tiles = CalibrationSet(Photographs(photos, "rgb"), Cut((2,), (1, 3, 32, 32), 4, "inside"))
     found = list(tiles)
     assert {tile.shape for tile in found} == {(1, 3, 32, 32)}
     assert any(not np.array_equal(tile[0, 0], tile[0, 2]) for tile in found)  # one of the photographs has colours
-    assert tiles.digest != CalibrationSet(photos, scales=(2,), shape=(1, 1, 32, 32), limit=4, upscale="inside").digest
+    assert tiles.digest != CalibrationSet(Photographs(photos, "y"), Cut((2,), (1, 1, 32, 32), 4, "inside")).digest
 
 
 def test_the_gate_compares_all_channels(graphs: Path, network: Path, photos: Path, tmp_path: Path) -> None:

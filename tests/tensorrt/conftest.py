@@ -17,8 +17,9 @@ from sr_deploy.card import ModelCard
 from sr_deploy.export.graphs.half import half_precision
 from sr_deploy.export.graphs.quantize import quantized
 from sr_deploy.export.graphs.reading import serialized
-from sr_deploy.export.plans.command import parser
-from sr_deploy.export.plans.run import build_command
+from sr_deploy.export.plans.command import options_from, parser
+from sr_deploy.export.plans.run import build
+from sr_deploy.notes import printed_notes
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.backends.tensorrt_engine import TensorRTEngine, load_plan
@@ -53,8 +54,11 @@ class Machine:
 
     def build(self, *arguments: object) -> int:
         """Run ``sr-build``; no timing cache unless one is named."""
-        given = parser().parse_args([str(a) for a in arguments])
-        return build_command(given, trt=self.trt, cuda=self.cuda)
+        cache = () if "--timing-cache" in arguments else ("--no-timing-cache",)
+        given = parser().parse_args([str(a) for a in (*arguments, *cache)])
+        with printed_notes():
+            build(given.graphs, options_from(given), trt=self.trt, cuda=self.cuda)
+        return 0
 
     def load(self, plan: Path, **options: Any) -> TensorRTEngine:
         """Load a plan."""

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from sr_deploy.export.plans import build as tensorrt_build
+from sr_deploy.export.plans import builder as tensorrt_build
 from sr_deploy.export.plans import calibration as tensorrt_calibration
 from sr_deploy.runtime.backends import tensorrt_engine, tensorrt_peak
 from tests.tensorrt.compact import arity
@@ -16,7 +16,7 @@ from tests.tensorrt.stand_in import RELEASES, api_of
 from tests.tensorrt.walker import Walker
 
 FILES = {
-    "export/plans/build.py": vars(tensorrt_build),
+    "export/plans/builder.py": vars(tensorrt_build),
     "export/plans/calibration.py": vars(tensorrt_calibration),
     "runtime/backends/tensorrt_engine.py": vars(tensorrt_engine),
     "runtime/backends/tensorrt_peak.py": vars(tensorrt_peak),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError
-from sr_deploy.export.plans.build import translated
+from sr_deploy.export.plans.builder import explain
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
 from tests.tensorrt.conftest import SHAPE, Machine
@@ -295,4 +295,4 @@ def test_messages_of_a_failed_build_go_to_its_log(graph: Graph) -> None:
 
 
 def test_no_reason_is_said_so() -> None:
-    assert translated([]) == "no plan could be built (TensorRT gave no reason)"
+    assert explain([]) == "no plan could be built (TensorRT gave no reason)"

@@ -24,12 +24,14 @@ from sr_deploy.export.accuracy.sensitivity import sensitivity, tile_shape
 from sr_deploy.export.calibration.bias import bias_shifts
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.calibration.pictures import CalibrationSet
-from sr_deploy.export.calibration.refine import descended, refined, richest
+from sr_deploy.export.calibration.refine import descend, refine, richest
 from sr_deploy.export.command import main
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.quantize import quantized
 from sr_deploy.export.graphs.reading import convolution_nodes
 from sr_deploy.export.graphs.suffix import at_shape, suffix_of, with_taps
+from sr_deploy.export.photographs import Cut, Photographs
+from sr_deploy.export.sessions import Sessions
 from sr_deploy.measure import bicubic, score
 from sr_deploy.planes import read_measured
 from sr_deploy.runtime.backends.onnx_engine import open_session
@@ -37,6 +39,7 @@ from sr_deploy.runtime.backends.onnx_file import read_card
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPE: Shape = (1, 1, 32, 32)
+ONE = Sessions(1)
 Export = Callable[..., int]
 
 
@@ -67,7 +70,7 @@ def thresholds(exported: Path) -> dict[str, float]:
 @pytest.fixture
 def samples(select: Path) -> SelectionSet:
     """Return tiles of 32x32 at x2 and x3."""
-    return SelectionSet(select, scales=(2, 3), shape=SHAPE, limit=4, upscale="before")
+    return SelectionSet(Photographs(select, "y"), Cut((2, 3), SHAPE, 4))
 
 
 @pytest.fixture
@@ -122,21 +125,21 @@ def test_a_graph_runs_at_another_shape(fp32: onnx.ModelProto) -> None:
 def test_sensitivity_is_what_each_layer_alone_costs(
     fp32: onnx.ModelProto, thresholds: dict[str, float], samples: SelectionSet
 ) -> None:
-    losses = sensitivity(fp32, thresholds, samples, threads=1)
+    losses = sensitivity(fp32, thresholds, samples, ONE)
     names = [node.name for node in convolution_nodes(fp32)]
     assert [loss.name for loss in losses] == names
-    reference = psnr_db(fp32, samples, threads=1)
+    reference = psnr_db(ONE.open(fp32, exact=True), samples)
     for loss in losses:
         alone = quantized(fp32, {loss.name: thresholds[loss.name]}, keep=frozenset(names) - {loss.name})
-        expected = drops_db(psnr_db(alone, samples, threads=1), reference)
+        expected = drops_db(psnr_db(ONE.open(alone, exact=True), samples), reference)
         assert loss.drop_db == pytest.approx(expected, abs=1e-3)
         assert set(loss.agreement_db) == {2, 3} and min(loss.agreement_db.values()) > 20.0
 
 
 def test_a_damaged_layer_is_seen(fp32: onnx.ModelProto, thresholds: dict[str, float], samples: SelectionSet) -> None:
-    before = {loss.name: loss.agreement_db[2] for loss in sensitivity(fp32, thresholds, samples, threads=1)}
+    before = {loss.name: loss.agreement_db[2] for loss in sensitivity(fp32, thresholds, samples, ONE)}
     clipped = {**thresholds, "conv2": thresholds["conv2"] / 20.0}
-    after = {loss.name: loss.agreement_db[2] for loss in sensitivity(fp32, clipped, samples, threads=1)}
+    after = {loss.name: loss.agreement_db[2] for loss in sensitivity(fp32, clipped, samples, ONE)}
     assert after["conv2"] < before["conv2"] - 6.0
     assert {name: after[name] for name in after if name != "conv2"} == {n: before[n] for n in before if n != "conv2"}
 
@@ -148,26 +151,27 @@ def test_tiles_are_wider_than_the_halo() -> None:
 
 
 def test_one_tile_is_measured_as_its_picture_is(select: Path) -> None:
-    samples = SelectionSet(select, scales=(2,), shape=(1, 1, 64, 72), limit=4, upscale="before")
+    samples = SelectionSet(Photographs(select, "y"), Cut((2,), (1, 1, 64, 72), 4))
     identity = onnx.helper.make_model(
         onnx.helper.make_graph(
             [onnx.helper.make_node("Identity", [INPUT], ["output"])],
             "g",
-            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, samples.shape)],
-            [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, samples.shape)],
+            [onnx.helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, samples.cut.shape)],
+            [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, samples.cut.shape)],
         ),
         opset_imports=[onnx.helper.make_opsetid("", 17)],
         ir_version=8,
     )
-    expected = [score(bicubic, read_measured(samples.paths[d], "y"), 2).psnr_db for d in sorted(samples.paths)]
-    assert psnr_db(identity, samples, threads=1)[2] == pytest.approx(expected, abs=1e-4)
+    paths = samples.photographs.paths
+    expected = [score(bicubic, read_measured(paths[d], "y"), 2).psnr_db for d in sorted(paths)]
+    assert psnr_db(ONE.open(identity, exact=True), samples)[2] == pytest.approx(expected, abs=1e-4)
 
 
 def test_descent_finds_the_least_error_within_what_was_seen() -> None:
-    assert descended(lambda t: (t - 2.0) ** 2, 1.0, largest=10.0) == pytest.approx(2.0, rel=0.06)
-    assert descended(lambda t: (t - 0.3) ** 2, 1.0, largest=10.0) == pytest.approx(0.3, rel=0.06)
-    assert descended(lambda t: (t - 5.0) ** 2, 1.0, largest=1.5) == 1.5
-    assert descended(lambda t: (t - 1.0) ** 2, 1.0, largest=10.0) == 1.0
+    assert descend(lambda t: (t - 2.0) ** 2, 1.0, largest=10.0) == pytest.approx(2.0, rel=0.06)
+    assert descend(lambda t: (t - 0.3) ** 2, 1.0, largest=10.0) == pytest.approx(0.3, rel=0.06)
+    assert descend(lambda t: (t - 5.0) ** 2, 1.0, largest=1.5) == 1.5
+    assert descend(lambda t: (t - 1.0) ** 2, 1.0, largest=10.0) == 1.0
 
 
 def test_refinement_mends_thresholds_that_clip(
@@ -182,7 +186,7 @@ def test_refinement_mends_thresholds_that_clip(
         model = quantized(fp32, found, keep=keep)
         return float(np.mean([apart(model, fp32, sample.tile) for sample in samples]))
 
-    better = refined(fp32, bad, samples, maxima=maxima, threads=1)
+    better = refine(fp32, bad, samples, ONE, maxima=maxima)
     assert better.keys() == bad.keys() and better["conv2"] > bad["conv2"]
     assert error(better) < 0.5 * error(bad)
 
@@ -190,10 +194,10 @@ def test_refinement_mends_thresholds_that_clip(
 def test_bias_correction_takes_the_mean_error_off(
     fp32: onnx.ModelProto, thresholds: dict[str, float], photos: Path, samples: SelectionSet
 ) -> None:
-    tiles = CalibrationSet(photos, scales=(2,), shape=SHAPE, limit=16)
+    tiles = CalibrationSet(Photographs(photos, "y"), Cut((2,), SHAPE, 16))
     low = {**thresholds, "conv3": thresholds["conv3"] / 4.0}
     keep = frozenset(node.name for node in convolution_nodes(fp32)) - {"conv3"}
-    shifts = bias_shifts(fp32, low, tiles, threads=1)
+    shifts = bias_shifts(fp32, low, tiles, ONE)
     plain, corrected = quantized(fp32, low, keep=keep), quantized(fp32, low, keep=keep, shifts=shifts)
     names = [node.output[0] for node in fp32.graph.node if node.name == "conv3"]
 
@@ -344,9 +348,9 @@ def test_a_damaged_layer_is_given_back_and_the_drop_is_that_of_the_written_graph
     card = read_card(tmp_path / "out" / "vdsr_pruned_int8.onnx")
     given_back = card.guard["given_back"]
     assert isinstance(given_back, list) and "conv3" in given_back and "int8" in card.layers.values()
-    samples = SelectionSet(select, scales=(2,), shape=(1, 1, 64, 64), limit=12, upscale="before")
+    samples = SelectionSet(Photographs(select, "y"), Cut((2,), (1, 1, 64, 64), 12))
     int8, fp32 = (onnx.load(tmp_path / "out" / f"vdsr_pruned_{precision}.onnx") for precision in ("int8", "fp32"))
-    measured = drops_db(psnr_db(int8, samples, threads=1), psnr_db(fp32, samples, threads=1))
+    measured = drops_db(psnr_db(ONE.open(int8, exact=True), samples), psnr_db(ONE.open(fp32, exact=True), samples))
     assert card.guard["drop_db"] == {str(scale): pytest.approx(drop, abs=1e-4) for scale, drop in measured.items()}
     assert max(measured.values()) <= 0.1
     steps = json.loads((tmp_path / "out" / "vdsr_pruned_int8.guard.json").read_text())["answer"]["steps"]
@@ -394,7 +398,7 @@ def test_pictures_too_small_to_refine_on_are_named(export: Export, tmp_path: Pat
     with Image.open(folder("calibrate") / "chelsea.png") as image:
         image.crop((100, 100, 130, 130)).save(tmp_path / "small" / "part.png")
     assert export("--calib", str(tmp_path / "small"), "--precision", "int8", "--max-drop", "50") == 0
-    assert "thresholds are not refined: " in (out := capsys.readouterr().out) and "with --calib" in out
+    assert "warning: thresholds are not refined: " in (err := capsys.readouterr().err) and "with --calib" in err
 
 
 def test_what_is_committed_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

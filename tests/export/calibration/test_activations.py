@@ -19,6 +19,7 @@ from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.graphs.reading import convolution_nodes, residual_outputs
 from sr_deploy.export.graphs.suffix import with_taps
 from sr_deploy.export.graphs.to_onnx import graph_from_network
+from sr_deploy.export.sessions import Sessions
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.backends.onnx_engine import open_session
 from sr_deploy.thresholds import Counting
@@ -57,7 +58,7 @@ def at_once(model: onnx.ModelProto, tiles: list[Tiles]) -> dict[str, list[Tiles]
 def test_segments_see_what_the_whole_graph_shows(kind: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SEGMENT_BYTES", limit)
     model, tiles = graph(kind), pictures()
-    found, values = activations(model, tiles, threads=2), at_once(model, tiles)
+    found, values = activations(model, tiles, Sessions(2)), at_once(model, tiles)
     inputs = {node.name: node.input[0] for node in convolution_nodes(model)}
     inputs |= {f"{name}.output": value for name, value in residual_outputs(model).items()}
     assert found.histograms.keys() == inputs.keys() and any(name.endswith(".output") for name in inputs)
@@ -81,9 +82,9 @@ def test_segments_see_what_the_whole_graph_shows(kind: str, limit: int, monkeypa
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
 def test_order_threads_and_segments_change_no_bit(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tiles = graph("edsr"), pictures()
-    first = activations(model, tiles, threads=1)
+    first = activations(model, tiles, Sessions(1))
     monkeypatch.setattr(module, "SEGMENT_BYTES", 20_000)
-    again = activations(model, tiles[::-1], threads=threads)
+    again = activations(model, tiles[::-1], Sessions(threads))
     assert again.maxima == first.maxima
     for name, histogram in first.histograms.items():
         assert (
@@ -104,7 +105,7 @@ def test_memory_is_taken_once_and_used_for_every_tile(monkeypatch: pytest.Monkey
         return found
 
     monkeypatch.setattr(module._Watch, "_buffer", buffer)
-    activations(graph("edsr"), pictures(9), threads=1)
+    activations(graph("edsr"), pictures(9), Sessions(1))
     assert len(set(taken[: len(taken) // 9 * 2])) == len(set(taken)) < len(taken) / 9 * 2
 
 
@@ -113,7 +114,7 @@ def test_a_tile_that_is_no_number_is_named_and_every_thread_ends(threads: int) -
     tiles, before = pictures(7), threading.active_count()
     tiles[3][0, 0, 0, 0] = np.nan
     with pytest.raises(InputError, match="is not a finite number on a calibration picture"):
-        activations(graph("edsr"), tiles, threads=threads)
+        activations(graph("edsr"), tiles, Sessions(threads))
     assert threading.active_count() == before
 
 
@@ -122,4 +123,4 @@ def test_a_value_beyond_float32_is_named() -> None:
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "head.weight")
     weight.CopyFrom(onnx.numpy_helper.from_array(np.full_like(onnx.numpy_helper.to_array(weight), 3e38), "head.weight"))
     with pytest.raises(InputError, match="is not a finite number on a calibration picture; the checkpoint is broken"):
-        activations(model, pictures(), threads=2)
+        activations(model, pictures(), Sessions(2))

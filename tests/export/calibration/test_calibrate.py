@@ -13,17 +13,20 @@ pytest.importorskip("onnx")
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from PIL import Image
 
 from sr_deploy.card import Shape
-from sr_deploy.degrade import Upscale, bicubic_pair, network_pair
+from sr_deploy.degrade import Color, Upscale, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
+from sr_deploy.export import photographs as module
 from sr_deploy.export.calibration.activations import activations
-from sr_deploy.export.calibration.calibrate import Calibration, calibrate, check_same, graph_digest_of, read_calibration
+from sr_deploy.export.calibration.calibrate import Calibration, calibrate, check_same, read_calibration
 from sr_deploy.export.calibration.pictures import CalibrationSet
+from sr_deploy.export.graphs.reading import digest_of
+from sr_deploy.export.photographs import Cut, Photographs, _Decoded
+from sr_deploy.export.sessions import Sessions
 from sr_deploy.files import read_bytes
-from sr_deploy.planes import read_luma, read_seen
+from sr_deploy.planes import read_luma, read_measured, read_seen
 from sr_deploy.runtime.upscaling.tiling import tile_corners
 
 SHAPE: Shape = (1, 1, 32, 32)
@@ -38,11 +41,11 @@ def fp32(exported: Path) -> onnx.ModelProto:
 
 
 def tile_set(folder: Path, *, limit: int = 48, scale: int = 2, shape: Shape = SHAPE) -> CalibrationSet:
-    return CalibrationSet(folder, scales=(scale,), shape=shape, limit=limit)
+    return CalibrationSet(Photographs(folder, "y"), Cut((scale,), shape, limit))
 
 
 def thresholds(model: onnx.ModelProto, tiles: CalibrationSet, *, method: str = "kl-weighted", threads: int = 1) -> Calibration:
-    return calibrate(graph_digest_of(model), tiles, activations(model, tiles, threads=threads), method=method)
+    return calibrate(digest_of(model), tiles, activations(model, tiles, Sessions(threads)), method=method)
 
 
 def test_tiles_are_degraded_luma(photos: Path) -> None:
@@ -133,7 +136,7 @@ def test_minmax_is_the_largest_magnitude_that_pytorch_sees(fp32: onnx.ModelProto
 
 def test_histograms_count_every_value(fp32: onnx.ModelProto, photos: Path) -> None:
     tiles = tile_set(photos, limit=3)
-    found = activations(fp32, tiles, threads=1).histograms
+    found = activations(fp32, tiles, Sessions(1)).histograms
     assert {name: int(h.counts.sum()) for name, h in found.items()} == {
         "conv1": 3 * 32 * 32,
         **{f"conv{n}": 3 * 8 * 32 * 32 for n in (2, 3, 4)},
@@ -168,7 +171,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(
             raise InputError(f"{path}: cannot be read (Permission denied); {advice}")
         return read_bytes(path, advice=advice)
 
-    monkeypatch.setattr("sr_deploy.export.calibration.pictures.read_bytes", read)
+    monkeypatch.setattr("sr_deploy.export.photographs.read_bytes", read)
     tiles = tile_set(tmp_path / "p")
     assert len(tiles.skipped) == 1 and "locked.png" in tiles.skipped[0]
     assert tiles.digest == tile_set(photos).digest
@@ -178,13 +181,13 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list to which every picture that a set decodes adds its name."""
     names: list[str] = []
-    seen = CalibrationSet._seen
+    decode = Photographs._decode
 
-    def counted(tiles: CalibrationSet, path: Path) -> NDArray[np.float32]:
+    def counted(photographs: Photographs, path: Path) -> _Decoded:
         names.append(path.name)
-        return seen(tiles, path)
+        return decode(photographs, path)
 
-    monkeypatch.setattr(CalibrationSet, "_seen", counted)
+    monkeypatch.setattr(Photographs, "_decode", counted)
     return names
 
 
@@ -195,16 +198,40 @@ def test_of_more_pictures_than_tiles_only_some_are_decoded(tmp_path: Path, decod
 
 
 def test_a_picture_is_decoded_once_for_all_scales(photos: Path, decoded: list[str]) -> None:
-    tiles = CalibrationSet(photos, scales=(2, 3), shape=SHAPE, limit=999)
-    pictures = sorted(decoded)
-    assert len(list(tiles)) > 2 * len(pictures) and len(set(pictures)) == len(pictures)
-    assert sorted(decoded[len(pictures) :]) == pictures
+    tiles = CalibrationSet(Photographs(photos, "y"), Cut((2, 3), SHAPE, 999))
+    for _ in range(2):
+        assert len(list(tiles)) > 2 * len(decoded) and sorted(decoded) == ["brick.png", "chelsea.png"]
+
+
+def test_what_does_not_fit_into_memory_is_decoded_again(
+    photos: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(tile_set(photos))
+    monkeypatch.setattr(module, "HELD_BYTES", 96 * 80)  # one of the two pictures
+    del decoded[:]
+    tiles = tile_set(photos)
+    for number in (1, 2):
+        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(tiles, whole, strict=True))
+        assert len(decoded) == 2 + number  # both for their sizes, then the one that is not held
+
+
+@pytest.mark.parametrize("color", ["y", "rgb"])
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "RGB", "P"])
+def test_a_held_photograph_is_what_is_read_from_its_file(photos: Path, tmp_path: Path, mode: str, color: Color) -> None:
+    with Image.open(photos / "chelsea.png") as image:
+        image.convert(mode).save(tmp_path / "p.png")
+    photographs = Photographs(tmp_path, color)
+    (digest,) = photographs.paths
+    for _ in range(2):
+        assert np.array_equal(photographs.seen(digest), read_seen(tmp_path / "p.png", color))
+        assert np.array_equal(photographs.measured(digest), read_measured(tmp_path / "p.png", color))
+    assert photographs.size(digest) == (80, 96)
 
 
 @pytest.mark.parametrize("upscale", ["before", "inside"])
 def test_tiles_are_chosen_by_the_size_that_is_cut(upscale: Upscale, tmp_path: Path) -> None:
     Image.effect_noise((203, 131), 60).save(tmp_path / "p.png")
-    tiles = CalibrationSet(tmp_path, scales=(2, 3, 4), shape=(1, 1, 32, 32), limit=999, upscale=upscale)
+    tiles = CalibrationSet(Photographs(tmp_path, "y"), Cut((2, 3, 4), (1, 1, 32, 32), 999, upscale))
     plane = read_seen(tmp_path / "p.png", "y")
     sizes = [network_pair(plane, scale, upscale)[0].shape for scale in (2, 3, 4)]
     assert len(tiles) == sum(len(list(tile_corners(size, (32, 32)))) for size in sizes)
@@ -251,7 +278,7 @@ def test_a_network_that_returns_no_numbers_is_an_error(fp32: onnx.ModelProto, ph
     values[0] = np.nan
     weight.CopyFrom(onnx.numpy_helper.from_array(values, "conv2.weight"))
     with pytest.raises(InputError, match="is not a finite number on a calibration picture"):
-        activations(broken, tile_set(photos), threads=1)
+        activations(broken, tile_set(photos), Sessions(1))
 
 
 def test_a_file_reads_back_equal(fp32: onnx.ModelProto, photos: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ types are the precision. 8.x ignores them, so the flags and each convolution's p
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ from sr_deploy.card import ModelCard
 from sr_deploy.errors import CheckError, EngineError, InputError, SrDeployError
 from sr_deploy.export.plans.calibration import CALIBRATORS_UNTIL, calibrator_for
 from sr_deploy.export.plans.graph import float_weights, half_remainder, pairs_behind_relus, with_batch
+from sr_deploy.export.plans.options import BuildOptions
 from sr_deploy.files import write_bytes
+from sr_deploy.notes import NOTES
 from sr_deploy.progress import Advance, progress
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.engine import Tiles
@@ -45,25 +46,6 @@ class CalibrationTiles(Protocol):
     def __iter__(self) -> Iterator[Tiles]: ...
 
 
-@dataclass(frozen=True)
-class BuildOptions:
-    """What the user may choose about a build."""
-
-    batches: tuple[int, ...] = (1,)
-    opt_level: int | None = None  # 0 to 5, TensorRT's default is 3
-    hardware_compatible: bool = False
-    version_compatible: bool = False
-    timing_cache: Path | None = None
-    native: CalibrationTiles | None = None  # calibrate by TensorRT itself: the fp32 graph becomes an int8 plan
-
-    def facts(self) -> dict[str, str]:
-        """Return what changes the plan beside batches and compatibility, for its identity."""
-        found = {"sr-deploy": __version__}  # its graph passes
-        if self.opt_level is not None:
-            found["opt_level"] = str(self.opt_level)
-        return found if self.native is None else {**found, "calibrator": f"native on {self.native.digest}"}
-
-
 @dataclass
 class Build:
     """One build: the bindings and device it runs on, what it builds, and where messages go."""
@@ -73,11 +55,20 @@ class Build:
     card: ModelCard
     options: BuildOptions
     log: Path
+    native: CalibrationTiles | None = None  # calibrate by TensorRT itself: the fp32 graph becomes an int8 plan
+    timing_cache: Path | None = None  # the file
     logger: Any = field(init=False)
     calibration: bytes = field(default=b"", init=False)  # TensorRT's own cache, once it has calibrated
 
     def __post_init__(self) -> None:
         self.logger = logger_for(self.trt)
+
+    def facts(self) -> dict[str, str]:
+        """Return what changes the plan beside batches and compatibility, for its identity."""
+        found = {"sr-deploy": __version__}  # its graph passes
+        if self.options.opt_level is not None:
+            found["opt_level"] = str(self.options.opt_level)
+        return found if self.native is None else {**found, "calibrator": f"native on {self.native.digest}"}
 
 
 def check_options(trt: Any, options: BuildOptions) -> None:
@@ -109,7 +100,7 @@ def graph_for(build: Build, model: onnx.ModelProto, *, wide_weights: bool = Fals
     return with_batch(model, batches[0] if len(batches) == 1 else None)
 
 
-def built(build: Build, model: onnx.ModelProto) -> bytes:
+def build_plan(build: Build, model: onnx.ModelProto) -> bytes:
     """Return the serialized plan of an exported graph.
 
     Before TensorRT 10 some parsers refuse int8 weights, and some builders find no way to fuse them: then the same graph is tried
@@ -139,7 +130,7 @@ def build_once(build: Build, model: onnx.ModelProto, *, wide_weights: bool) -> b
         builder = trt.Builder(logger)
     except TypeError as err:  # what its bindings raise for a null pointer
         raise EngineError(f"{build.log}: TensorRT {trt.__version__} does not start here ({logger.last_error or err})") from err
-    network = parsed(build, builder, graph_for(build, model, wide_weights=wide_weights))
+    network = parse(build, builder, graph_for(build, model, wide_weights=wide_weights))
     config = builder.create_builder_config()
     configure(build, config, network)
     add_profiles(build, builder, config, network)
@@ -155,7 +146,7 @@ def build_once(build: Build, model: onnx.ModelProto, *, wide_weights: bool) -> b
         if callback is not None and callback.stopped is not None:
             raise callback.stopped  # an exception inside a callback is lost in TensorRT: Ctrl-C, a full disk
     if plan is None:
-        raise EngineError(f"{build.log}: {translated(logger.errors)}")
+        raise EngineError(f"{build.log}: {explain(logger.errors)}")
     save_timing_cache(build, cache)
     if calibrator is not None:
         build.calibration = calibrator.cache
@@ -164,7 +155,7 @@ def build_once(build: Build, model: onnx.ModelProto, *, wide_weights: bool) -> b
 
 def set_calibrator(build: Build, config: Any) -> Any:
     """Let TensorRT calibrate by itself where that is asked for; return the calibrator."""
-    trt, tiles = build.trt, build.options.native
+    trt, tiles = build.trt, build.native
     if tiles is None:
         return None
     calibrator = calibrator_for(trt, build.cuda, tiles)
@@ -175,7 +166,7 @@ def set_calibrator(build: Build, config: Any) -> Any:
     return calibrator
 
 
-def parsed(build: Build, builder: Any, graph: onnx.ModelProto) -> Any:
+def parse(build: Build, builder: Any, graph: onnx.ModelProto) -> Any:
     """Return the network that TensorRT's parser makes of the graph.
 
     Raises:
@@ -190,7 +181,7 @@ def parsed(build: Build, builder: Any, graph: onnx.ModelProto) -> Any:
 def parse_once(build: Build, builder: Any, graph: onnx.ModelProto) -> tuple[Any, list[str]]:
     """Return the network, or ``None`` and what the parser says."""
     trt = build.trt
-    if build.options.native is not None and release_of(trt) >= STRONGLY_TYPED_SINCE:
+    if build.native is not None and release_of(trt) >= STRONGLY_TYPED_SINCE:
         flags = 0  # a calibrator chooses the types
     elif release_of(trt) >= STRONGLY_TYPED_SINCE:
         flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -266,7 +257,7 @@ def add_profiles(build: Build, builder: Any, config: Any, network: Any) -> None:
 
 def load_timing_cache(build: Build, config: Any) -> Any:
     """Give the builder what it measured before on this device; return the cache object."""
-    path = build.options.timing_cache
+    path = build.timing_cache
     if path is None:
         return None
     content = b""
@@ -281,13 +272,13 @@ def load_timing_cache(build: Build, config: Any) -> Any:
 
 def save_timing_cache(build: Build, cache: Any) -> None:
     """Keep what the builder measured; a plan is not given up because its cache cannot be written."""
-    path = build.options.timing_cache
+    path = build.timing_cache
     if cache is None or path is None:
         return
     try:
         write_bytes(path, bytes(cache.serialize()))
     except SrDeployError as err:
-        print(f"warning: {err}", file=sys.stderr)
+        NOTES.warning(str(err))
 
 
 @contextmanager
@@ -347,7 +338,7 @@ MEANINGS = (
 )
 
 
-def translated(errors: Sequence[str]) -> str:
+def explain(errors: Sequence[str]) -> str:
     """Return what a failed build means, followed by TensorRT's own words."""
     words = "; ".join(dict.fromkeys(errors)) or "TensorRT gave no reason"
     for pattern, meaning in MEANINGS:
