@@ -117,6 +117,7 @@ def test_a_damaged_file_is_made_again(photos: Path, tmp_path: Path, caplog: pyte
     assert all(record.levelname == "WARNING" and record.message.endswith("made again") for record in caplog.records)
 
 
+@pytest.mark.slow
 def test_two_processes_may_fill_one_folder(photos: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sr_deploy.train.data.batches import DataConfig, PatchSource\n"

@@ -239,6 +239,7 @@ def test_grey_batches_of_the_file_are_in_zero_to_one(photos: Path, tmp_path: Pat
     assert original.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
 def test_a_disk_that_fills_is_one_line_and_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     command = [

@@ -55,6 +55,7 @@ def assert_close(one: Run, other: Run) -> None:
     assert all(torch.allclose(a[name], b[name], rtol=0.0, atol=1e-6) for name in a)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_doubled_batch(data: PatchSource, tmp_path: Path) -> None:
     single: list[float] = []
     double: list[float] = []
@@ -70,6 +71,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(data: PatchSource, tmp_p
     assert checkpoint.read_card(two.output).recipe["train.processes"] == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cache", "hdf5"])
 def test_pictures_on_disk_reach_every_process(kind: str, photos: Path, tmp_path: Path) -> None:
     size = ["--patch", "16", "--scale", "2", "--shrink", "1", "--threads", "1"]
@@ -85,6 +87,7 @@ def test_pictures_on_disk_reach_every_process(kind: str, photos: Path, tmp_path:
     assert all(torch.allclose(one[name], two[name], rtol=0.0, atol=1e-6) for name in one)  # as in assert_close
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_more_processes_of_smaller_batches(data: PatchSource, tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, clip_mode="norm", clip=0.05)  # a norm of the averaged gradients
     whole = run_of(data, recipe, tmp_path / "whole.safetensors", [])
@@ -96,12 +99,14 @@ def test_a_run_goes_on_with_more_processes_of_smaller_batches(data: PatchSource,
     assert_close(whole, short)
 
 
+@pytest.mark.slow
 def test_more_processes_with_a_larger_batch_in_all_do_not_go_on(data: PatchSource, tmp_path: Path) -> None:
     train(run_of(data, TINY, tmp_path / "a.safetensors", []), network())
     with pytest.raises(InputError, match="was trained with batch_size 8, not 16; give the same options to resume"):
         train(run_of(data, TINY, tmp_path / "a.safetensors", [], devices=2), network(), resume=True)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_in_one_process_ends_both(data: PatchSource, tmp_path: Path) -> None:
     model = network()
     run = run_of(data, TINY, tmp_path / "a.safetensors", [], devices=2)
@@ -116,6 +121,7 @@ def test_a_loss_that_is_no_number_in_one_process_ends_both(data: PatchSource, tm
         train(run, model)
 
 
+@pytest.mark.slow
 def test_batch_normalisation_trains_in_two_processes_with_micro_batches(data: PatchSource, photos: Path, tmp_path: Path) -> None:
     model = build("srresnet", config={"blocks": 1, "features": 8, "scale": 2})
     inside = PatchSource(DataConfig((photos,), (2,), 16, (1.0,), upscale="inside"))
@@ -165,6 +171,7 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("who", "number", "code", "said"),
     [
