@@ -41,7 +41,7 @@ TUNE_ON    := $(or $(DATA),calib_data/calibrate)
 CALIB_ON   := $(or $(CALIB),calib_data/calibrate)
 GATE_ON    := tests/pictures
 
-.PHONY: install demo test test-all check wheel prune export build-trt gate gpu-check pareto engines clean demo-run FORCE
+.PHONY: install demo test test-all check wheel docs prune export build-trt gate gpu-check pareto engines clean demo-run FORCE
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -56,6 +56,7 @@ help:
 	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
 	@echo "make engines SET5=           the engines that ship in the wheel, from the committed weights and decisions"
 	@echo "make wheel                   wheel and sdist in $(OUT)/dist, checked and tried in a new environment"
+	@echo "make docs                    the documentation with the API reference as a site, in $(OUT)/site"
 	@echo "make gate                    compare the exported engines with the fp32 network"
 
 install: $(VENV)/.installed
@@ -155,6 +156,15 @@ wheel: $(VENV)/.installed
 	@$(BIN)/python -m build --outdir $(OUT)/dist > $(OUT)/build.log 2>&1 || { cat $(OUT)/build.log; exit 1; }
 	$(BIN)/twine check --strict $(OUT)/dist/*
 	$(BIN)/python .ci/check_wheel.py $(OUT)/dist $(OUT)/dist-environment
+
+# The site of the same Markdown and of the docstrings; a link that leads nowhere is an error.
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -E -d $(OUT)/doctrees -c docs . $(OUT)/site
+	@echo "site: $(OUT)/site/index.html"
 
 clean:
 	rm -rf $(OUT)

@@ -29,6 +29,10 @@ COMMANDS = (
 OTHER_OPTIONS = {  # of other programs, and of the scripts of this repository
     "--check", "--data-parallel", "--no-deps", "--gpus", "--preload", "--minutes", "--strict",
 }  # fmt: skip
+TO_BE_WRITTEN = {
+    "train/networks/toy.py",
+    "runtime/backends/opencv_engine.py",
+}  # by who adds a network or a backend: test_adding.py
 LINK = re.compile(r"(?<!\\)\[[^\]]*\]\(([^)\s]+)\)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 FILE = re.compile(r"`((?:sr_deploy|train|compress|export|runtime|gate|calib_data|benchmarks|tests)/[\w/*.]+\.\w+)`")
@@ -84,7 +88,8 @@ def test_a_broken_link_is_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_exist(page: Path) -> None:
-    assert [name for name in FILE.findall(page.read_text("utf-8")) if not list(ROOT.glob(name))] == []
+    named = set(FILE.findall(page.read_text("utf-8"))) - TO_BE_WRITTEN
+    assert [name for name in named if not list(ROOT.glob(name))] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -99,7 +104,7 @@ def test_options_that_are_named_exist() -> None:
     assert sorted((page, option) for page, option in named if option not in known) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.name.startswith("add_")], ids=lambda page: page.name)
 def test_examples_in_python_compile(page: Path) -> None:
     for block in re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         compile(block, str(page), "exec")
