@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -172,7 +171,7 @@ def test_threads_that_write_at_once_keep_the_umask(tmp_path: Path, monkeypatch: 
 
     def slowly(mask: int) -> int:
         before = asked(mask)
-        time.sleep(0.002)  # for another thread to come between
+        os.sched_yield()  # for another thread to come between
         return before
 
     before = asked(0o077)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
+from itertools import count
 
 import pytest
 
@@ -54,13 +55,24 @@ def test_an_error_reaches_the_reader_behind_what_came_before_it(overlap: bool) -
 
 
 def test_a_stage_waits_when_it_is_too_far_ahead() -> None:
-    log: list[int] = []
+    made, read, ahead = 0, 0, [0]
+    far = threading.Event()
+
+    def counting() -> Generator[int, None, None]:
+        nonlocal made
+        for made in range(1, 101):
+            ahead.append(made - read)
+            if made == 4:
+                far.set()
+            yield made
+
     with Stages(overlap=True) as stages:
-        reader = iter(stages.ahead(counted(100, log), depth=2))
-        assert next(reader) == 0
-        time.sleep(0.3)
-        assert len(log) <= 5  # two wait in the queue, one is in the hand, one was read
-        assert list(reader) == list(range(1, 100))
+        reader = iter(stages.ahead(counting(), depth=2))
+        assert next(reader) == 1
+        assert far.wait(30.0)  # one was read, two wait in the queue, one is in the hand
+        for read in range(2, 101):
+            assert next(reader) == read
+    assert 3 <= max(ahead) <= 4  # one more while it is handed over
 
 
 def test_leaving_early_ends_every_thread_and_closes_its_source() -> None:
@@ -78,23 +90,28 @@ def test_leaving_early_ends_every_thread_and_closes_its_source() -> None:
     assert len(closed) == 1 and all_ended(stages)
 
 
-def test_a_thread_is_waited_for_whatever_signals_come() -> None:
-    finished = []
+def test_a_thread_is_waited_for_whatever_signals_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    finished, calls = [], count()
+    leave = threading.Event()
 
     def slow() -> Generator[int, None, None]:
         yield 1
-        time.sleep(1.0)
+        assert leave.wait(30.0)
         finished.append("used the engine to the end")
         yield 2
 
-    signals = [threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGINT)) for delay in (0.2, 0.4, 0.6)]
+    def interrupted(timeout: float) -> bool:
+        if next(calls) < 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        leave.set()
+        return wait(timeout)
+
     with pytest.raises(KeyboardInterrupt), Stages(overlap=True) as stages:
         assert next(iter(stages.ahead(slow()))) == 1
-        for timer in signals:
-            timer.start()
-    assert finished == ["used the engine to the end"]
-    for timer in signals:
-        timer.join()
+        (ended,) = stages.ended
+        wait = ended.wait
+        monkeypatch.setattr(ended, "wait", interrupted)
+    assert finished == ["used the engine to the end"] and next(calls) > 3
 
 
 def test_a_stage_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +139,17 @@ def test_a_thread_that_cannot_start_takes_turns(monkeypatch: pytest.MonkeyPatch)
         assert list(stages.ahead(doubled(stages.ahead(counted(3))))) == [0, 2, 4]
 
 
-def test_a_budget_holds_back_until_there_is_room_but_never_for_ever() -> None:
+def test_a_budget_holds_back_until_there_is_room_but_never_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     stop, log = threading.Event(), []
+    held_back = {0: threading.Event(), 1: threading.Event()}
     budget = Budget(10, stop)
+    wait = budget.changed.wait
+
+    def noted(timeout: float) -> bool:
+        held_back[len(log)].set()
+        return wait(timeout)
+
+    monkeypatch.setattr(budget.changed, "wait", noted)
     budget.take(25)  # alone
 
     def work() -> None:
@@ -135,20 +160,19 @@ def test_a_budget_holds_back_until_there_is_room_but_never_for_ever() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    time.sleep(0.15)
-    assert log == []
+    assert held_back[0].wait(30.0) and log == []
     budget.give(25)
-    time.sleep(0.15)
-    assert log == ["in"]
+    assert held_back[1].wait(30.0) and log == ["in"]
     stop.set()
-    thread.join(timeout=5)
+    thread.join(timeout=30)
     assert log == ["in", "stopped"]
 
 
-def test_the_times_of_stages_are_said_apart() -> None:
+def test_the_times_of_stages_are_said_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", count().__next__)  # every look at the clock is a second later
     times = StageTimes()
     for stage in ("decode", "engine", "decode"):
         with times.of(stage):
-            time.sleep(0.01)
-    assert set(times.seconds) == {"decode", "engine"} and times.seconds["decode"] >= 0.02 <= times.wall_s
-    assert str(times).startswith("decode 0.0") and "; wall " in str(times)
+            pass
+    assert times.seconds == {"decode": 2, "engine": 1}
+    assert str(times) == "decode 2.00 s, engine 1.00 s; wall 7.00 s"
