@@ -72,6 +72,7 @@ def test_a_teacher_changes_what_is_learnt_and_none_is_the_plain_way(photos: Path
     assert found[0] == found[1] and len(set(found)) == 3
 
 
+@pytest.mark.slow
 def test_processes_are_sent_the_teacher(photos: Path, tmp_path: Path) -> None:
     """Two processes with half the batch each learn what one learns, up to the order of sums."""
     dense = dense_of(tmp_path, "vdsr", features=4)

@@ -95,6 +95,7 @@ def test_engines_compute_the_network(exported: Path, tiny: Path, precision: str,
     assert np.abs(load(exported / f"tiny_{precision}.onnx", threads=1).run(tiles) - expected).max() < limit
 
 
+@pytest.mark.slow
 def test_equal_bytes_from_another_process_in_another_folder(tiny: Path, photos: Path, exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "there" / "deeper"
     folder.mkdir(parents=True)

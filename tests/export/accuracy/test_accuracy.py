@@ -333,6 +333,7 @@ def damaged(made: Path, path: Path, layer: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_damaged_layer_is_given_back_and_the_drop_is_that_of_the_written_graph(
     photos: Path, select: Path, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def command(picture: Path, engine: Path) -> list[str]:
     return [*program, "-o", str(picture.parent / "out.png"), str(picture)]
 
 
+@pytest.mark.slow
 def test_a_large_picture_goes_by_rows_and_looks_the_same(
     tall: Path, random_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

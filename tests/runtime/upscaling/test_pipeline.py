@@ -140,7 +140,8 @@ def test_a_thread_that_cannot_start_takes_turns(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_budget_holds_back_until_there_is_room_but_never_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop, log = threading.Event(), []
+    log: list[str] = []
+    stop = threading.Event()
     held_back = {0: threading.Event(), 1: threading.Event()}
     budget = Budget(10, stop)
     wait = budget.changed.wait

@@ -334,6 +334,7 @@ def test_channels_that_are_no_scale_are_refused(tmp_path: Path) -> None:
     refused(compact.state_dict(), r"body\.6\.weight makes 15 channels, 3 x scale x scale are needed", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_file_goes_through_every_stage(photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     from sr_deploy.compress.command import main as prune

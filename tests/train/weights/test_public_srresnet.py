@@ -307,6 +307,7 @@ def same_for_tensorrt(path: Path) -> None:
     assert np.sqrt(np.mean(np.square(found - expected))) < 2e-3  # a few steps of float16 near one, and flips of rounding
 
 
+@pytest.mark.slow
 def test_msrresnet_goes_through_every_stage(photos: Path, pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     from sr_deploy.compress.command import main as prune
