@@ -30,6 +30,7 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.cli import error_lines
 
 Run = Callable[..., int]
 
@@ -54,10 +55,6 @@ def seeded(widths: tuple[int, ...]) -> torch.nn.Module:
 
 def written(tmp_path: Path) -> list[str]:
     return sorted(p.name for p in (tmp_path / "out").iterdir()) if (tmp_path / "out").exists() else []
-
-
-def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
 
 
 def test_all_precisions_are_written_by_default(exported: Path) -> None:

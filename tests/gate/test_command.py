@@ -20,6 +20,7 @@ from sr_deploy.gate.models import open_model
 from sr_deploy.runtime.backends import load as loading
 from sr_deploy.runtime.backends.engine import Engine
 from tests.gate.conftest import SHAPE
+from tests.helpers.cli import error_lines
 from tests.runtime import tiny_onnx as tiny
 
 DEPTH = 4
@@ -40,10 +41,6 @@ def gate(reference: Path, data: Path, budgets: Path) -> Gate:
 
 def engine(path: Path, weights: tiny.Weights | None = None, **changes: object) -> Path:
     return tiny.write(path, tiny.sharpening_weights(DEPTH) if weights is None else weights, SHAPE, **changes)  # type: ignore[arg-type]
-
-
-def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
 
 
 def flipped(layer: int) -> tiny.Weights:

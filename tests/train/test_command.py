@@ -21,6 +21,7 @@ from sr_deploy.train.loop.status import Status
 from sr_deploy.train.networks.registry import convolutions
 from sr_deploy.train.run import describe
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.cli import only_line
 
 TINY = ["--width", "16", "--patch", "16", "--batch-size", "2", "--scale", "2", "3", "--shrink", "1", "--device", "cpu"]
 TINY += ["--optimizer", "adam", "--lr", "1e-3"]  # 20 narrow layers die at the paper's learning rate
@@ -28,14 +29,6 @@ TINY += ["--optimizer", "adam", "--lr", "1e-3"]  # 20 narrow layers die at the p
 
 def arguments(photos: Path, output: Path, *more: str, steps: int = 2) -> list[str]:
     return [str(photos), "-o", str(output), *TINY, "--steps", str(steps), *more]
-
-
-def line(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("sr-train: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_pictures_become_a_checkpoint(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +86,7 @@ def test_resume_with_other_pictures_of_the_same_size_is_refused(
         image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
     capsys.readouterr()
     assert main(arguments(data, output, "--resume", steps=4)) == 2
-    assert "was trained with pictures " in line(capsys)
+    assert "was trained with pictures " in only_line(capsys, "sr-train")
 
 
 def test_resume_keeps_the_parent(photos: Path, tmp_path: Path) -> None:
@@ -108,7 +101,7 @@ def test_a_training_state_is_not_lost_unasked(photos: Path, tmp_path: Path, caps
     output, state = tmp_path / "a.safetensors", tmp_path / "a.train.safetensors"
     state.write_bytes(b"hours of work")
     assert main(arguments(photos, output)) == 2
-    assert "a.train.safetensors: the training state of an earlier run" in line(capsys)
+    assert "a.train.safetensors: the training state of an earlier run" in only_line(capsys, "sr-train")
     assert state.read_bytes() == b"hours of work" and not output.exists()
 
 
@@ -120,7 +113,7 @@ def test_a_changed_checkpoint_is_no_start(photos: Path, tmp_path: Path, capsys: 
     first.write_bytes(content)
     capsys.readouterr()
     assert main(arguments(photos, tmp_path / "b.safetensors", "--init-from", str(first))) == 2
-    assert "a.safetensors: changed after it was made" in line(capsys)
+    assert "a.safetensors: changed after it was made" in only_line(capsys, "sr-train")
 
 
 @pytest.mark.parametrize("step", ["1e-300", "5e-324"])
@@ -131,7 +124,7 @@ def test_a_learning_rate_that_falls_to_zero_is_no_traceback(photos: Path, tmp_pa
 
 def test_resume_without_a_run_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(photos, tmp_path / "a.safetensors", "--resume")) == 2
-    assert "there is no run to resume; start without --resume" in line(capsys)
+    assert "there is no run to resume; start without --resume" in only_line(capsys, "sr-train")
 
 
 def test_init_from_starts_with_those_weights(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +142,7 @@ def test_an_existing_checkpoint_is_kept(photos: Path, tmp_path: Path, capsys: py
     output = tmp_path / "a.safetensors"
     output.write_bytes(b"precious")
     assert main(arguments(photos, output)) == 2
-    assert "exists already; add --overwrite to replace it, or choose another name" in line(capsys)
+    assert "exists already; add --overwrite to replace it, or choose another name" in only_line(capsys, "sr-train")
     assert output.read_bytes() == b"precious"
     assert main(arguments(photos, output, "--overwrite")) == 0
     assert output.read_bytes() != b"precious"
@@ -160,13 +153,13 @@ def test_another_suffix_is_refused(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, shown: str
 ) -> None:
     assert main(arguments(photos, tmp_path / name)) == 2
-    assert f"a checkpoint's name ends in .safetensors, this one in {shown}\n" in line(capsys)
+    assert f"a checkpoint's name ends in .safetensors, this one in {shown}\n" in only_line(capsys, "sr-train")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_without_a_device_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(photos, tmp_path / "a.safetensors", "--device", "cuda")) == 2
-    assert "--device cuda: torch finds no CUDA device here; use --device cpu" in line(capsys)
+    assert "--device cuda: torch finds no CUDA device here; use --device cpu" in only_line(capsys, "sr-train")
 
 
 @pytest.mark.parametrize(
@@ -239,14 +232,14 @@ def test_a_larger_factor_starts_from_a_smaller_one(photos: Path, tmp_path: Path,
 
 def test_a_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(tmp_path / "none", tmp_path / "a.safetensors")) == 2
-    assert f"{tmp_path / 'none'}: not a folder" in line(capsys)
+    assert f"{tmp_path / 'none'}: not a folder" in only_line(capsys, "sr-train")
 
 
 def test_a_missing_validation_folder_is_noticed_before_training(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(photos, tmp_path / "a.safetensors", "--val", str(tmp_path / "none"))) == 2
-    assert "not a folder" in line(capsys)
+    assert "not a folder" in only_line(capsys, "sr-train")
     assert not (tmp_path / "a.safetensors").exists()
 
 
@@ -323,7 +316,7 @@ def test_a_cache_changes_nothing(photos: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(arguments(photos, outputs[1], "--cache", str(tmp_path / "cache"), "--resume", steps=3)) == 0
     capsys.readouterr()
     assert main(arguments(photos, outputs[1], "--cache", str(photos / "0.png"), "--overwrite")) == 2
-    assert "0.png: a file, a folder is needed; choose another name" in line(capsys)
+    assert "0.png: a file, a folder is needed; choose another name" in only_line(capsys, "sr-train")
 
 
 def test_status_is_described_in_one_line() -> None:
@@ -358,7 +351,7 @@ def test_a_number_out_of_range_is_one_line(
 ) -> None:
     output = tmp_path / "a.safetensors"
     assert main(arguments(photos, output, *more)) == 2
-    assert re.search(message, line(capsys))
+    assert re.search(message, only_line(capsys, "sr-train"))
     assert not output.exists()
 
 
@@ -402,7 +395,7 @@ def test_no_compiler_is_one_line(photos: Path, tmp_path: Path) -> None:
 def test_a_negative_count_is_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(arguments(photos, tmp_path / "a.safetensors", option, "-1"))
-    assert f"argument {option}: -1 is not at least 0" in line(capsys)
+    assert f"argument {option}: -1 is not at least 0" in only_line(capsys, "sr-train")
 
 
 def test_resuming_another_network_or_other_data_is_refused(
@@ -417,7 +410,7 @@ def test_resuming_another_network_or_other_data_is_refused(
         (("--scale", "2"), r"was trained with data\.scales 2 3, not 2"),
     ):
         assert main(arguments(photos, output, "--resume", *more, steps=4)) == 2
-        assert re.search(message, line(capsys))
+        assert re.search(message, only_line(capsys, "sr-train"))
 
 
 def test_a_validation_picture_too_small_to_measure_stops_before_training(
@@ -427,18 +420,18 @@ def test_a_validation_picture_too_small_to_measure_stops_before_training(
     small.mkdir()
     Image.new("L", (9, 9)).save(small / "a.png")
     assert main(arguments(photos, tmp_path / "a.safetensors", "--val", str(small))) == 2
-    assert "9x9 pixels is too small to measure at x3" in line(capsys)
+    assert "9x9 pixels is too small to measure at x3" in only_line(capsys, "sr-train")
     assert not (tmp_path / "a.safetensors").exists()
 
 
 def test_starting_from_something_else_is_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(photos, tmp_path / "a.safetensors", "--init-from", str(photos / "0.png"))) == 2
-    assert "0.png: not a safetensors checkpoint" in line(capsys)
+    assert "0.png: not a safetensors checkpoint" in only_line(capsys, "sr-train")
 
 
 def test_a_log_dir_that_is_a_file_is_refused(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(photos, tmp_path / "a.safetensors", "--log-dir", str(photos / "0.png"))) == 2
-    assert "0.png: a file, a folder is needed" in line(capsys)
+    assert "0.png: a file, a folder is needed" in only_line(capsys, "sr-train")
 
 
 @pytest.fixture
@@ -496,4 +489,4 @@ def test_a_changed_training_state_is_refused(photos: Path, tmp_path: Path, capsy
     state.write_bytes(content)
     capsys.readouterr()
     assert main(arguments(photos, output, "--resume", steps=4)) == 2
-    assert "a.train.safetensors: changed after it was made" in line(capsys)
+    assert "a.train.safetensors: changed after it was made" in only_line(capsys, "sr-train")

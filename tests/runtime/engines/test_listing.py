@@ -18,6 +18,7 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines import listing as engine_list
 from sr_deploy.runtime.engines.shipped import FOLDER, shipped_engines
 from sr_deploy.runtime.infer.command import main
+from tests.helpers.cli import error_lines
 
 
 @pytest.fixture
@@ -25,10 +26,6 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "photo.png"
     Image.effect_noise((24, 20), 60).convert("RGB").save(path)
     return path
-
-
-def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
 
 
 @pytest.mark.parametrize(("arguments", "scale"), [([], 2), (["--scale", "4"], 4), (["--engine", "vdsr", "--scale", "3"], 3)])

@@ -15,6 +15,7 @@ from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.pictures.read import read_picture, read_pixels
 from sr_deploy.runtime.upscaling.upscaling import upscale
 from tests.conftest import Outside, data_folder
+from tests.helpers.cli import error_lines, infer
 from tests.runtime import tiny_onnx as tiny
 
 
@@ -32,17 +33,9 @@ def is_small(path: Path) -> bool:
         return image.width <= 900 and image.height <= 600
 
 
-def infer(engine: Path, *arguments: Path | str) -> int:
-    return main(["--engine", str(engine), "--threads", "1", *map(str, arguments)])
-
-
 def picture(path: Path, size: tuple[int, int] = (20, 12), mode: str = "RGB") -> Path:
     Image.effect_noise(size, 60).convert(mode).save(path)
     return path
-
-
-def error_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().err.splitlines()
 
 
 def test_result_lies_beside_the_input(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from sr_deploy.card import seal
+from tests.helpers.cli import infer
 from tests.runtime import tiny_onnx as tiny
-from tests.runtime.infer.test_command import infer, picture
+from tests.runtime.infer.test_command import picture
 
 WEIGHTS = tiny.zero_weights((2, 1))
 SHAPE = (1, 1, 48, 48)

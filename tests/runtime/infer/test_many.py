@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from sr_deploy.runtime.infer.command import main
+from tests.helpers.cli import infer
 from tests.runtime.command_runs import command, error_lines, run
-from tests.runtime.infer.test_command import infer, picture
+from tests.runtime.infer.test_command import picture
 
 
 @pytest.fixture

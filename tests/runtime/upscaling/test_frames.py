@@ -14,12 +14,12 @@ from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
 from sr_deploy.runtime.backends.engine import Engine
 from sr_deploy.runtime.backends.load import load
-from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.pictures.encode import encoded
 from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.png_file import with_chunks
 from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.upscaling.upscaling import FramesUpscaling, upscale
+from tests.helpers.cli import infer
 
 ALL = Reading(frames=True)
 
@@ -36,10 +36,6 @@ def animation(path: Path, *, count: int = 4, loop: int | None = 0, clear: bool =
     durations = [40 + 10 * number for number in range(count)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, **options, **lossless, **disposal)  # type: ignore[arg-type]
     return path
-
-
-def infer(engine: Path, *arguments: Path | str) -> int:
-    return main(["--engine", str(engine), "--threads", "1", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("clear", [False, True])

@@ -22,8 +22,9 @@ av = pytest.importorskip("av")
 from sr_deploy.runtime.video.frames import PixelFormat, closest_format, parsed_format, plane_view  # noqa: E402
 from sr_deploy.runtime.video.options import VideoOptions  # noqa: E402
 from sr_deploy.runtime.video.run import FilmRun  # noqa: E402
+from tests.helpers.cli import error_lines, infer  # noqa: E402
 from tests.runtime.video import video_clips as clips  # noqa: E402
-from tests.runtime.video.video_clips import Clip, errors, infer  # noqa: E402
+from tests.runtime.video.video_clips import Clip  # noqa: E402
 
 LOSSLESS = ("--codec", "ffv1")
 
@@ -87,7 +88,7 @@ def test_times_in_ts_differ_by_no_more_than_their_start(engine_file: Path, tmp_p
 def test_shape_of_pixels_that_is_lost_is_told(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = clips.write(tmp_path / "a.mp4", Clip(aspect=Fraction(4, 3), count=1))
     assert infer(engine_file, source, "-o", tmp_path / "b.webm") == 0
-    assert "pixels of shape 4:3, which PyAV cannot write with libvpx-vp9: they become square" in errors(capsys)[0]
+    assert "pixels of shape 4:3, which PyAV cannot write with libvpx-vp9: they become square" in error_lines(capsys)[0]
 
 
 @pytest.mark.parametrize("color_range", [1, 2])
@@ -112,7 +113,7 @@ def test_pixel_format_follows_the_film(engine_file: Path, tmp_path: Path, form: 
 def test_depth_that_the_encoder_lacks_is_told(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = clips.write(tmp_path / "a.mp4", Clip(form="yuv420p10le", count=2))
     assert infer(engine_file, source, "-o", tmp_path / "b.webm") == 0
-    assert "has 10-bit samples, which libvpx-vp9 does not hold: written as yuv420p" in errors(capsys)[0]
+    assert "has 10-bit samples, which libvpx-vp9 does not hold: written as yuv420p" in error_lines(capsys)[0]
 
 
 @pytest.mark.parametrize(

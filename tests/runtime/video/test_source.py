@@ -11,8 +11,9 @@ from PIL import Image
 
 av = pytest.importorskip("av")
 
+from tests.helpers.cli import error_lines, infer  # noqa: E402
 from tests.runtime.video import video_clips as clips  # noqa: E402
-from tests.runtime.video.video_clips import Clip, errors, infer  # noqa: E402
+from tests.runtime.video.video_clips import Clip  # noqa: E402
 
 
 def test_pictures_and_films_mix(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +21,7 @@ def test_pictures_and_films_mix(engine_file: Path, tmp_path: Path, capsys: pytes
     film = clips.write(tmp_path / "a.mp4", Clip(count=2))
     assert infer(engine_file, film, tmp_path / "p.png", tmp_path / "none.mkv", "-o", tmp_path / "out") == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x2.mp4", "p_x2.png"]
-    assert errors(capsys) == [
+    assert error_lines(capsys) == [
         f"sr-infer: {tmp_path / 'none.mkv'}: cannot be read (No such file or directory); name a film",
         "sr-infer: 1 of 3 pictures failed",
         f"sr-infer: 1 cannot be read: {tmp_path / 'none.mkv'}",
@@ -49,7 +50,7 @@ def test_wrong_options_are_one_line(
     monkeypatch.chdir(tmp_path)
     clips.write(Path("a.mp4"), Clip(count=2))
     assert infer(engine_file, "a.mp4", *arguments) == 2
-    lines = errors(capsys)
+    lines = error_lines(capsys)
     assert len(lines) == 1 and message in lines[0]
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
@@ -59,7 +60,7 @@ def test_existing_files_stay(engine_file: Path, tmp_path: Path, capsys: pytest.C
     (tmp_path / "a_x2.mp4").write_bytes(b"mine")
     (tmp_path / "a_x2.part.mp4").write_bytes(b"mine too")
     assert infer(engine_file, source) == 2
-    assert "exists already; add --overwrite" in errors(capsys)[0]
+    assert "exists already; add --overwrite" in error_lines(capsys)[0]
     assert (tmp_path / "a_x2.mp4").read_bytes() == b"mine"
     assert infer(engine_file, source, "--overwrite") == 0
     assert len(clips.frames(tmp_path / "a_x2.mp4")) == 2
@@ -70,7 +71,7 @@ def test_input_is_never_replaced(engine_file: Path, tmp_path: Path, capsys: pyte
     source = clips.write(tmp_path / "a.mp4", Clip(count=2))
     content = source.read_bytes()
     assert infer(engine_file, source, "-o", source, "--overwrite") == 2
-    assert "is the input itself" in errors(capsys)[0]
+    assert "is the input itself" in error_lines(capsys)[0]
     assert source.read_bytes() == content
 
 
@@ -94,7 +95,7 @@ def test_unreadable_files_are_one_line(engine_file: Path, tmp_path: Path, capsys
     (tmp_path / "folder.mp4").mkdir()
     names = [*bad, "folder.mp4"]
     assert infer(engine_file, *(tmp_path / name for name in names), "-o", tmp_path / "out") == 2
-    lines = errors(capsys)
+    lines = error_lines(capsys)
     told = lines[: len(names)]
     assert lines[len(names)] == f"sr-infer: {len(names)} of {len(names)} pictures failed"
     for name in names:
@@ -109,7 +110,7 @@ def test_sound_alone_is_no_film(engine_file: Path, tmp_path: Path, capsys: pytes
             container.mux(audio.encode(clips.sound(index)))
         container.mux(audio.encode(None))
     assert infer(engine_file, tmp_path / "a.mp4") == 2
-    assert "holds no moving pictures" in errors(capsys)[0]
+    assert "holds no moving pictures" in error_lines(capsys)[0]
 
 
 def test_cut_off_film_is_done_as_far_as_it_goes(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +118,7 @@ def test_cut_off_film_is_done_as_far_as_it_goes(engine_file: Path, tmp_path: Pat
     (tmp_path / "b.mkv").write_bytes(content[: len(content) // 2])
     assert infer(engine_file, tmp_path / "b.mkv") == 0
     assert 20 < len(clips.frames(tmp_path / "b_x2.mkv")) < 40
-    assert "of 2.4 seconds: it is cut off or damaged" in errors(capsys)[-1]
+    assert "of 2.4 seconds: it is cut off or damaged" in error_lines(capsys)[-1]
 
 
 def test_damaged_packets_are_passed_over_and_counted(
@@ -129,7 +130,7 @@ def test_damaged_packets_are_passed_over_and_counted(
     content[start : start + len(hit)] = bytes(len(hit))
     source.write_bytes(content)
     assert infer(engine_file, source) == 0
-    assert any("is damaged: 1 packets were passed over" in line for line in errors(capsys))
+    assert any("is damaged: 1 packets were passed over" in line for line in error_lines(capsys))
     assert len(clips.frames(tmp_path / "a_x2.mkv")) == 19
 
 
@@ -137,14 +138,14 @@ def test_size_that_changes_is_refused(engine_file: Path, tmp_path: Path, capsys:
     parts = [clips.write(tmp_path / f"{w}.ts", Clip(size=(w, 32))).read_bytes() for w in (48, 64)]
     (tmp_path / "a.ts").write_bytes(b"".join(parts))
     assert infer(engine_file, tmp_path / "a.ts") == 2
-    assert "its frames change from 48x32 to 64x32 pixels" in errors(capsys)[-1]
+    assert "its frames change from 48x32 to 64x32 pixels" in error_lines(capsys)[-1]
     assert not list(tmp_path.glob("a_x2*"))
 
 
 def test_interlaced_film_is_told_about(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"x264-params": "interlaced=1", "preset": "ultrafast"}
     assert infer(engine_file, clips.write(tmp_path / "a.mp4", Clip(size=(64, 64), options=options))) == 0
-    assert "is interlaced" in errors(capsys)[0]
+    assert "is interlaced" in error_lines(capsys)[0]
 
 
 def test_missing_pyav_is_one_line(
@@ -152,7 +153,7 @@ def test_missing_pyav_is_one_line(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     assert infer(engine_file, tmp_path / "a.mp4") == 3
-    assert errors(capsys) == ["sr-infer: package av is not installed; pip install 'sr-deploy[video]'"]
+    assert error_lines(capsys) == ["sr-infer: package av is not installed; pip install 'sr-deploy[video]'"]
 
 
 def test_names_are_not_urls(engine_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

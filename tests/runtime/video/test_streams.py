@@ -10,8 +10,9 @@ import pytest
 
 av = pytest.importorskip("av")
 
+from tests.helpers.cli import error_lines, infer  # noqa: E402
 from tests.runtime.video import video_clips as clips  # noqa: E402
-from tests.runtime.video.video_clips import Clip, errors, infer  # noqa: E402
+from tests.runtime.video.video_clips import Clip  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -51,14 +52,14 @@ def with_cover(source: Path, path: Path, *, pictures: bool) -> Path:
 def test_cover_alone_is_no_film(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = with_cover(clips.write(tmp_path / "a.mp4", Clip(audio=True)), tmp_path / "b.mp4", pictures=False)
     assert infer(engine_file, source) == 2
-    assert "holds only a cover picture" in errors(capsys)[0]
+    assert "holds only a cover picture" in error_lines(capsys)[0]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_cover_is_copied(engine_file: Path, tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     source = with_cover(clips.write(tmp_path / "a.mp4", Clip(audio=True)), tmp_path / "b.mp4", pictures=True)
     assert infer(engine_file, source, "-o", tmp_path / f"c{suffix}") == 0
-    assert errors(capsys) == []
+    assert error_lines(capsys) == []
     with av.open(str(tmp_path / f"c{suffix}")) as film:
         covers = [s for s in film.streams.video if s.disposition & av.stream.Disposition.attached_pic]
         assert [(c.codec_context.name, c.codec_context.width) for c in covers] == [("png", 16)]
@@ -82,12 +83,14 @@ def with_subtitle(source: Path, path: Path, text: bytes = b"Hello") -> Path:
 def test_subtitles_are_copied_or_named(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = with_subtitle(clips.write(tmp_path / "a.mp4"), tmp_path / "b.mkv")
     assert infer(engine_file, source) == 0
-    assert errors(capsys) == []
+    assert error_lines(capsys) == []
     assert clips.packets(tmp_path / "b_x2.mkv", "subtitle") == [(b"Hello", Fraction(40, 1000))]
     with av.open(str(tmp_path / "b_x2.mkv")) as film:
         assert film.streams.subtitles[0].language == "ger"
     assert infer(engine_file, source, "-o", tmp_path / "c.mp4") == 0
-    assert errors(capsys) == [f"sr-infer: warning: {source}: stream 1 (subtitle, srt, ger) is left out: .mp4 does not hold it"]
+    assert error_lines(capsys) == [
+        f"sr-infer: warning: {source}: stream 1 (subtitle, srt, ger) is left out: .mp4 does not hold it"
+    ]
 
 
 def test_chapters_are_kept(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,4 +107,4 @@ def test_chapters_are_kept(engine_file: Path, tmp_path: Path, capsys: pytest.Cap
         assert infer(engine_file, tmp_path / "b.mp4", "-o", tmp_path / f"c{suffix}") == 0
         with av.open(str(tmp_path / f"c{suffix}")) as film:
             assert [c["metadata"]["title"] for c in film.chapters()] == ["one"]
-    assert errors(capsys) == []
+    assert error_lines(capsys) == []

@@ -12,9 +12,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from pytest import CaptureFixture
 
-from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.video.frames import parsed_format, plane_view
 
 MILLISECOND = Fraction(1, 1000)
@@ -134,13 +132,3 @@ def packets(path: Path, kind: str) -> list[tuple[bytes, Fraction]]:
     with av.open(str(path)) as container:
         stream = next(s for s in container.streams if s.type == kind)
         return [(bytes(p), p.pts * p.time_base) for p in container.demux(stream) if p.size and p.pts is not None]
-
-
-def infer(engine: Path, *arguments: Path | str) -> int:
-    """Run ``sr-infer`` with an engine and return its exit code."""
-    return main(["--engine", str(engine), "--threads", "1", *map(str, arguments)])
-
-
-def errors(capsys: CaptureFixture[str]) -> list[str]:
-    """Return the lines of standard error so far."""
-    return capsys.readouterr().err.splitlines()

@@ -15,6 +15,7 @@ from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.pairs import FRACTION
 from sr_deploy.train.data.picture_patches import PicturePatches
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.cli import only_line
 
 h5py = pytest.importorskip("h5py")
 
@@ -30,14 +31,6 @@ def prepare(folder: Path, path: Path, *more: str) -> int:
 def arrays(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     with h5py.File(path) as file:
         return file["data"][()], file["label"][()]
-
-
-def line(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("sr-train: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 @pytest.mark.parametrize(("options", "stride"), [(VDSR, 16), (VDSR, 5), (EDSR, 16), (EDSR, 6)])
@@ -151,14 +144,14 @@ def test_options_that_exclude_each_other_are_one_line(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([str(photos), *more])
-    assert message in line(capsys)
+    assert message in only_line(capsys, "sr-train")
 
 
 def test_an_existing_file_is_kept(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.h5"
     path.write_bytes(b"precious")
     assert prepare(photos, path, *VDSR) == 2
-    assert "a.h5: exists already; add --overwrite to replace it, or choose another name" in line(capsys)
+    assert "a.h5: exists already; add --overwrite to replace it, or choose another name" in only_line(capsys, "sr-train")
     assert path.read_bytes() == b"precious"
     assert prepare(photos, path, *VDSR, "--overwrite") == 0
     assert path.read_bytes() != b"precious"
@@ -171,9 +164,8 @@ def test_a_disk_that_is_too_small_is_told_first(
     monkeypatch.setattr("sr_deploy.train.data.prepare.shutil.disk_usage", lambda _: usage)
     assert prepare(photos, tmp_path / "a.h5", *VDSR) == 3
     # 4x4 patches of 16x16 of each of 3 pictures at 2 scales, the original and the degraded one; at x3 3x3 are written
-    assert "a.h5: 96 patches take 0.0 GB, 0.0 GB are free; choose a larger --stride, or fewer pictures with --range" in line(
-        capsys
-    )
+    expected = "a.h5: 96 patches take 0.0 GB, 0.0 GB are free; choose a larger --stride, or fewer pictures with --range"
+    assert expected in only_line(capsys, "sr-train")
 
 
 def test_a_failure_leaves_what_was_there(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +202,7 @@ def test_options_for_pictures_are_refused_with_patches(
     assert prepare(photos, path, *VDSR) == 0
     capsys.readouterr()
     assert main([str(path), "-o", str(tmp_path / "a.safetensors"), "--scale", "2", "3", *SHORT, *more]) == 2
-    assert message.format(path) in line(capsys)
+    assert message.format(path) in only_line(capsys, "sr-train")
 
 
 def test_pictures_and_patches_are_not_mixed(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +211,7 @@ def test_pictures_and_patches_are_not_mixed(photos: Path, tmp_path: Path, capsys
     capsys.readouterr()
     for paths in ([photos, path], [path, photos]):
         assert main([*map(str, paths), "-o", str(tmp_path / "a.safetensors"), *SHORT]) == 2
-        assert f"{photos}: not an HDF5 file as {path} is; name the one kind or the other" in line(capsys)
+        assert f"{photos}: not an HDF5 file as {path} is; name the one kind or the other" in only_line(capsys, "sr-train")
 
 
 def test_a_file_for_networks_of_several_scales_that_enlarge_is_refused(photos: Path) -> None:
