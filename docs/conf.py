@@ -101,7 +101,14 @@ def write_index(app: Sphinx, error: Exception | None) -> None:
         shutil.copyfile(Path(app.outdir) / f"{root_doc}.html", Path(app.outdir) / "index.html")
 
 
+def keep_first_paragraph(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:  # noqa: PLR0917
+    """Leave out of a room's docstring what is for those who read its code: where to begin, what it imports."""
+    if what == "module" and "" in lines and hasattr(obj, "__path__"):
+        del lines[lines.index("") :]
+
+
 def setup(app: Sphinx) -> None:
-    """Register both."""
+    """Register all three."""
+    app.connect("autodoc-process-docstring", keep_first_paragraph)
     app.connect("source-read", add_contents)
     app.connect("build-finished", write_index)
