@@ -6,3 +6,17 @@ Begin with ``command.py``, the arguments; ``run.py`` is what happens then. ``che
 
 Imports ``runtime``; ``train``, and so torch, only inside the functions that open a checkpoint.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sr_deploy.lazy import lazy
+
+if TYPE_CHECKING:
+    from sr_deploy.gate.options import GateOptions
+    from sr_deploy.gate.run import GateResult, gate
+else:
+    __getattr__, __dir__ = lazy(__name__, GateOptions="options", GateResult="run", gate="run")
+
+__all__ = ["GateOptions", "GateResult", "gate"]

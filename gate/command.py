@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sr_deploy.console import run
+from sr_deploy.console import failed, run
+from sr_deploy.errors import SrDeployError
+from sr_deploy.gate.options import BUDGETS, GateOptions
 from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_int, thread_count
 
+if TYPE_CHECKING:
+    from sr_deploy.gate.run import GateResult
+
 PROG = "sr-gate"
-BUDGETS = Path(__file__).with_name("gates.toml")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,14 +44,96 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def options_from(arguments: argparse.Namespace) -> GateOptions:
+    """Return what the command line asks for.
+
+    Raises:
+        InputError: options that do not fit each other.
+    """
+    return GateOptions(
+        reference=arguments.reference,
+        data=arguments.data,
+        budget=arguments.budget,
+        scale=arguments.scale,
+        provider=arguments.provider,
+        native_sums=arguments.native_sums,
+        trust_plan=arguments.trust_plan,
+        threads=arguments.threads,
+    )
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Where the verdict goes, besides the terminal."""
+
+    json: Path | None
+    junit: Path | None
+    summary: Path | None
+
+    def check(self, engines: Sequence[Path], options: GateOptions) -> None:
+        """Check, before anything is measured, that the files can be written.
+
+        Raises:
+            InputError: one would replace what is read.
+        """
+        from sr_deploy.files import check_reports, list_pictures
+        from sr_deploy.runtime.engines.shipped import engine_file
+
+        files = [engine_file(path, options.scale) for path in engines]
+        named = {"--json": self.json, "--junit": self.junit, "--summary": self.summary}
+        check_reports(named, [*files, options.reference, options.budget, *list_pictures(options.data)])
+
+    def write(self, result: GateResult, options: GateOptions) -> SrDeployError | None:
+        """Write the files; return what kept the first one from being written."""
+        from sr_deploy.gate.report.text import append_summary, write_json, write_junit
+
+        problem: SrDeployError | None = None
+        reference = str(options.reference)
+        writers: Sequence[tuple[Path | None, Callable[[Path], None]]] = (
+            (self.json, lambda path: write_json(path, result.results, reference, str(options.data))),
+            (self.junit, lambda path: write_junit(path, result.results)),
+            (self.summary, lambda path: append_summary(path, result.results, reference, result.reference_ms)),
+        )
+        for path, write in writers:
+            if path is not None:
+                try:
+                    write(path)
+                except SrDeployError as err:
+                    problem = problem or err
+        return problem
+
+
+def show(result: GateResult, options: GateOptions, reports: Reports) -> int:
+    """Write the reports, print the table and a line for each failure, and return the exit code.
+
+    The verdict is given even when a report cannot be written, and the reports are written even when nobody reads the table.
+    """
+    from sr_deploy.gate.report.text import result_table
+
+    problem = reports.write(result, options)
+    try:
+        print(result_table(result.results, str(options.reference), result.reference_ms), flush=True)
+    finally:
+        for line in result.failures:
+            failed(PROG, line, 1)
+    if problem is not None and result.passed:
+        raise problem
+    if problem is not None:
+        failed(PROG, str(problem), problem.exit_code)
+    return 0 if result.passed else 1
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-gate`` and return its exit code."""
     arguments = parser().parse_args(argv)
+    reports = Reports(arguments.json, arguments.junit, arguments.summary)
 
     def command() -> int:
-        from sr_deploy.gate.run import gate_command
+        from sr_deploy.gate.run import gate
 
-        return gate_command(arguments)
+        options = options_from(arguments)
+        reports.check(arguments.engines, options)
+        return show(gate(arguments.engines, options), options, reports)
 
     return run(PROG, command)
 

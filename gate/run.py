@@ -1,24 +1,23 @@
-"""What ``sr-gate`` does once its arguments are read."""
+"""The gate: engines against the fp32 network on the same pictures, each with its budget."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sr_deploy.card import check_scale
-from sr_deploy.console import failed
-from sr_deploy.errors import InputError, SrDeployError
-from sr_deploy.files import check_reports, list_pictures
+from sr_deploy.errors import InputError
+from sr_deploy.files import list_pictures
 from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
-from sr_deploy.gate.check import EngineResult, Pair, failures_of, latencies_ms, measure
+from sr_deploy.gate.check import EngineResult, Pair, PictureResult, failures_of, latencies_ms, measure
 from sr_deploy.gate.models import Reference, open_reference
-from sr_deploy.gate.report.text import append_summary, result_table, write_json, write_junit
+from sr_deploy.gate.options import GateOptions
 from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
+from sr_deploy.notes import NOTES
+from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.runtime.backends.engine import Engine, on_cpu
 from sr_deploy.runtime.backends.load import exact_engines, load
 from sr_deploy.runtime.engines.shipped import engine_file
@@ -27,70 +26,89 @@ WEIGHTS_ONLY = "weights only: on a CPU fp16 is computed in fp32"
 LEARNED = "thresholds learned: not compared with what these pictures ask for"
 
 
-def gate_command(arguments: argparse.Namespace) -> int:
-    """Gate every engine and return the exit code."""
-    arguments.engines = [engine_file(path, arguments.scale) for path in arguments.engines]
-    tables = read_budgets(arguments.budget)
-    paths = list_pictures(arguments.data)
-    reports = {"--json": arguments.json, "--junit": arguments.junit, "--summary": arguments.summary}
-    check_reports(reports, [*arguments.engines, arguments.reference, arguments.budget, *paths])
-    with ExitStack() as stack:
-        where = {"provider": arguments.provider, "threads": arguments.threads, "trusted": arguments.trust_plan}
-        engines = {str(p): stack.enter_context(closing(load(p, **where))) for p in arguments.engines}
-        for line in unused_names(tables, [(Path(name).stem, engine.card.precision) for name, engine in engines.items()]):
-            print(f"sr-gate: warning: {arguments.budget}: {line}", file=sys.stderr)
-        budgets = {name: _budget(tables, Path(name), engine, arguments.budget) for name, engine in engines.items()}
-        judged = engines if arguments.native_sums else exact_engines(engines, stack, threads=arguments.threads)
-        pairs = _pairs(arguments, judged, stack)
-        references = {f"reference {id(pair.reference)}": pair.reference for pair in pairs.values()}
-        timed = latencies_ms({**engines, **references})
-        measured = measure(pairs, paths)
-    results, judge = [], Judge(arguments.reference, paths, threads=arguments.threads)
-    for name, pair in pairs.items():
-        card, path = pair.engine.card, Path(name)
-        result = EngineResult(
-            name,
-            card.precision,
-            pair.scale,
-            measured[name],
-            timed[name],
-            budgets[name],
-            note_of(pair.engine),
-            largest_error_steps(path, arguments.reference, pair.scale),
-            judge.ratios(path, card, pair.scale),
-        )
-        results.append(dataclasses.replace(result, failures=failures_of(result)))
-    reference_ms = min(timed[name] for name in references)
-    # The verdict is given even when a report cannot be written, and the reports are written even when nobody reads the table.
-    problem = write_reports(arguments, results, reference_ms)
-    broken = [line for result in results for line in result.failures]
-    try:
-        print(result_table(results, str(arguments.reference), reference_ms), flush=True)
-    finally:
-        for line in broken:
-            failed("sr-gate", line, 1)
-    if problem is not None and not broken:
-        raise problem
-    if problem is not None:
-        failed("sr-gate", str(problem), problem.exit_code)
-    return 1 if broken else 0
+@dataclass(frozen=True)
+class GateResult:
+    """What every engine lost, and whether that is within its budget."""
+
+    results: tuple[EngineResult, ...]
+    reference: Path
+    reference_ms: float  # median of one tile, of the fastest where tiles differ
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One line for each budget that was exceeded."""
+        return tuple(line for result in self.results for line in result.failures)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every engine keeps its budget."""
+        return not self.failures
 
 
-def write_reports(arguments: argparse.Namespace, results: Sequence[EngineResult], reference_ms: float) -> SrDeployError | None:
-    """Write the reports that were asked for; return what kept the first one from being written."""
-    problem: SrDeployError | None = None
-    writers: Sequence[tuple[Path | None, Callable[[Path], None]]] = (
-        (arguments.json, lambda path: write_json(path, results, str(arguments.reference), str(arguments.data))),
-        (arguments.junit, lambda path: write_junit(path, results)),
-        (arguments.summary, lambda path: append_summary(path, results, str(arguments.reference), reference_ms)),
+@dataclass(frozen=True)
+class _Measured:
+    """What engines did on pictures."""
+
+    pairs: dict[str, Pair]  # by the engine's file
+    budgets: dict[str, Budget]
+    pictures: dict[str, tuple[PictureResult, ...]]
+    latencies_ms: dict[str, float]
+    reference_ms: float
+
+
+def gate(engines: Sequence[Path], options: GateOptions, *, progress: OnStep | None = None) -> GateResult:
+    """Compare engines, files or names of shipped ones, with the fp32 network; ``progress`` is called with every step.
+
+    An engine that lost too much is no error: see ``failures`` of the result.
+
+    Raises:
+        InputError: a file is missing or damaged, has no budget, or belongs to another network.
+        MachineError: a package is missing.
+    """
+    with progress_to(progress):
+        files = [engine_file(path, options.scale) for path in engines]
+        tables, paths = read_budgets(options.budget), list_pictures(options.data)
+        with ExitStack() as stack:
+            found = _measured(files, tables, paths, options, stack)
+        judge = Judge(options.reference, paths, threads=options.threads)
+        results = tuple(_judged(name, found, judge, options.reference) for name in found.pairs)
+    return GateResult(results, options.reference, found.reference_ms)
+
+
+def _measured(
+    files: Sequence[Path], tables: dict[str, object], paths: Sequence[Path], options: GateOptions, stack: ExitStack
+) -> _Measured:
+    """Open engines and references, time them and run them on the pictures."""
+    engines: dict[str, Engine] = {}
+    for path in files:
+        engine = load(path, provider=options.provider, threads=options.threads, trusted=options.trust_plan)
+        engines[str(path)] = stack.enter_context(closing(engine))
+    for line in unused_names(tables, [(Path(name).stem, engine.card.precision) for name, engine in engines.items()]):
+        NOTES.warning(f"{options.budget}: {line}")
+    budgets = {name: _budget(tables, Path(name), engine, options.budget) for name, engine in engines.items()}
+    judged = engines if options.native_sums else exact_engines(engines, stack, threads=options.threads)
+    pairs = _pairs(options, judged, stack)
+    references = {f"reference {id(pair.reference)}": pair.reference for pair in pairs.values()}
+    timed = latencies_ms({**engines, **references})
+    return _Measured(pairs, budgets, measure(pairs, paths), timed, min(timed[name] for name in references))
+
+
+def _judged(name: str, found: _Measured, judge: Judge, reference: Path) -> EngineResult:
+    """Return what one engine lost, with a line for each budget that it exceeds."""
+    pair, path = found.pairs[name], Path(name)
+    card = pair.engine.card
+    result = EngineResult(
+        name,
+        card.precision,
+        pair.scale,
+        found.pictures[name],
+        found.latencies_ms[name],
+        found.budgets[name],
+        note_of(pair.engine),
+        largest_error_steps(path, reference, pair.scale),
+        judge.ratios(path, card, pair.scale),
     )
-    for path, write in writers:
-        if path is not None:
-            try:
-                write(path)
-            except SrDeployError as err:
-                problem = problem or err
-    return problem
+    return replace(result, failures=failures_of(result))
 
 
 def note_of(engine: Engine) -> str:
@@ -126,25 +144,24 @@ def reference_at(reference: Reference, scale: int, source: str) -> Engine:
         raise InputError(f"{source}: {err}; name the checkpoint the engine was exported from") from err
 
 
-def _pairs(arguments: argparse.Namespace, engines: dict[str, Engine], stack: ExitStack) -> dict[str, Pair]:
+def _pairs(options: GateOptions, engines: Mapping[str, Engine], stack: ExitStack) -> dict[str, Pair]:
     opened: dict[object, Reference] = {}
     references: dict[object, Engine] = {}
-    where = {"provider": arguments.provider, "threads": arguments.threads}
     pairs = {}
     for name, engine in engines.items():
         shape = engine.card.input_shape
         assert shape is not None
-        scale = check_scale(engine.card, arguments.scale or engine.card.calibrated_scale, source=name)
+        scale = check_scale(engine.card, options.scale or engine.card.calibrated_scale, source=name)
         if shape not in opened:
-            reference = stack.enter_context(closing(open_reference(arguments.reference, shape, **where)))
+            reference = open_reference(options.reference, shape, provider=options.provider, threads=options.threads)
+            opened[shape] = stack.enter_context(closing(reference))
             if reference.card.input_shape != shape:
                 raise InputError(
-                    f"{name}: takes tiles {shape}, {arguments.reference} {reference.card.input_shape}; export both alike"
+                    f"{name}: takes tiles {shape}, {options.reference} {reference.card.input_shape}; export both alike"
                 )
-            opened[shape] = reference
         if (shape, scale) not in references:
-            references[shape, scale] = reference_at(opened[shape], scale, str(arguments.reference))
-        check_same_network(engine, references[shape, scale], name, str(arguments.reference))
+            references[shape, scale] = reference_at(opened[shape], scale, str(options.reference))
+        check_same_network(engine, references[shape, scale], name, str(options.reference))
         pairs[name] = Pair(engine, references[shape, scale], scale)
     return pairs
 

@@ -19,9 +19,11 @@ LINES = logging.getLogger("sr_deploy.lines")
 
 class _OnStandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
+        from sr_deploy.console import one_line  # it imports this module
+
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         with suppress(OSError, ValueError):  # a full or closed stream ends nothing
-            print(prefix + record.getMessage(), file=sys.stderr, flush=True)
+            print(prefix + one_line(record.getMessage()), file=sys.stderr, flush=True)
 
 
 class _OnStandardOutput(logging.Handler):

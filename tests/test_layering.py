@@ -24,7 +24,7 @@ INSIDE_FUNCTIONS = {
     "sr_deploy": ("runtime.upscaler",),  # what "from sr_deploy import Upscaler" leads to
 }
 BANNED = {"runtime": ("torch", "onnx", "lightning", "nni"), "sr_deploy": ("torch", "onnx", "lightning", "nni")}
-OPTIONED = ("export", "runtime")  # folders in which only a command.py knows argparse's namespace, and makes options of it
+OPTIONED = ("export", "gate", "runtime")  # folders in which only a command.py knows argparse's namespace, and makes options of it
 FLOORS = {  # the rooms of runtime/ from the ground up, and what each stands on; upscaler.py stands on all of them
     "pictures": (),
     "backends": (),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sr_deploy.console import run
+from sr_deploy.console import run, table
+from sr_deploy.gate.eval.options import METRICS, NETS, PROTOCOLS, EvalOptions
 from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_int, thread_count
 
+if TYPE_CHECKING:
+    from sr_deploy.gate.eval.run import Measurement
+
 PROG = "sr-eval"
-METRICS = ("psnr", "ssim", "lpips", "fid")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,9 +33,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's own default; 2 for bicubic)"
     )
-    p.add_argument(
-        "--protocol", choices=("whole", "fixed"), default="whole", help="whole pictures, or fixed 256x256 (default: whole)"
-    )
+    p.add_argument("--protocol", choices=PROTOCOLS, default="whole", help="whole pictures, or fixed 256x256 (default: whole)")
     p.add_argument(
         "--metrics",
         nargs="+",
@@ -40,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--lpips-net",
-        choices=("alex", "vgg", "squeeze"),
+        choices=NETS,
         default="alex",
         help="network of LPIPS (default: alex, as its authors compare)",
     )
@@ -55,14 +60,76 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def options_from(arguments: argparse.Namespace) -> EvalOptions:
+    """Return what the command line asks for.
+
+    Raises:
+        InputError: options that do not fit each other.
+    """
+    return EvalOptions(
+        data=tuple(dict.fromkeys(arguments.data)),
+        scales=tuple(arguments.scale or ()),
+        protocol=arguments.protocol,
+        metrics=tuple(dict.fromkeys(arguments.metrics)),
+        lpips_net=arguments.lpips_net,
+        ensemble=arguments.ensemble,
+        provider=arguments.provider,
+        native_sums=arguments.native_sums,
+        trust_plan=arguments.trust_plan,
+        threads=arguments.threads,
+    )
+
+
+def check_report(path: Path | None, models: Sequence[str], options: EvalOptions) -> None:
+    """Check, before anything is measured, that the JSON file can be written.
+
+    Raises:
+        InputError: it would replace what is read.
+    """
+    from sr_deploy.files import check_reports, list_pictures
+
+    pictures = [picture for folder in options.data for picture in list_pictures(folder)]
+    check_reports({"--json": path}, [*map(Path, models), *pictures])
+
+
+def show(results: Sequence[Measurement], metrics: Sequence[str], path: Path | None) -> None:
+    """Print the table with a column for each of ``metrics``, or write the results as JSON (``-``: to standard output)."""
+    from sr_deploy.files import write_text
+
+    text = json.dumps({"results": [asdict(result) for result in results]}, indent=2) + "\n"
+    if path is not None and str(path) == "-":
+        print(text, end="")
+        return
+    net = next((f" {r.lpips_net}" for r in results if r.lpips_net is not None), "")
+    names = {"psnr": "PSNR dB", "ssim": "SSIM", "lpips": f"LPIPS{net}", "fid": "FID"}
+    heading = ["model", "data", "scale", "protocol", "images", *(names[metric] for metric in metrics)]
+    rows = [
+        [r.model, r.data, f"x{r.scale}", r.protocol, str(r.images), *(cell(r, metric) for metric in metrics)] for r in results
+    ]
+    print(table([heading, *rows]))
+    if path is not None:
+        write_text(path, text)
+
+
+def cell(row: Measurement, metric: str) -> str:
+    """Return a figure as the table shows it."""
+    if metric == "psnr":
+        return "inf" if row.psnr_db is None else f"{row.psnr_db:.3f}"
+    value, digits = {"ssim": (row.ssim, 4), "lpips": (row.lpips, 4), "fid": (row.fid, 3)}[metric]
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-eval`` and return its exit code."""
     arguments = parser().parse_args(argv)
 
     def command() -> int:
-        from sr_deploy.gate.eval.run import eval_command
+        from sr_deploy.gate.eval.run import evaluate
 
-        return eval_command(arguments)
+        options = options_from(arguments)
+        check_report(arguments.json, arguments.models, options)
+        show(evaluate(arguments.models, options).results, options.metrics, arguments.json)
+        return 0
 
     return run(PROG, command)
 

@@ -8,22 +8,22 @@ the originals. Lower is better. Both look at 8-bit RGB, ``scale`` pixels shaved 
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.console import one_line
 from sr_deploy.degrade import Planes, bicubic_pair
 from sr_deploy.errors import MachineError, SrDeployError
+from sr_deploy.gate.eval.options import Net
 from sr_deploy.luma import rgb_from_ycbcr, ycbcr_from_rgb
 from sr_deploy.measure import levels
+from sr_deploy.notes import NOTES
 from sr_deploy.public_files import cached_file
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 """A picture in full-range RGB: uint8 (h, w, 3)."""
-
-Net = Literal["alex", "vgg", "squeeze"]
-"""The network of LPIPS; its authors compare by AlexNet."""
 
 FEATURES = 2048  # of FID: Inception's last pooling layer
 FID_LEAST = 2  # pictures that have a covariance
@@ -122,7 +119,7 @@ def tensor_of(pixels: Pixels) -> Tensor:
 def open_metrics(names: Sequence[str], *, net: Net = "alex", threads: int | None = None) -> dict[str, Perceptual]:
     """Return those of ``lpips`` and ``fid`` in ``names`` that can be measured here.
 
-    For each of the others a line on standard error says what it lacks; weights that are not in the cache are downloaded.
+    For each of the others a warning says what it lacks; weights that are not in the cache are downloaded.
     """
     found: dict[str, Perceptual] = {}
     for name in names:
@@ -132,7 +129,7 @@ def open_metrics(names: Sequence[str], *, net: Net = "alex", threads: int | None
             elif name == "fid":
                 found[name] = open_fid()
         except MachineError as err:
-            print(f"sr-eval: warning: {name.upper()} is left out: {one_line(str(err))}", file=sys.stderr)
+            NOTES.warning(f"{name.upper()} is left out: {err}")
     if found and threads is not None:
         import torch
 

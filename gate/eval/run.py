@@ -1,29 +1,27 @@
-"""What ``sr-eval`` does once its arguments are read."""
+"""The evaluation: PSNR, SSIM and, where asked, LPIPS and FID of models on folders of pictures."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from sr_deploy.console import one_line, table
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import CheckError, InputError
-from sr_deploy.files import check_reports, list_pictures, write_text
+from sr_deploy.files import list_pictures
+from sr_deploy.gate.eval.options import EvalOptions
 from sr_deploy.gate.eval.perceptual import FID_LEAST, FID_RECOMMENDED, Perceptual, open_metrics, rgb_pair
 from sr_deploy.gate.models import Model, open_model
 from sr_deploy.measure import Score, compare, enlarged_pair, fixed_pair, levels, mean
+from sr_deploy.notes import NOTES
 from sr_deploy.pictures import open_picture
 from sr_deploy.planes import is_grey, read_measured, rgb_pixels
-from sr_deploy.progress import progress
+from sr_deploy.progress import OnStep, progress, progress_to
 
 
 @dataclass(frozen=True)
-class Result:
+class Measurement:
     """One model on one folder at one scale."""
 
     model: str
@@ -37,47 +35,60 @@ class Result:
     lpips_net: str | None
     fid: float | None
 
-    def cell(self, metric: str) -> str:
-        """Return a figure as the table shows it."""
-        if metric == "psnr":
-            return "inf" if self.psnr_db is None else f"{self.psnr_db:.3f}"
-        value, digits = {"ssim": (self.ssim, 4), "lpips": (self.lpips, 4), "fid": (self.fid, 3)}[metric]
-        return "-" if value is None else f"{value:.{digits}f}"
+
+@dataclass(frozen=True)
+class EvalResult:
+    """The quality of models on pictures."""
+
+    results: tuple[Measurement, ...]  # by model, folder and scale
 
 
-def eval_command(arguments: argparse.Namespace) -> int:
-    """Measure every model on every folder and return the exit code."""
-    folders = {folder: list_pictures(folder) for folder in arguments.data}
-    pictures = [path for paths in folders.values() for path in paths]
-    check_reports({"--json": arguments.json}, [*map(Path, arguments.models), *pictures])
-    metrics = list(dict.fromkeys(arguments.metrics))
-    perceptual = open_metrics(metrics, net=arguments.lpips_net, threads=arguments.threads)
-    served = {folder: served_by(paths, perceptual, folder) for folder, paths in folders.items()}
-    results = []
-    for name, scales in [(model, some) for model in arguments.models for some in runs_of(model, arguments.scale)]:
-        model = open_model(
-            name,
-            provider=arguments.provider,
-            threads=arguments.threads,
-            trusted=arguments.trust_plan,
-            ensemble=arguments.ensemble,
-            exact=not arguments.native_sums,
-            scale=scales[0] if scales else None,
-        )
-        check_protocol(model, arguments.protocol)
-        for folder, paths in folders.items():
-            for scale in scales or [model.card.default_scale if model.card else 2]:
-                found = measure_folder(model, paths, scale, arguments.protocol, served[folder])
-                figures = {metric: figure.take() for metric, figure in served[folder].items()}
-                psnr_db = found.psnr_db if math.isfinite(found.psnr_db) else None
-                lpips_net = arguments.lpips_net if "lpips" in figures else None
-                measured = (psnr_db, found.ssim, figures.get("lpips"), lpips_net, figures.get("fid"))
-                results.append(Result(name, str(folder), scale, arguments.protocol, len(paths), *measured))
-    report(results, metrics, arguments.json)
-    return 0
+def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: OnStep | None = None) -> EvalResult:
+    """Measure models on folders of pictures; ``progress`` is called with every step.
+
+    Args:
+        models: checkpoints, engines or their names, and the word ``bicubic``.
+        options: what is measured, and on which pictures.
+        progress: called with every step.
+
+    Raises:
+        InputError: a file is missing or damaged, or a model does not serve what is asked for.
+        CheckError: a model returns values that are no finite numbers.
+    """
+    with progress_to(progress):
+        folders = {folder: list_pictures(folder) for folder in options.data}
+        perceptual = open_metrics(options.metrics, net=options.lpips_net, threads=options.threads)
+        served = {folder: served_by(paths, perceptual, folder) for folder, paths in folders.items()}
+        found: list[Measurement] = []
+        for name, scales in [(str(model), some) for model in models for some in runs_of(str(model), options.scales)]:
+            model = opened(name, scales, options)
+            for folder, paths in folders.items():
+                for scale in scales or [model.card.default_scale if model.card else 2]:
+                    score = measure_folder(model, paths, scale, options.protocol, served[folder])
+                    figures = {metric: figure.take() for metric, figure in served[folder].items()}
+                    psnr_db = score.psnr_db if math.isfinite(score.psnr_db) else None
+                    net = options.lpips_net if "lpips" in figures else None
+                    measured = (psnr_db, score.ssim, figures.get("lpips"), net, figures.get("fid"))
+                    found.append(Measurement(name, str(folder), scale, options.protocol, len(paths), *measured))
+    return EvalResult(tuple(found))
 
 
-def runs_of(name: str, scales: Sequence[int] | None) -> list[Sequence[int]]:
+def opened(name: str, scales: Sequence[int], options: EvalOptions) -> Model:
+    """Return a model that can be measured by the protocol."""
+    model = open_model(
+        name,
+        provider=options.provider,
+        threads=options.threads,
+        trusted=options.trust_plan,
+        ensemble=options.ensemble,
+        exact=not options.native_sums,
+        scale=scales[0] if scales else None,
+    )
+    check_protocol(model, options.protocol)
+    return model
+
+
+def runs_of(name: str, scales: Sequence[int]) -> list[Sequence[int]]:
     """Return the scales that a model is opened for at once: a name may stand for another engine at each."""
     if not scales or Path(name).suffix or name == "bicubic":
         return [scales or ()]
@@ -97,17 +108,15 @@ def check_protocol(model: Model, protocol: str) -> None:
 
 
 def served_by(paths: Sequence[Path], metrics: Mapping[str, Perceptual], folder: Path) -> dict[str, Perceptual]:
-    """Return those of ``metrics`` that ``paths`` are enough for; a line on standard error says what is wrong with FID."""
+    """Return those of ``metrics`` that ``paths`` are enough for; a warning says what is wrong with FID."""
     if "fid" not in metrics or len(paths) >= FID_RECOMMENDED:
         return dict(metrics)
-    where = f"sr-eval: warning: {one_line(str(folder))}: "
     if len(paths) < FID_LEAST:
-        print(f"{where}FID is left out: it needs at least {FID_LEAST} pictures, here is {len(paths)}", file=sys.stderr)
+        NOTES.warning(f"{folder}: FID is left out: it needs at least {FID_LEAST} pictures, here is {len(paths)}")
         return {name: metric for name, metric in metrics.items() if name != "fid"}
-    print(
-        f"{where}FID of {len(paths)} pictures is biased: compare it only between models on the same pictures; its "
-        f"authors ask for more than 2048 and recommend {FID_RECOMMENDED} (Heusel et al., NIPS 2017; github.com/bioinf-jku/TTUR)",
-        file=sys.stderr,
+    NOTES.warning(
+        f"{folder}: FID of {len(paths)} pictures is biased: compare it only between models on the same pictures; its "
+        f"authors ask for more than 2048 and recommend {FID_RECOMMENDED} (Heusel et al., NIPS 2017; github.com/bioinf-jku/TTUR)"
     )
     return dict(metrics)
 
@@ -157,18 +166,3 @@ def restored_pair(model: Model, hr: Planes, scale: int, protocol: str) -> tuple[
         assert network is not None
         return fixed_pair(lambda plane: network(plane, scale), hr, scale)
     return enlarged_pair(model.enlarge, hr, scale)
-
-
-def report(results: Sequence[Result], metrics: Sequence[str], path: Path | None) -> None:
-    """Print the table with a column for each of ``metrics``, or write the results as JSON (``-``: to standard output)."""
-    text = json.dumps({"results": [asdict(result) for result in results]}, indent=2) + "\n"
-    if path is not None and str(path) == "-":
-        print(text, end="")
-        return
-    net = next((f" {r.lpips_net}" for r in results if r.lpips_net is not None), "")
-    names = {"psnr": "PSNR dB", "ssim": "SSIM", "lpips": f"LPIPS{net}", "fid": "FID"}
-    heading = ["model", "data", "scale", "protocol", "images", *(names[metric] for metric in metrics)]
-    rows = [[r.model, r.data, f"x{r.scale}", r.protocol, str(r.images), *(r.cell(metric) for metric in metrics)] for r in results]
-    print(table([heading, *rows]))
-    if path is not None:
-        write_text(path, text)

@@ -8,7 +8,7 @@ import pytest
 
 from sr_deploy.errors import InputError
 from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
-from sr_deploy.gate.command import BUDGETS
+from sr_deploy.gate.options import BUDGETS
 
 
 def tables(folder: Path, text: str) -> dict[str, object]:
