@@ -139,6 +139,7 @@ def test_a_budget_is_met(photos: Path, tmp_path: Path, arch: str, capsys: pytest
     assert "dB alone at 0.5" in shown and f"{100 * share:.2f} %" in shown
 
 
+@pytest.mark.slow
 def test_layers_are_measured_on_training_pictures_where_they_are_given(photos: Path, tmp_path: Path) -> None:
     for arch in ("vdsr", "mdsr"):
         options = [*tuned(photos, arch), "--target-macs", "0.4", "--rounds", "2", "--overwrite"]
@@ -168,6 +169,7 @@ def test_counts_are_rounded_up_and_the_table_says_what_it_costs(tmp_path: Path, 
     assert shown[6].split()[0] == "MACs" and shown[6].split()[2] == "100.0"
 
 
+@pytest.mark.slow
 def test_a_budget_and_multiples_go_together(photos: Path, tmp_path: Path) -> None:
     dense = dense_of(tmp_path, "vdsr", features=24)
     code, output = prune(dense, "--target-macs", "0.5", "--round-to", "8", "--val", str(photos))

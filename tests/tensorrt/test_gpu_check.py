@@ -39,6 +39,7 @@ def with_stand_in(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.cudart, "cudaDriverGetVersion", lambda: (0, 12040), raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", ["8.5.3", "11.4.0"])
 def test_everything_is_done_and_written(
     gpu_check: ModuleType,
