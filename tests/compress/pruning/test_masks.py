@@ -17,8 +17,9 @@ from sr_deploy.compress.pruning.masks import (
     nni_masks,
 )
 from sr_deploy.errors import InputError
-from sr_deploy.train.networks.registry import build
+from tests.helpers.networks import vdsr
 
+WIDTHS = (8, 16, 12, 5, 1)
 needs_nni = pytest.mark.skipif(not nni_installed(), reason="NNI is not installed")
 
 CONFIG_LISTS: dict[str, ConfigList] = {
@@ -46,11 +47,6 @@ CONFIG_LISTS: dict[str, ConfigList] = {
 }
 
 
-def network(seed: int = 0, widths: tuple[int, ...] = (8, 16, 12, 5, 1)) -> nn.Module:
-    torch.manual_seed(seed)
-    return build("vdsr", widths)
-
-
 class WithLinear(nn.Module):
     """A convolution, a linear layer and an output convolution."""
 
@@ -75,7 +71,7 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("name", CONFIG_LISTS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_native_masks_equal_nnis(name: str, seed: int) -> None:
-    model = network(seed)
+    model = vdsr(*WIDTHS, seed=seed)
     assert_equal(native_masks(model, CONFIG_LISTS[name]), nni_masks(model, CONFIG_LISTS[name]))
 
 
@@ -84,7 +80,7 @@ def test_native_masks_equal_nnis(name: str, seed: int) -> None:
 def test_native_masks_equal_nnis_for_random_networks_and_lists(seed: int) -> None:
     rng = random.Random(seed)
     depth = rng.randint(2, 6)
-    model = network(seed, (*(rng.randint(1, 20) for _ in range(depth - 1)), 1))
+    model = vdsr(*(rng.randint(1, 20) for _ in range(depth - 1)), 1, seed=seed)
     names = [f"conv{n}" for n in range(1, depth)]
     entries, key = [], rng.choice(["sparsity", "sparse_ratio"])  # NNI refuses a list that mixes both
     for _ in range(rng.randint(1, 3)):
@@ -97,7 +93,7 @@ def test_native_masks_equal_nnis_for_random_networks_and_lists(seed: int) -> Non
 
 @needs_nni
 def test_both_ways_leave_the_network_alone() -> None:
-    model = network()
+    model = vdsr(*WIDTHS)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for backend in ("nni", "native"):
         filter_masks(model, config_list_for(model, 0.5), backend=backend)
@@ -108,14 +104,14 @@ def test_both_ways_leave_the_network_alone() -> None:
 @needs_nni
 def test_what_nni_refuses_is_an_input_error() -> None:
     with pytest.raises(InputError, match=r"config_list .*'nonsense'.*: NNI refuses it \(\w+"):
-        nni_masks(network(), [{"nonsense": 1}])
+        nni_masks(vdsr(*WIDTHS), [{"nonsense": 1}])
 
 
 @needs_nni
 def test_parts_of_filters_are_refused() -> None:
     entry = {"op_names": ["conv2"], "target_settings": {"weight": {"sparse_ratio": 0.5, "granularity": [1, 1, 3, 3]}}}
     with pytest.raises(InputError, match="prunes parts of filters, which cannot be removed; leave out granularity"):
-        nni_masks(network(), [entry])
+        nni_masks(vdsr(*WIDTHS), [entry])
 
 
 def test_l1_mask_by_hand() -> None:
@@ -132,44 +128,44 @@ def test_l1_mask_by_hand() -> None:
 
 
 def test_sparsity_selects_all_but_the_output() -> None:
-    masks = filter_masks(network(), config_list_for(network(), 0.5), backend="native")
+    masks = filter_masks(vdsr(*WIDTHS), config_list_for(vdsr(*WIDTHS), 0.5), backend="native")
     assert {name: int(mask.sum()) for name, mask in masks.items()} == {"conv1": 4, "conv2": 8, "conv3": 6, "conv4": 3}
 
 
 @pytest.mark.parametrize("sparsity", [1.0, 1.5, -0.1, float("nan")])
 def test_sparsity_out_of_range_is_refused(sparsity: float) -> None:
     with pytest.raises(InputError, match=rf"--sparsity {sparsity} is not in \[0, 1\); 0\.5 halves every convolution"):
-        config_list_for(network(), sparsity)
+        config_list_for(vdsr(*WIDTHS), sparsity)
 
 
 @pytest.mark.parametrize("ratio", [1.0, -0.5, "half", None, float("nan")])
 def test_a_ratio_out_of_range_is_refused_in_a_list(ratio: object) -> None:
     with pytest.raises(InputError, match=rf"needs one of sparsity, sparsity_per_layer, sparse_ratio in \[0, 1\), has {ratio}"):
-        native_masks(network(), [{"sparsity": ratio, "op_names": ["conv1"]}])
+        native_masks(vdsr(*WIDTHS), [{"sparsity": ratio, "op_names": ["conv1"]}])
 
 
 @pytest.mark.parametrize("key", ["granularity", "target_names", "global_group_id", "max_sparse_ratio", "typo"])
 def test_an_unknown_key_is_refused_by_name(key: str) -> None:
     assert key not in KNOWN_KEYS
     with pytest.raises(InputError, match=f"config_list key '{key}' is not known without NNI"):
-        native_masks(network(), [{"sparsity": 0.5, "op_names": ["conv1"], key: 1}])
+        native_masks(vdsr(*WIDTHS), [{"sparsity": 0.5, "op_names": ["conv1"], key: 1}])
 
 
 @pytest.mark.parametrize("key", ["op_names", "op_types", "op_names_re", "exclude_op_names"])
 def test_a_name_that_is_no_list_is_refused(key: str) -> None:
     with pytest.raises(InputError, match=f"config_list key '{key}' needs a list of names, has 'conv1'"):
-        native_masks(network(), [{"op_types": ["Conv2d"], "sparsity": 0.5, key: "conv1"}])
+        native_masks(vdsr(*WIDTHS), [{"op_types": ["Conv2d"], "sparsity": 0.5, key: "conv1"}])
 
 
 def test_a_name_that_is_no_module_is_refused() -> None:
     with pytest.raises(InputError, match="op_names 'conv9' is no module of this network; known: conv1, conv2, conv3"):
-        native_masks(network(), [{"sparsity": 0.5, "op_names": ["conv9"]}])
+        native_masks(vdsr(*WIDTHS), [{"sparsity": 0.5, "op_names": ["conv9"]}])
 
 
 @pytest.mark.parametrize("entry", [{"op_types": ["Linear"]}, {"op_names_re": ["deconv"]}, {}])
 def test_selecting_nothing_is_refused(entry: dict[str, object]) -> None:
     with pytest.raises(InputError, match="selects no module of this network; known convolutions: conv1, conv2"):
-        filter_masks(network(), [{"sparsity": 0.5, **entry}], backend="native")
+        filter_masks(vdsr(*WIDTHS), [{"sparsity": 0.5, **entry}], backend="native")
 
 
 @pytest.mark.parametrize("backend", ["native", pytest.param("nni", marks=needs_nni)])
@@ -189,9 +185,9 @@ def test_the_output_convolution_is_refused(backend: str) -> None:
 @needs_nni
 def test_removing_a_whole_layer_is_refused() -> None:
     with pytest.raises(InputError, match="removes all 16 filters of conv2; choose a lower sparsity"):
-        filter_masks(network(), [{"sparse_threshold": 1e9, "op_names": ["conv2"]}], backend="nni")
+        filter_masks(vdsr(*WIDTHS), [{"sparse_threshold": 1e9, "op_names": ["conv2"]}], backend="nni")
 
 
 def test_a_partial_name_selects() -> None:
-    masks = native_masks(network(), [{"sparsity": 0.5, "op_partial_names": ["nv2"]}])
+    masks = native_masks(vdsr(*WIDTHS), [{"sparsity": 0.5, "op_partial_names": ["nv2"]}])
     assert list(masks) == ["conv2"]

@@ -23,15 +23,10 @@ from sr_deploy.compress.qat.fake_quantization import (
     weight_scale,
 )
 from sr_deploy.errors import InputError
-from sr_deploy.train.networks.registry import build
+from tests.helpers.networks import vdsr
 
 Floats = NDArray[np.float32]
 THRESHOLDS = {"conv2": 0.75, "conv3": 0.5}
-
-
-def network() -> nn.Module:
-    torch.manual_seed(0)
-    return build("vdsr", (6, 6, 1)).eval()
 
 
 def values(count: int = 4000) -> Tensor:
@@ -129,11 +124,11 @@ def test_a_threshold_that_clips_grows_and_one_that_is_too_wide_shrinks() -> None
 
 def test_thresholds_start_exactly_where_they_are_put() -> None:
     start = {"conv2": 0.1 + 1e-9, "conv3": math.pi, "conv2.output": 7.0}
-    assert thresholds_in(fake_quantized(network(), start, ("conv1",))) == start
+    assert thresholds_in(fake_quantized(vdsr(6, 6, 1).eval(), start, ("conv1",))) == start
 
 
 def test_kept_convolutions_compute_in_float() -> None:
-    plain, x = network(), torch.rand(1, 1, 12, 12)
+    plain, x = vdsr(6, 6, 1).eval(), torch.rand(1, 1, 12, 12)
     every = ("conv1", "conv2", "conv3")
     rounded = fake_quantized(plain, {}, every)
     assert kept_in(rounded) == every
@@ -143,7 +138,7 @@ def test_kept_convolutions_compute_in_float() -> None:
 
 
 def test_the_network_given_is_not_touched_and_comes_back() -> None:
-    plain = network()
+    plain = vdsr(6, 6, 1).eval()
     before = {name: value.clone() for name, value in plain.state_dict().items()}
     rounded = fake_quantized(plain, THRESHOLDS, ("conv1", "conv3"))
     back = unquantized(rounded)
@@ -164,4 +159,4 @@ def test_the_network_given_is_not_touched_and_comes_back() -> None:
 )
 def test_what_does_not_fit_the_network_is_refused(thresholds: dict[str, float], keep: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        fake_quantized(network(), thresholds, keep)
+        fake_quantized(vdsr(6, 6, 1).eval(), thresholds, keep)

@@ -17,6 +17,7 @@ from sr_deploy.train.loop.status import Report, Status
 from sr_deploy.train.loop.validation import load_validation, validate
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.networks import vdsr
 
 EMA = Recipe(steps=6, batch_size=4, clip=1e-3, ema=0.9)
 
@@ -26,17 +27,12 @@ def data(photos: Path) -> PatchSource:
     return PatchSource(DataConfig((photos,), (2,), 16, (1.0,)))
 
 
-def network() -> nn.Module:
-    torch.manual_seed(1)
-    return build("vdsr", (8, 8, 1))
-
-
 def silent(_: Status) -> None:
     return
 
 
 def run_of(data: PatchSource, recipe: Recipe, output: Path, report: Report = silent) -> Run:
-    card = card_of(network(), scales=(2,), default_scale=2)
+    card = card_of(vdsr(8, 8, 1), scales=(2,), default_scale=2)
     return Run(recipe=recipe, data=data, card=card, output=output, report=report, device="cpu", workers=0)
 
 
@@ -59,8 +55,8 @@ def test_weights_are_averaged_and_buffers_copied() -> None:
 
 
 def test_the_checkpoint_holds_the_average_and_the_state_both(data: PatchSource, tmp_path: Path) -> None:
-    expected = Average(network(), 0.9)
-    model = network()
+    expected = Average(vdsr(8, 8, 1), 0.9)
+    model = vdsr(8, 8, 1)
 
     def follow(status: Status) -> None:
         expected.update(model, status.step)
@@ -69,7 +65,7 @@ def test_the_checkpoint_holds_the_average_and_the_state_both(data: PatchSource, 
     returned = train(run, model)
     stored, state = checkpoint.tensors(run.output), safetensors.torch.load(run.state_path.read_bytes())
     plain = run_of(data, dataclasses.replace(EMA, ema=None), tmp_path / "b.safetensors")
-    train(plain, network())
+    train(plain, vdsr(8, 8, 1))
     last = checkpoint.tensors(plain.output)
     for name, value in expected.network.state_dict().items():
         assert torch.equal(stored[name], value) and torch.equal(state[f"ema.{name}"], value)
@@ -81,9 +77,9 @@ def test_the_checkpoint_holds_the_average_and_the_state_both(data: PatchSource, 
 
 def test_resuming_with_an_average_is_exact(data: PatchSource, tmp_path: Path) -> None:
     whole = run_of(data, EMA, tmp_path / "whole.safetensors")
-    train(whole, network())
+    train(whole, vdsr(8, 8, 1))
     short = run_of(data, dataclasses.replace(EMA, steps=3), tmp_path / "parts.safetensors")
-    train(short, network())
+    train(short, vdsr(8, 8, 1))
     train(run_of(data, EMA, short.output), build("vdsr", (8, 8, 1)), resume=True)
     assert short.output.read_bytes() == whole.output.read_bytes()
     one, other = (safetensors.torch.load(run.state_path.read_bytes()) for run in (whole, short))
@@ -93,7 +89,7 @@ def test_resuming_with_an_average_is_exact(data: PatchSource, tmp_path: Path) ->
 def test_validation_measures_the_average(data: PatchSource, photos: Path, tmp_path: Path) -> None:
     run = run_of(data, EMA, tmp_path / "a.safetensors")
     run.validation = load_validation(photos, (2,))
-    train(run, network())
+    train(run, vdsr(8, 8, 1))
     stored = checkpoint.load(run.output)[0].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert run.history[-1].psnr_db == validate(stored, run.validation, (2,))
 
@@ -103,9 +99,9 @@ def test_a_run_does_not_go_on_with_another_average(
     data: PatchSource, tmp_path: Path, first: float | None, second: float | None
 ) -> None:
     recipe = dataclasses.replace(EMA, steps=1, ema=first)
-    train(run_of(data, recipe, tmp_path / "a.safetensors"), network())
+    train(run_of(data, recipe, tmp_path / "a.safetensors"), vdsr(8, 8, 1))
     with pytest.raises(InputError, match=f"was trained with ema {first}, not {second}"):
-        train(run_of(data, dataclasses.replace(recipe, ema=second), tmp_path / "a.safetensors"), network(), resume=True)
+        train(run_of(data, dataclasses.replace(recipe, ema=second), tmp_path / "a.safetensors"), vdsr(8, 8, 1), resume=True)
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, float("nan"), -1.0])

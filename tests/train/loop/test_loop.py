@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
 
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError, MachineError
@@ -20,6 +19,7 @@ from sr_deploy.train.loop.validation import load_validation, validate
 from sr_deploy.train.losses.expression import half_sum_of_squares
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.networks import vdsr
 
 SGD = Recipe(steps=6, batch_size=4, clip=1e-3)
 ADAM = Recipe(steps=6, batch_size=4, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="cosine", warmup=2, clip_mode="norm")
@@ -34,13 +34,8 @@ def silent(_: Status) -> None:
     return
 
 
-def network() -> nn.Module:
-    torch.manual_seed(1)
-    return build("vdsr", (8, 8, 1))
-
-
 def run_of(data: PatchSource, recipe: Recipe, output: Path, report: Report = silent) -> Run:
-    card = card_of(network(), scales=data.config.scales, default_scale=2)
+    card = card_of(vdsr(8, 8, 1), scales=data.config.scales, default_scale=2)
     return Run(recipe=recipe, data=data, card=card, output=output, report=report, device="cpu", workers=0)
 
 
@@ -90,7 +85,7 @@ def test_loss_falls(data: PatchSource, tmp_path: Path, recipe: Recipe) -> None:
 def test_the_recipe_chooses_the_loss(data: PatchSource, tmp_path: Path) -> None:
     runs = [run_of(data, dataclasses.replace(SGD, loss=loss), tmp_path / f"{loss}.safetensors") for loss in ("mse", "l1")]
     for run in runs:
-        train(run, network())
+        train(run, vdsr(8, 8, 1))
     first, second = (checkpoint.tensors(run.output)["conv1.weight"] for run in runs)
     assert not torch.equal(first, second)
 
@@ -99,7 +94,7 @@ def test_the_recipe_chooses_the_loss(data: PatchSource, tmp_path: Path) -> None:
 def test_training_is_deterministic(data: PatchSource, tmp_path: Path, recipe: Recipe) -> None:
     runs = [run_of(data, recipe, tmp_path / name) for name in ("a.safetensors", "b.safetensors")]
     for run in runs:
-        train(run, network())
+        train(run, vdsr(8, 8, 1))
     assert_same_run(*runs)
 
 
@@ -107,17 +102,17 @@ def test_workers_change_nothing(data: PatchSource, tmp_path: Path) -> None:
     runs = [run_of(data, SGD, tmp_path / name) for name in ("a.safetensors", "b.safetensors")]
     runs[1].workers = 2
     for run in runs:
-        train(run, network())
+        train(run, vdsr(8, 8, 1))
     assert_same_run(*runs)
 
 
 @pytest.mark.parametrize("recipe", [SGD, ADAM], ids=["sgd", "adam with a cosine"])
 def test_interrupted_and_resumed_equals_uninterrupted(data: PatchSource, tmp_path: Path, recipe: Recipe) -> None:
     whole = run_of(data, recipe, tmp_path / "whole.safetensors")
-    train(whole, network())
+    train(whole, vdsr(8, 8, 1))
     stopped = run_of(data, recipe, tmp_path / "parts.safetensors", stop_at(3))
     with pytest.raises(KeyboardInterrupt):
-        train(stopped, network())
+        train(stopped, vdsr(8, 8, 1))
     assert checkpoint.read_card(stopped.output).recipe["train.done_steps"] == "3"
     resumed = run_of(data, recipe, stopped.output)
     torch.manual_seed(77)  # resuming does not depend on where the process stands
@@ -127,19 +122,19 @@ def test_interrupted_and_resumed_equals_uninterrupted(data: PatchSource, tmp_pat
 
 def test_a_finished_run_can_be_made_longer(data: PatchSource, tmp_path: Path) -> None:
     whole = run_of(data, SGD, tmp_path / "whole.safetensors")
-    train(whole, network())
+    train(whole, vdsr(8, 8, 1))
     short = run_of(data, dataclasses.replace(SGD, steps=2), tmp_path / "parts.safetensors")
-    train(short, network())
+    train(short, vdsr(8, 8, 1))
     longer = run_of(data, SGD, short.output)
-    train(longer, network(), resume=True)
+    train(longer, vdsr(8, 8, 1), resume=True)
     assert_same_run(whole, longer)
 
 
 def test_resuming_a_finished_run_changes_nothing(data: PatchSource, tmp_path: Path) -> None:
     run = run_of(data, SGD, tmp_path / "a.safetensors")
-    train(run, network())
+    train(run, vdsr(8, 8, 1))
     before = run.output.read_bytes()
-    train(run, network(), resume=True)
+    train(run, vdsr(8, 8, 1), resume=True)
     assert run.output.read_bytes() == before
 
 
@@ -153,21 +148,21 @@ def test_resuming_a_finished_run_changes_nothing(data: PatchSource, tmp_path: Pa
     ],
 )
 def test_another_recipe_is_refused_by_name(data: PatchSource, tmp_path: Path, change: dict[str, object], message: str) -> None:
-    train(run_of(data, dataclasses.replace(SGD, steps=1), tmp_path / "a.safetensors"), network())
+    train(run_of(data, dataclasses.replace(SGD, steps=1), tmp_path / "a.safetensors"), vdsr(8, 8, 1))
     other = dataclasses.replace(SGD, **change)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=rf"a\.train\.safetensors: {message}"):
-        train(run_of(data, other, tmp_path / "a.safetensors"), network(), resume=True)
+        train(run_of(data, other, tmp_path / "a.safetensors"), vdsr(8, 8, 1), resume=True)
 
 
 def test_a_cosine_does_not_resume_to_another_length(data: PatchSource, tmp_path: Path) -> None:
-    train(run_of(data, dataclasses.replace(ADAM, steps=1), tmp_path / "a.safetensors"), network())
+    train(run_of(data, dataclasses.replace(ADAM, steps=1), tmp_path / "a.safetensors"), vdsr(8, 8, 1))
     with pytest.raises(InputError, match="was trained with steps 1, not 6"):
-        train(run_of(data, ADAM, tmp_path / "a.safetensors"), network(), resume=True)
+        train(run_of(data, ADAM, tmp_path / "a.safetensors"), vdsr(8, 8, 1), resume=True)
 
 
 def test_nothing_to_resume_is_refused(data: PatchSource, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.train\.safetensors: cannot be read .*; there is no run to resume; start without"):
-        train(run_of(data, SGD, tmp_path / "a.safetensors"), network(), resume=True)
+        train(run_of(data, SGD, tmp_path / "a.safetensors"), vdsr(8, 8, 1), resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"\x10" + b"\x00" * 7 + b'{"a":1}         '])
@@ -175,12 +170,12 @@ def test_a_broken_state_is_refused(data: PatchSource, tmp_path: Path, content: b
     run = run_of(data, SGD, tmp_path / "a.safetensors")
     run.state_path.write_bytes(content)
     with pytest.raises(InputError, match=r"a\.train\.safetensors: not a training state \(.*\); start without --resume$"):
-        train(run, network(), resume=True)
+        train(run, vdsr(8, 8, 1), resume=True)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_step(data: PatchSource, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"the last checkpoint")
-    model = network()
+    model = vdsr(8, 8, 1)
 
     def poison(status: Status) -> None:
         if status.step == 2:
@@ -197,7 +192,7 @@ def test_a_loss_that_is_no_number_stops_with_the_step(data: PatchSource, tmp_pat
 
 @pytest.mark.parametrize("recipe", [SGD, ADAM, dataclasses.replace(SGD, clip_mode="none")], ids=["value", "norm", "none"])
 def test_a_gradient_that_is_no_number_stops_before_it_is_saved(data: PatchSource, tmp_path: Path, recipe: Recipe) -> None:
-    model = network()
+    model = vdsr(8, 8, 1)
 
     def poison(status: Status) -> None:
         if status.step == 3:  # the loss stays finite: without a look at the gradients only the next step would tell
@@ -216,7 +211,7 @@ def test_a_gradient_that_is_no_number_stops_before_it_is_saved(data: PatchSource
 
 
 def test_what_is_no_number_is_not_saved_by_ctrl_c(data: PatchSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = network()
+    model = vdsr(8, 8, 1)
 
     def poison_and_stop(status: Status) -> None:
         if status.step == 2:
@@ -235,12 +230,12 @@ def test_micro_batches_train_as_one_batch_does(data: PatchSource, tmp_path: Path
     whole = run_of(data, SGD, tmp_path / "whole.safetensors")
     parts = run_of(data, dataclasses.replace(SGD, batch_size=1, accumulate=4), tmp_path / "parts.safetensors")
     for run in (whole, parts):
-        train(run, network())
+        train(run, vdsr(8, 8, 1))
     a, b = (checkpoint.tensors(run.output) for run in (whole, parts))
     # float32 sums in another order: a few units of the last place (6e-8) of weights below 1
     assert all(torch.allclose(a[name], b[name], rtol=0.0, atol=1e-6) for name in a)
     longer = run_of(data, dataclasses.replace(SGD, steps=7, batch_size=2, accumulate=2), parts.output)
-    train(longer, network(), resume=True)  # the same 4 patches a step
+    train(longer, vdsr(8, 8, 1), resume=True)  # the same 4 patches a step
     assert checkpoint.read_card(longer.output).recipe["train.done_steps"] == "7"
 
 
@@ -256,16 +251,16 @@ def test_micro_batches_train_as_one_batch_does(data: PatchSource, tmp_path: Path
 )
 def test_the_first_length_reached_ends_training(data: PatchSource, tmp_path: Path, recipe: Recipe, expected: int) -> None:
     run = run_of(data, recipe, tmp_path / "a.safetensors")
-    train(run, network())
+    train(run, vdsr(8, 8, 1))
     assert checkpoint.read_card(run.output).recipe["train.done_steps"] == str(expected)
 
 
 def test_bf16_trains_on_the_cpu(data: PatchSource, tmp_path: Path) -> None:
     run = run_of(data, dataclasses.replace(SGD, precision="bf16"), tmp_path / "a.safetensors")
-    model = train(run, network())
+    model = train(run, vdsr(8, 8, 1))
     assert all(p.dtype == torch.float32 and bool(p.isfinite().all()) for p in model.parameters())
     full = run_of(data, SGD, tmp_path / "b.safetensors")
-    train(full, network())
+    train(full, vdsr(8, 8, 1))
     half, single = (checkpoint.tensors(r.output)["conv1.weight"] for r in (run, full))
     assert not torch.equal(half, single)
     assert torch.allclose(half, single, atol=0.05)  # six steps, each off by bf16's 2 ** -8
@@ -273,7 +268,7 @@ def test_bf16_trains_on_the_cpu(data: PatchSource, tmp_path: Path) -> None:
 
 def test_every_step_is_reported(data: PatchSource, tmp_path: Path) -> None:
     seen: list[Status] = []
-    train(run_of(data, SGD, tmp_path / "a.safetensors", seen.append), network())
+    train(run_of(data, SGD, tmp_path / "a.safetensors", seen.append), vdsr(8, 8, 1))
     assert [status.step for status in seen] == [1, 2, 3, 4, 5, 6]
     assert [status.fraction for status in seen] == pytest.approx([k / 6 for k in range(1, 7)])
     assert all(status.lr == 0.1 and status.images_per_s > 0 for status in seen)
@@ -281,7 +276,7 @@ def test_every_step_is_reported(data: PatchSource, tmp_path: Path) -> None:
 
 def test_trained_network_is_in_evaluation_mode_and_on_disk(data: PatchSource, tmp_path: Path) -> None:
     run = run_of(data, SGD, tmp_path / "a.safetensors")
-    model = train(run, network())
+    model = train(run, vdsr(8, 8, 1))
     assert not model.training
     stored, card = checkpoint.load(run.output)
     x = torch.rand(1, 1, 12, 12)
@@ -295,13 +290,13 @@ def test_validation_is_reported_at_every_checkpoint(data: PatchSource, photos: P
     run = run_of(data, dataclasses.replace(SGD, steps=2), tmp_path / "a.safetensors", seen.append)
     run.validation = load_validation(photos, (2, 3))
     run.save_minutes = 1e-9  # after every step
-    train(run, network())
+    train(run, vdsr(8, 8, 1))
     assert [status.step for status in run.history] == [1, 2, 2]
     assert [status for status in seen if status.psnr_db is not None] == run.history
 
 
 def test_validation_of_an_identity_is_bicubic(photos: Path) -> None:
-    model = network()
+    model = vdsr(8, 8, 1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

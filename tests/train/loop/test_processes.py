@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.train.command import main
@@ -25,6 +24,7 @@ from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.status import Status
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.networks import vdsr
 
 TINY = Recipe(steps=4, batch_size=8, clip=1e-3)
 pytestmark = pytest.mark.slow
@@ -35,16 +35,11 @@ def data(photos: Path) -> PatchSource:
     return PatchSource(DataConfig((photos,), (2,), 16, (1.0,)))
 
 
-def network() -> nn.Module:
-    torch.manual_seed(1)
-    return build("vdsr", (8, 8, 1))  # no batch normalisation, which would count each process's patches by themselves
-
-
 def run_of(data: PatchSource, recipe: Recipe, output: Path, losses: list[float], devices: int = 1) -> Run:
     def report(status: Status) -> None:
         losses.append(status.losses["loss"])
 
-    card = card_of(network(), scales=(2,), default_scale=2)
+    card = card_of(vdsr(8, 8, 1), scales=(2,), default_scale=2)
     return Run(recipe=recipe, data=data, card=card, output=output, report=report, device="cpu", devices=devices, workers=0)
 
 
@@ -61,8 +56,8 @@ def test_two_processes_equal_one_with_the_doubled_batch(data: PatchSource, tmp_p
     double: list[float] = []
     one = run_of(data, TINY, tmp_path / "one.safetensors", single)
     two = run_of(data, dataclasses.replace(TINY, batch_size=4), tmp_path / "two.safetensors", double, devices=2)
-    train(one, network())
-    trained = train(two, network())
+    train(one, vdsr(8, 8, 1))
+    trained = train(two, vdsr(8, 8, 1))
     assert double == pytest.approx(single, rel=1e-6)  # float32 sums in another order
     assert len(double) == 4
     assert_close(one, two)
@@ -91,24 +86,24 @@ def test_pictures_on_disk_reach_every_process(kind: str, photos: Path, tmp_path:
 def test_a_run_goes_on_with_more_processes_of_smaller_batches(data: PatchSource, tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, clip_mode="norm", clip=0.05)  # a norm of the averaged gradients
     whole = run_of(data, recipe, tmp_path / "whole.safetensors", [])
-    train(whole, network())
+    train(whole, vdsr(8, 8, 1))
     short = run_of(data, dataclasses.replace(recipe, steps=2), tmp_path / "parts.safetensors", [])
-    train(short, network())
+    train(short, vdsr(8, 8, 1))
     shared = dataclasses.replace(recipe, batch_size=2, accumulate=2)
-    train(run_of(data, shared, short.output, [], devices=2), network(), resume=True)
+    train(run_of(data, shared, short.output, [], devices=2), vdsr(8, 8, 1), resume=True)
     assert_close(whole, short)
 
 
 @pytest.mark.slow
 def test_more_processes_with_a_larger_batch_in_all_do_not_go_on(data: PatchSource, tmp_path: Path) -> None:
-    train(run_of(data, TINY, tmp_path / "a.safetensors", []), network())
+    train(run_of(data, TINY, tmp_path / "a.safetensors", []), vdsr(8, 8, 1))
     with pytest.raises(InputError, match="was trained with batch_size 8, not 16; give the same options to resume"):
-        train(run_of(data, TINY, tmp_path / "a.safetensors", [], devices=2), network(), resume=True)
+        train(run_of(data, TINY, tmp_path / "a.safetensors", [], devices=2), vdsr(8, 8, 1), resume=True)
 
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_in_one_process_ends_both(data: PatchSource, tmp_path: Path) -> None:
-    model = network()
+    model = vdsr(8, 8, 1)
     run = run_of(data, TINY, tmp_path / "a.safetensors", [], devices=2)
 
     def poison(status: Status) -> None:

@@ -15,14 +15,9 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.loop.devices import Neighbours, Place, check_devices, make_fabric
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.stepper import MOST_SKIPPED, MicroBatch, PixelStepper
-from sr_deploy.train.networks.registry import build
+from tests.helpers.networks import vdsr
 
 RECIPE = Recipe(steps=1, clip_mode="norm", clip=0.05)
-
-
-def network() -> nn.Module:
-    torch.manual_seed(1)
-    return build("vdsr", (8, 8, 1))
 
 
 def patches(count: int) -> MicroBatch:
@@ -41,7 +36,7 @@ def halves(scaler: torch.amp.GradScaler) -> Fabric:
 
 
 def test_micro_batches_equal_one_batch() -> None:
-    whole, parts = network(), network()
+    whole, parts = vdsr(8, 8, 1), vdsr(8, 8, 1)
     batch = patches(8)
     one = PixelStepper(make_fabric("cpu", "fp32", Place()), whole, RECIPE)
     other = PixelStepper(make_fabric("cpu", "fp32", Place()), parts, RECIPE)
@@ -59,7 +54,7 @@ def test_only_the_last_micro_batch_is_shared_among_processes(tmp_path: Path) -> 
         strategy = DDPStrategy(cluster_environment=Neighbours(Place()), accelerator=None)
         fabric = Fabric(accelerator="cpu", devices=1, strategy=strategy)
         fabric.launch()
-        stepper = PixelStepper(fabric, network(), RECIPE)
+        stepper = PixelStepper(fabric, vdsr(8, 8, 1), RECIPE)
         shared: list[int] = []
 
         def counted(group: dist.ProcessGroup, bucket):  # type: ignore[no-untyped-def]  # torch checks annotations as objects
@@ -74,38 +69,38 @@ def test_only_the_last_micro_batch_is_shared_among_processes(tmp_path: Path) -> 
 
 
 def test_fp16_clips_what_the_scale_is_taken_out_of() -> None:
-    single, half = network(), network()
+    single, half = vdsr(8, 8, 1), vdsr(8, 8, 1)
     PixelStepper(make_fabric("cpu", "fp32", Place()), single, RECIPE).step([patches(4)], 0.1)
     stepper = PixelStepper(halves(torch.amp.GradScaler("cpu", init_scale=1024.0)), half, RECIPE)
     outcome = stepper.step([patches(4)], 0.1)
     assert bool(outcome.finite)
-    moved = (weights(single) - weights(network())).norm()
+    moved = (weights(single) - weights(vdsr(8, 8, 1))).norm()
     # fp16 rounds to 2 ** -11; a norm clipped with the scale in it would be 1024 times smaller
     assert float((weights(half) - weights(single)).norm() / moved) < 0.02
 
 
 def test_fp16_leaves_out_a_step_that_overflows_and_gives_up_when_that_never_ends() -> None:
-    model = network()
+    model = vdsr(8, 8, 1)
     stepper = PixelStepper(halves(torch.amp.GradScaler("cpu", init_scale=2.0**100, growth_interval=10_000)), model, RECIPE)
     for _ in range(MOST_SKIPPED - 1):
         outcome = stepper.step([patches(2)], 0.1)
         assert bool(outcome.finite)
-    assert torch.equal(weights(model), weights(network()))
+    assert torch.equal(weights(model), weights(vdsr(8, 8, 1)))
     assert not bool(stepper.step([patches(2)], 0.1).finite)
 
 
 def test_fp16_takes_its_scale_along() -> None:
-    first = PixelStepper(halves(torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=2)), network(), RECIPE)
+    first = PixelStepper(halves(torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=2)), vdsr(8, 8, 1), RECIPE)
     for _ in range(3):
         first.step([patches(2)], 0.1)
-    second = PixelStepper(halves(torch.amp.GradScaler("cpu")), network(), RECIPE)
+    second = PixelStepper(halves(torch.amp.GradScaler("cpu")), vdsr(8, 8, 1), RECIPE)
     second.restore_(first.numbers())
     assert second.numbers() == first.numbers()
     assert first.numbers()["scale"] == 128.0 and first.numbers()["_growth_tracker"] == 1
 
 
 def test_a_gradient_that_is_no_number_is_told() -> None:
-    model = network()
+    model = vdsr(8, 8, 1)
     stepper = PixelStepper(make_fabric("cpu", "fp32", Place()), model, Recipe(steps=1))
     assert bool(stepper.step([patches(2)], 0.1).finite)
     next(model.parameters()).register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]

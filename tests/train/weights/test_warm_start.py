@@ -8,22 +8,18 @@ from torch import nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.command import main
-from sr_deploy.train.networks.registry import build, convolutions
+from sr_deploy.train.networks.registry import convolutions
 from sr_deploy.train.weights.warm_start import warm_start_
-
-
-def network(*widths: int, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return build("vdsr", widths)
+from tests.helpers.networks import vdsr
 
 
 def grown() -> tuple[nn.Module, nn.Module, list[str]]:
-    narrow, wide = network(4, 4, 1), network(8, 6, 1, seed=1)
+    narrow, wide = vdsr(4, 4, 1), vdsr(8, 6, 1, seed=1)
     return narrow, wide, warm_start_(wide, narrow.state_dict(), source="a.safetensors")
 
 
 def test_equal_widths_are_copied_without_a_note() -> None:
-    target, origin = network(4, 4, 1), network(4, 4, 1, seed=1)
+    target, origin = vdsr(4, 4, 1), vdsr(4, 4, 1, seed=1)
     assert warm_start_(target, origin.state_dict(), source="x") == []
     assert all(torch.equal(a, b) for a, b in zip(target.parameters(), origin.parameters(), strict=True))
 
@@ -68,14 +64,14 @@ def test_new_channels_learn_from_the_first_step() -> None:
 
 
 def test_tensors_that_are_not_used_are_named() -> None:
-    state = {**network(4, 1).state_dict(), "bn.weight": torch.zeros(3)}
-    notes = warm_start_(network(4, 1), state, source="a.safetensors")
+    state = {**vdsr(4, 1).state_dict(), "bn.weight": torch.zeros(3)}
+    notes = warm_start_(vdsr(4, 1), state, source="a.safetensors")
     assert notes == ["bn.weight: of a.safetensors, not used"]
 
 
 def test_tensors_that_are_missing_are_named() -> None:
-    origin = network(4, 4, 1)
-    target = network(4, 4, 4, 1)
+    origin = vdsr(4, 4, 1)
+    target = vdsr(4, 4, 4, 1)
     fresh = target.state_dict()["conv4.weight"].clone()
     notes = warm_start_(target, origin.state_dict(), source="a.safetensors")
     assert "conv4.weight: not in a.safetensors, starts fresh" in notes
@@ -83,8 +79,8 @@ def test_tensors_that_are_missing_are_named() -> None:
 
 
 def test_a_wider_checkpoint_does_not_fit() -> None:
-    target = network(4, 4, 1)
-    state = {**network(8, 8, 1).state_dict(), "conv3.weight": torch.zeros(1, 4, 3, 3)}
+    target = vdsr(4, 4, 1)
+    state = {**vdsr(8, 8, 1).state_dict(), "conv3.weight": torch.zeros(1, 4, 3, 3)}
     notes = warm_start_(target, state, source="x")
     assert notes == [
         "conv1.weight: (8, 1, 3, 3) does not fit into (4, 1, 3, 3), starts fresh",
@@ -96,7 +92,7 @@ def test_nothing_that_fits_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"^a\.safetensors: none of its 2 tensors fits this network; name a checkpoint of the same"
     ):
-        warm_start_(network(4, 1), {"x": torch.zeros(1), "y": torch.zeros(2)}, source="a.safetensors")
+        warm_start_(vdsr(4, 1), {"x": torch.zeros(1), "y": torch.zeros(2)}, source="a.safetensors")
 
 
 def test_a_kernel_does_not_grow() -> None:
