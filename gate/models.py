@@ -98,7 +98,7 @@ def model_path(name: str) -> Path:
         return Path(name)
     if not os.path.exists(path):  # noqa: PTH110 -- never raises
         raise InputError(
-            f"{name}: no such file, and no engine is called so (sr-infer --list); name a checkpoint; {whereabouts()}"
+            f"{name}: no such file, and no engine is called so (sr-infer --list); name a checkpoint{whereabouts(path)}"
         )
     return path
 
@@ -112,7 +112,7 @@ def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Modul
     from sr_deploy.train.weights.pretrained import whereabouts
 
     if not path.is_file():
-        raise InputError(f"{path}: no such file; name a checkpoint (.safetensors, .pt, .pth); {whereabouts()}")
+        raise InputError(f"{path}: no such file; name a checkpoint (.safetensors, .pt, .pth){whereabouts(path)}")
     with missing_package("train"):
         import torch
 

@@ -31,7 +31,7 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     Raises:
         InputError: missing, no checkpoint of this project or a known one, changed since it was made, or its weights do not fit.
     """
-    content = read_bytes(path, advice=f"name a .safetensors checkpoint; {whereabouts()}")
+    content = read_bytes(path, advice=f"name a .safetensors checkpoint{whereabouts(path)}")
     if is_foreign(content, path):
         from sr_deploy.train.weights.public import load_public
 

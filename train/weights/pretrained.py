@@ -24,9 +24,12 @@ def checkpoint_path(text: str | os.PathLike[str]) -> Path:
     return path
 
 
-def whereabouts() -> str:
-    """Return what a message says of the trained checkpoints: their names, or where they are if not here."""
+def whereabouts(asked: Path) -> str:
+    """Return how a message ends where ``asked`` is missing: the names of the trained checkpoints, or where they are if not here.
+
+    Nobody who asked for a file by its suffix is told names.
+    """
     names = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
-    if names:
-        return f"trained ones are {', '.join(names)}"
-    return "trained ones are in train/pretrained of the repository, not in the installed package"
+    if not names:
+        return "; trained ones are in train/pretrained of the repository, not in the installed package"
+    return "" if asked.suffix else f"; trained ones are {', '.join(names)}"

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.networks.registry import folded
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.others import BasicBlock, graph_apart, levels_apart, saved
 
 MEAN = (0.4488, 0.4371, 0.4040)
 LEVELS = 1e-3  # of 255: far below rounding to 8 bits; float32 gives about 1e-4
@@ -71,18 +70,6 @@ class Pytorch(nn.Module):
         return self.add_mean(out) if self.colors == 3 else out
 
 
-class BasicBlock(nn.Module):
-    """A residual block of BasicSR."""
-
-    def __init__(self, width: int, res_scale: float) -> None:
-        super().__init__()
-        self.conv1, self.conv2, self.res_scale = conv(width, width), conv(width, width), res_scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv2(torch.relu(self.conv1(x)))
-        return x + out * self.res_scale
-
-
 class Basic(nn.Module):
     """EDSR of BasicSR: [0, 1] in and out, 255 times that inside."""
 
@@ -104,36 +91,6 @@ class Basic(nn.Module):
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-def saved(state: object, path: Path) -> Path:
-    torch.save(state, path)
-    return path
-
-
-def levels_apart(ours: nn.Module, theirs: nn.Module, value_range: float = 255.0, colors: int = 3) -> float:
-    """Return the largest difference in levels of 255 on a picture of [0, 255] that is fed as each wants it."""
-    picture = torch.randint(0, 256, (1, colors, 13, 17)).float()
-    with torch.no_grad():
-        found, expected = ours(picture / 255.0), theirs.eval()(picture * value_range / 255.0)
-    assert float(expected.std()) > 0.01 * value_range  # else any two networks would agree
-    return float((255.0 * found - expected * 255.0 / value_range).abs().max())
-
-
-def graph_apart(network: nn.Module, colors: int = 3) -> float:
-    """Return the largest difference, of 255, between a network and its fp32 graph in ONNX Runtime."""
-    pytest.importorskip("onnx")
-    from sr_deploy.export.graphs.reading import halo
-    from sr_deploy.export.graphs.to_onnx import graph_from_network
-    from sr_deploy.runtime.backends.onnx_engine import open_session
-    from sr_deploy.train.networks import registry as networks
-
-    model = graph_from_network(folded(network), (1, colors, 24, 20))
-    assert halo(model) == networks.halo(network)
-    x = torch.rand(1, colors, 24, 20)
-    session = open_session(model.SerializeToString(), ["CPUExecutionProvider"], 1)
-    with torch.no_grad():
-        return 255.0 * float(np.abs(np.asarray(session.run(None, {"input": x.numpy()})[0]) - network(x).numpy()).max())
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -16,6 +16,7 @@ from sr_deploy.train.networks.mdsr import MDSR
 from sr_deploy.train.networks.registry import at_scale, convolutions, weight_count
 from sr_deploy.train.weights import checkpoint
 from sr_deploy.train.weights.public_mdsr import edsr_pytorch_mdsr
+from tests.helpers.others import saved
 
 State = dict[str, Tensor]
 MEAN = (0.4488, 0.4371, 0.4040)
@@ -70,17 +71,12 @@ class Theirs(nn.Module):
         return out
 
 
-def saved(network: nn.Module, path: Path) -> Path:
-    torch.save(network.state_dict(), path)
-    return path
-
-
 @pytest.mark.parametrize("scales", [(2, 3, 4), (4, 2, 3)])
 @pytest.mark.parametrize("levels", [255.0, 1.0])
 def test_it_computes_their_picture(scales: tuple[int, ...], levels: float, tmp_path: Path) -> None:
     torch.manual_seed(0)
     theirs = Theirs(scales, levels=levels).eval()
-    network, card = checkpoint.load(saved(theirs, tmp_path / "m.pt"))
+    network, card = checkpoint.load(saved(theirs.state_dict(), tmp_path / "m.pt"))
     assert isinstance(network, MDSR) and weight_count(network) == weight_count(theirs) - 24  # their shifts are weights
     assert (card.arch, card.scales, card.color, card.upscale) == ("mdsr", (2, 3, 4), "rgb", "inside")
     assert card.recipe["source"] == "weights of EDSR-PyTorch MDSR"
@@ -93,7 +89,7 @@ def test_it_computes_their_picture(scales: tuple[int, ...], levels: float, tmp_p
 
 def test_filters_keep_their_size_because_pruning_compares_them(tmp_path: Path) -> None:
     theirs = Theirs()
-    network, _ = checkpoint.load(saved(theirs, tmp_path / "m.pt"))
+    network, _ = checkpoint.load(saved(theirs.state_dict(), tmp_path / "m.pt"))
     convs, own = convolutions(network), theirs.state_dict()
     for ours, name in (("head", "head.0"), ("pre.x3.1.conv2", "pre_process.1.1.body.2"), ("body_end", "body.3")):
         assert torch.equal(convs[ours].weight, own[f"{name}.weight"])
@@ -101,7 +97,7 @@ def test_filters_keep_their_size_because_pruning_compares_them(tmp_path: Path) -
 
 
 def test_a_file_with_fewer_scales_serves_those(tmp_path: Path) -> None:
-    network, card = checkpoint.load(saved(Theirs((3, 4)), tmp_path / "m.pt"))
+    network, card = checkpoint.load(saved(Theirs((3, 4)).state_dict(), tmp_path / "m.pt"))
     assert (card.scales, card.default_scale, card.config["x2"]) == ((3, 4), 3, 0)
     assert network(torch.rand(1, 3, 5, 5), 4).shape == (1, 3, 20, 20)
 
@@ -150,7 +146,7 @@ def test_it_is_evaluated_exported_and_gated_as_it_is(photos: Path, tmp_path: Pat
     export = pytest.importorskip("sr_deploy.export.command").main
     gate = pytest.importorskip("sr_deploy.gate.command").main
     torch.manual_seed(0)
-    path = saved(Theirs(blocks=1), tmp_path / "mdsr.pt")
+    path = saved(Theirs(blocks=1).state_dict(), tmp_path / "mdsr.pt")
     assert evaluate([str(path), "--data", str(photos), "--threads", "1", "--scale", "2", "3", "4"]) == 0
     options = ["--shape", "1", "3", "40", "40", "--calib", str(photos), "--threads", "1", "--precision", "fp32", "--scale", "3"]
     assert export([str(path), "-o", str(tmp_path), *options]) == 0

@@ -24,6 +24,7 @@ from sr_deploy.train.networks.plain import Plain
 from sr_deploy.train.networks.registry import build, config_of, halo, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
 from tests.conftest import Outside
+from tests.helpers.others import saved
 
 SAME = 1e-5  # of 1; sums of float32 in another order, and 1 - (1 - y) for y
 
@@ -158,11 +159,6 @@ def _seed() -> None:
 def weights(outside: Outside) -> Path:
     """The public weights; a test that wants them is skipped where they are missing."""
     return outside("../weights")
-
-
-def saved(state: object, path: Path) -> Path:
-    torch.save(state, path)
-    return path
 
 
 def loaded(module: nn.Module, path: Path) -> Plain:

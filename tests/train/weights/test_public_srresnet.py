@@ -19,24 +19,13 @@ from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.train.networks.registry import folded
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.others import BasicBlock, graph_apart, levels_apart, saved
 
 LEVELS = 1e-3  # of 255: far below rounding to 8 bits; float32 gives about 1e-4
 
 
 def conv(n_in: int, n_out: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, kernel, padding=kernel // 2, bias=bias)
-
-
-class BasicBlock(nn.Module):
-    """A residual block of BasicSR."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = conv(width, width), conv(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv2(torch.relu(self.conv1(x)))
-        return x + out
 
 
 class Basic(nn.Module):
@@ -166,42 +155,12 @@ def trained(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def saved(state: object, path: Path) -> Path:
-    torch.save(state, path)
-    return path
-
-
-def levels_apart(ours: nn.Module, theirs: nn.Module, colors: int = 3) -> float:
-    """Return the largest difference in levels of 255 on a picture of [0, 1]."""
-    picture = torch.randint(0, 256, (1, colors, 13, 17)) / 255.0
-    with torch.no_grad():
-        found, expected = ours(picture), theirs.eval()(picture)
-    assert float(expected.std()) > 0.01  # else any two networks would agree
-    return 255.0 * float((found - expected).abs().max())
-
-
-def graph_apart(network: nn.Module, colors: int = 3) -> float:
-    """Return the largest difference, of 255, between a network and its fp32 graph in ONNX Runtime."""
-    pytest.importorskip("onnx")
-    from sr_deploy.export.graphs.reading import halo
-    from sr_deploy.export.graphs.to_onnx import graph_from_network
-    from sr_deploy.runtime.backends.onnx_engine import open_session
-    from sr_deploy.train.networks import registry as networks
-
-    model = graph_from_network(folded(network), (1, colors, 24, 20))
-    assert halo(model) == networks.halo(network)
-    x = torch.rand(1, colors, 24, 20)
-    session = open_session(model.SerializeToString(), ["CPUExecutionProvider"], 1)
-    with torch.no_grad():
-        return 255.0 * float(np.abs(np.asarray(session.run(None, {"input": x.numpy()})[0]) - network(x).numpy()).max())
-
-
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("colors", [1, 3])
 def test_msrresnet_computes_the_same(scale: int, colors: int, tmp_path: Path) -> None:
     theirs = Basic(scale, colors=colors)
     ours, card = checkpoint.load(saved({"params": theirs.state_dict()}, tmp_path / "a.pth"))
-    assert levels_apart(ours, theirs, colors) < LEVELS and graph_apart(ours, colors) < LEVELS
+    assert levels_apart(ours, theirs, 1.0, colors=colors) < LEVELS and graph_apart(ours, colors) < LEVELS
     assert (card.arch, card.color, card.scales) == ("msrresnet", {1: "y", 3: "rgb"}[colors], (scale,))
     assert card.recipe["source"] == "weights of BasicSR MSRResNet" and card.digest == card.recipe["source.digest"]
 
@@ -217,7 +176,11 @@ def test_srgan_computes_the_same(scale: int, older: bool, tmp_path: Path) -> Non
     else:
         torch.save(state, path)
     ours, card = checkpoint.load(path)
-    assert levels_apart(ours, theirs) < LEVELS and levels_apart(folded(ours), theirs) < LEVELS and graph_apart(ours) < LEVELS
+    assert (
+        levels_apart(ours, theirs, 1.0) < LEVELS
+        and levels_apart(folded(ours), theirs, 1.0) < LEVELS
+        and graph_apart(ours) < LEVELS
+    )
     assert (card.arch, card.color, card.scales, card.config["tanh"]) == ("srresnet", "rgb", (scale,), 1)
     assert card.recipe["source"] == "weights of leftthomas/SRGAN"
 
@@ -225,7 +188,11 @@ def test_srgan_computes_the_same(scale: int, older: bool, tmp_path: Path) -> Non
 def test_srresnet_with_batch_normalisation_computes_the_same(tmp_path: Path) -> None:
     theirs = trained(Twty("bn"))
     ours, card = checkpoint.load(saved({"epoch": 1, "model": theirs.state_dict()}, tmp_path / "a.pth"))
-    assert levels_apart(ours, theirs) < LEVELS and levels_apart(folded(ours), theirs) < LEVELS and graph_apart(ours) < LEVELS
+    assert (
+        levels_apart(ours, theirs, 1.0) < LEVELS
+        and levels_apart(folded(ours), theirs, 1.0) < LEVELS
+        and graph_apart(ours) < LEVELS
+    )
     assert (card.arch, card.color, card.scales) == ("srresnet", "rgb", (4,))
     assert card.recipe["source.activation"] == "LeakyReLU 0.2 (its published form, not in the file)"
 
@@ -241,7 +208,7 @@ def test_srresnet_with_instance_normalisation_is_evaluated_and_not_exported(
         state = {**state, **{f"{name}.running_{part}": torch.full((8,), 7.0) for name in norms for part in ("mean", "var")}}
     path = saved({"model": state}, tmp_path / "a.pth")
     ours, card = checkpoint.load(path)
-    assert levels_apart(ours, theirs) < LEVELS and card.config["norm"] == 2
+    assert levels_apart(ours, theirs, 1.0) < LEVELS and card.config["norm"] == 2
     with pytest.raises(InputError, match="so tiles could not be exact"):
         folded(ours)
     export = pytest.importorskip("sr_deploy.export.command").main
