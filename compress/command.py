@@ -9,7 +9,7 @@ from pathlib import Path
 from sr_deploy.compress.teaching.options import FINETUNE_LR, add_recovery_arguments
 from sr_deploy.console import missing_package, run
 from sr_deploy.options import Parser, natural_int, positive_float, positive_int
-from sr_deploy.train.command import add_recipe_arguments
+from sr_deploy.train.arguments import add_recipe_arguments
 from sr_deploy.train.weights.pretrained import checkpoint_path
 
 PROG = "sr-prune"

@@ -10,7 +10,7 @@ import torch
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.command import main
 from sr_deploy.compress.pruning.masks import nni_installed
-from sr_deploy.compress.run import finetune_data, inherited_patch
+from sr_deploy.compress.tuning import finetune_data, inherited_patch
 from sr_deploy.degrade import Upscale
 from sr_deploy.train.command import main as train
 from sr_deploy.train.networks.registry import build, card_of, weight_count

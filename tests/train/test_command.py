@@ -19,7 +19,7 @@ from sr_deploy.signals import Stopped, held_signals
 from sr_deploy.train.command import main
 from sr_deploy.train.loop.status import Status
 from sr_deploy.train.networks.registry import convolutions
-from sr_deploy.train.run import describe
+from sr_deploy.train.reporting import describe
 from sr_deploy.train.weights import checkpoint
 from tests.helpers.cli import only_line
 

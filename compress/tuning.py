@@ -1,0 +1,161 @@
+"""How a pruned network is trained: as its dense network was, unless the options say otherwise."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+
+from torch import nn
+
+from sr_deploy.card import ModelCard
+from sr_deploy.compress.pruning.rounds import recipe_of
+from sr_deploy.compress.teaching.features import Survivors
+from sr_deploy.compress.teaching.teacher import Teaching, teaching_of
+from sr_deploy.notes import NOTES
+from sr_deploy.train.data.batches import DataConfig, PatchSource
+from sr_deploy.train.data.hdf5_file import is_hdf5
+from sr_deploy.train.data.options import colors_of, data_facts, default_patch, hdf5_config, one_scale
+from sr_deploy.train.loop.loop import AsSaved, Run, as_it_is, train
+from sr_deploy.train.loop.recipe import Recipe
+from sr_deploy.train.loop.stepper import MakeStepper
+from sr_deploy.train.losses.content import RANDOM_VGG, Content, Kind, Wish, choose_content
+from sr_deploy.train.losses.expression import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
+from sr_deploy.train.losses.vgg import Distance
+from sr_deploy.train.recipe_options import recipe_from, stepper_for
+from sr_deploy.train.reporting import reporter
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the pruned network is trained, checked before anything is pruned."""
+
+    recipe: Recipe
+    data: DataConfig
+    stepper: MakeStepper
+    source: Callable[[], PatchSource]  # opened once
+    content: Content
+    teaching: Teaching | None = None
+    as_saved: AsSaved = as_it_is
+
+    def of_round(self, number: int, rounds: int, left: Survivors) -> Tuning:
+        """Return how the network of one round is trained, which has the channels ``left`` of the dense one."""
+        stepper = self.stepper
+        if self.teaching is not None:
+            stepper = self.teaching.stepper(self.recipe.loss, self.content, left, self.source)
+        return replace(self, recipe=recipe_of(self.recipe, number, rounds), stepper=stepper)
+
+
+def loss_of(arguments: argparse.Namespace, card: ModelCard) -> str:
+    """Return the loss of the command line, or that of the dense network."""
+    return arguments.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
+
+
+def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> Tuning:
+    """Return how the pruned network is trained: with the dense network's loss and data, unless told otherwise.
+
+    A loss with a GAN term begins with a new discriminator.
+
+    Raises:
+        InputError: what is told and what is inherited do not fit.
+        MachineError: VGG19's weights are needed and cannot be had.
+    """
+    arguments.steps = arguments.finetune_steps
+    loss = loss_of(arguments, card)
+    arguments.loss, content = choose_content(loss, inherited_wish(arguments, card, loss))
+    if arguments.gan_loss is None and weight_of(arguments.loss, ADVERSARIAL):
+        arguments.gan_loss = inherited(card, "train.gan_loss")
+    recipe, data = recipe_from(arguments, content, default_epochs=1.0), finetune_data(arguments, card)
+    if inherited(card, "data.lr") is not None:
+        NOTES.warning("it was trained on low-resolution pictures of their own; it is tuned on bicubic ones")
+    stepper = stepper_for(recipe, data, content, compiled=arguments.compile)
+    teaching = teaching_of(arguments, network, card, loss=arguments.loss, data=data)
+    return Tuning(recipe, data, stepper, source_of(arguments, data), content, teaching)
+
+
+def source_of(arguments: argparse.Namespace, data: DataConfig) -> Callable[[], PatchSource]:
+    """Return what opens the training data at its first call and returns the same at every other."""
+    return cache(partial(PatchSource, data, workers=max(arguments.workers, 1), cache=arguments.cache))
+
+
+def source_for(arguments: argparse.Namespace, card: ModelCard, tuning: Tuning | None) -> Callable[[], PatchSource] | None:
+    """Return what opens the pictures of ``--data``, trained on or not; ``None``: there are none."""
+    if tuning is not None:
+        return tuning.source
+    return source_of(arguments, finetune_data(arguments, card)) if arguments.data else None
+
+
+def inherited_wish(arguments: argparse.Namespace, card: ModelCard, loss: str) -> Wish:
+    """Return what content the feature terms of ``loss`` are to have: as told, else as the dense network's had."""
+    told = inherited(card, "train.content") or ""
+    if not any(name in FEATURE_TERMS for name, _ in terms_of(loss)):
+        return Wish(arguments.content, arguments.vgg, arguments.vgg_distance)
+    kind: Kind = arguments.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
+    distance: Distance = arguments.vgg_distance or ("l1" if told.endswith(", l1") else "mse")
+    return Wish(kind, arguments.vgg, distance)
+
+
+def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: Tuning) -> nn.Module:
+    """Train the pruned network on the dense network's task and write the checkpoint."""
+    taught = {} if tuning.teaching is None else tuning.teaching.facts
+    run = Run(
+        recipe=tuning.recipe,
+        data=tuning.source(),
+        card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data), **taught}),
+        output=arguments.output,
+        report=reporter(),
+        stepper=tuning.stepper,
+        as_saved=tuning.as_saved,
+        keep_state=False,
+        device=arguments.device,
+        devices=arguments.devices,
+        compile=arguments.compile,
+        workers=arguments.workers,
+        save_minutes=arguments.save_minutes,
+        log_dir=arguments.log_dir,
+    )
+    tuned = train(run, network)
+    return tuned.to("cpu")
+
+
+def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
+    """Return what is cut from the pictures: as for the dense network, unless told otherwise."""
+    if any(map(is_hdf5, arguments.data)):
+        return hdf5_config(arguments, card, arguments.scale or card.scales)
+    told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}
+    dense = [int(v) for v in (told["scales"] or "").split()] or card.scales
+    scales = arguments.scale or dense
+    patch = arguments.patch or inherited_patch(card, scales, dense, told["patch"])
+    shrink = arguments.shrink or [float(v) for v in (told["shrink"] or ("1 0.7" if card.upscale == "before" else "1")).split()]
+    detail = float(told["detail"] or 0.0) if arguments.detail is None else arguments.detail
+    return DataConfig(
+        tuple(arguments.data),
+        tuple(scales),
+        patch,
+        tuple(shrink),
+        detail,
+        card.upscale,
+        colors_of(card),
+        degrade=tuple((told["degrade"] or "").split()),
+        one_scale=one_scale(card.upscale, card.scales),  # a network with branches is told the scale even where it is always one
+    )
+
+
+def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
+    """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
+    if told is None:
+        return default_patch(card, card.scales if one_scale(card.upscale, card.scales) else scales)
+    # With one scale a batch it is the side of the low-resolution patch.
+    was_low, is_low = (one_scale(card.upscale, several) for several in (dense, card.scales))
+    if was_low == is_low:
+        return int(told)
+    return int(told) * scales[0] if was_low else max(int(told) // dense[0], 1)
+
+
+def inherited(card: ModelCard, name: str) -> str | None:
+    """Return a fact of the recipe by which the network, or its nearest ancestor that was trained, came about."""
+    found = {key: value for key, value in card.recipe.items() if key == name or key.endswith(f".{name}")}
+    # What --qat trained with stands before the fine-tuning of the same network.
+    nearest = min(found, key=lambda key: (key.count("parent."), "finetune." not in key, len(key)), default=None)
+    return None if nearest is None else found[nearest]
