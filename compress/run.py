@@ -1,11 +1,10 @@
-"""What ``sr-prune`` does once its arguments are read."""
+"""What ``sr-prune`` does once its options are known."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,23 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard, Shape
+from sr_deploy.compress.options import PruneOptions
 from sr_deploy.compress.pruning.criterion import NAMES
-from sr_deploy.compress.pruning.masks import ConfigList, Masks, filter_masks
+from sr_deploy.compress.pruning.masks import ConfigList, filter_masks
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.plan import Plan, Wanted, plan_of
 from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
 from sr_deploy.compress.pruning.rounds import round_facts, stage
-from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, begun, check_options
-from sr_deploy.compress.report import report, row
+from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, begun
+from sr_deploy.compress.report import Pruned, Row, row
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.compress.teaching.features import Survivors
-from sr_deploy.compress.teaching.options import check_recovery
 from sr_deploy.compress.tuning import Tuning, finetune, finetune_data, loss_of, source_for, tuning_of
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
-from sr_deploy.files import check_reports, read_bytes
+from sr_deploy.files import read_bytes
 from sr_deploy.notes import NOTES
+from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.train.data.batches import PatchSource
+from sr_deploy.train.loop.status import Report, silent
 from sr_deploy.train.loop.validation import load_validation
 from sr_deploy.train.losses.content import Content
 from sr_deploy.train.networks.registry import at_each_scale, config_of, folded, widths_of
@@ -41,86 +42,120 @@ MOST_SIDE = 16384
 PROBE_SIDE = 160  # pixels of what masked and smaller network are compared on
 
 
-def prune_command(arguments: argparse.Namespace) -> int:
-    """Prune as the command line asks and return the exit code."""
-    check_output(arguments.output, overwrite=arguments.overwrite)
-    if os.path.realpath(arguments.output) == os.path.realpath(arguments.checkpoint):
-        raise InputError(f"{arguments.output}: is the network to prune itself; choose another name with -o")
-    check_log_dir(arguments.log_dir)
-    check_reports({"--json": arguments.json}, [arguments.checkpoint, arguments.output, arguments.config])
-    check_device(arguments)
-    check_length(arguments)
-    check_recovery(arguments)
-    network, card = checkpoint.load(arguments.checkpoint)
-    network = folded(network)
-    check_scales(arguments.scale, card)
-    qat = awareness_of(arguments, network, card) if arguments.qat else None
-    tuning = tuning_of(arguments, network, card) if arguments.finetune_steps else None
-    shape = _shape(arguments.shape, card)
-    given = read_config(arguments.config) if arguments.config else None
-    pictures = load_validation(arguments.val, card.scales, card.color) if arguments.val else []
-    measured = Measured(source_for(arguments, card, tuning), pictures, card, arguments.seed, arguments.criterion)
-    wanted = Wanted(arguments.sparsity, arguments.target_macs, arguments.round_to, arguments.rounds)
-    plan = Plan(given) if given is not None else plan_of(wanted, network, measured, shape)
-    rows = [row("dense", network, shape, pictures, card)]
-    parent = {f"parent.{name}": value for name, value in card.recipe.items()}
-    facts = {**parent, "prune.criterion": NAMES[arguments.criterion], **plan.facts}
-    small, left = network, Survivors(network)
-    for number in range(1, plan.rounds + 1):
-        config_list = plan.of_round(small, number)
-        masks = filter_masks(small, config_list, backend=arguments.pruner, scores=measured.scores(small))
-        small = removed(small, masks, probe(pictures, shape[1]))
-        left.remove_(masks)
-        rows.append(row(stage("pruned", number, plan.rounds), small, shape, pictures, card))
-        facts |= round_facts(config_list, number, plan.rounds)
-        pruned_card = card.with_changes(widths=widths_of(small), config=config_of(small), parent_digest=card.digest, recipe=facts)
-        pruned_card = pruned_card.with_changes(thresholds={}, keep=())  # learned for other weights
-        if tuning is not None:
-            small = finetune(arguments, small, pruned_card, tuning.of_round(number, plan.rounds, left))
-            rows.append(row(stage("fine-tuned", number, plan.rounds), small, shape, pictures, card))
-            pruned_card = checkpoint.read_card(arguments.output)
-        elif qat is None:
-            checkpoint.save(arguments.output, small, pruned_card)
-    if qat is not None:
-        for name, rounded in quantization_aware(arguments, small, pruned_card, qat):
-            quality = row(name, rounded, shape, pictures, card).psnr_db
-            rows.append(replace(rows[-1], stage=name, psnr_db=quality))
-    if plan.shown:
-        print(plan.shown + "\n")
-    report(rows, shape, arguments.json, scale=card.default_scale if len(at_each_scale(small)) > 1 else None, share=plan.share)
-    print(f"{arguments.output}: written")
-    return 0
+def prune(path: Path, options: PruneOptions, *, report: Report = silent, progress: OnStep | None = None) -> Pruned:
+    """Prune the network in the checkpoint ``path``, write the smaller one, and return what it costs and reaches; print nothing.
 
-
-def removed(network: nn.Module, masks: Masks, x: Tensor) -> nn.Module:
-    """Return the smaller network of ``masks``, which computes on ``x`` what the masked one does.
+    Args:
+        path: a checkpoint of this project, or of a known other one.
+        options: everything about it.
+        report: called after every step of fine-tuning and of quantization-aware training.
+        progress: called while layers are measured and pictures are read.
 
     Raises:
-        InputError: the masks do not fit the network.
-        CheckError: the smaller network computes something else.
+        InputError: options that do not fit each other, the network, the pictures, or what is there already.
+        CheckError: the smaller network does not compute what the masked one does.
+        MachineError: the loss is no longer a number, a device or a package is missing, the disk is full.
     """
-    small = without_filters(network, masks)
-    difference = check_equal(masked(network, masks), small, x)
-    NOTES.info(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)")
-    return small
+    check_output(options.output, overwrite=options.overwrite)
+    if os.path.realpath(options.output) == os.path.realpath(path):
+        raise InputError(f"{options.output}: is the network to prune itself; choose another name with -o")
+    check_log_dir(options.log_dir)
+    check_device(options)
+    with progress_to(progress):
+        return Pruning(path, options, report).run()
 
 
-def awareness_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> Awareness:
+class Pruning:
+    """A pruning in progress: everything is checked before anything is removed."""
+
+    def __init__(self, path: Path, options: PruneOptions, report: Report) -> None:
+        network, card = checkpoint.load(path)
+        self.options, self.card, self.report = options, card, report
+        self.dense = folded(network)
+        check_scales(options.scale, card)
+        self.qat = awareness_of(options, self.dense, card) if options.qat else None
+        self.tuning = tuning_of(options, self.dense, card) if options.finetune_steps else None
+        self.shape = shape_of(options.shape, card)
+        given = read_config(options.config) if options.config else None
+        self.pictures = load_validation(options.val, card.scales, card.color) if options.val else []
+        source = source_for(options, card, self.tuning)
+        self.measured = Measured(source, self.pictures, card, options.seed, options.criterion)
+        wanted = Wanted(options.sparsity, options.target_macs, options.round_to, options.rounds)
+        self.plan = Plan(given) if given is not None else plan_of(wanted, self.dense, self.measured, self.shape)
+        self.rows = [self.row("dense", self.dense)]
+
+    def run(self) -> Pruned:
+        """Prune in rounds, train, and return what was reached."""
+        parent = {f"parent.{name}": value for name, value in self.card.recipe.items()}
+        facts = {**parent, "prune.criterion": NAMES[self.options.criterion], **self.plan.facts}
+        small, left, card = self.dense, Survivors(self.dense), self.card
+        for number in range(1, self.plan.rounds + 1):
+            config_list = self.plan.of_round(small, number)
+            facts |= round_facts(config_list, number, self.plan.rounds)
+            small = self.without_filters(small, config_list, left)
+            self.rows.append(self.row(stage("pruned", number, self.plan.rounds), small))
+            small, card = self.tuned(small, self.smaller_card(small, facts), number, left)
+        if self.qat is not None:
+            for name, rounded in self.quantization_aware(small, card, self.qat):
+                self.rows.append(replace(self.rows[-1], stage=name, psnr_db=self.row(name, rounded).psnr_db))
+        return Pruned(
+            self.options.output,
+            checkpoint.read_card(self.options.output),
+            tuple(self.rows),
+            self.shape,
+            self.plan.layers,
+            self.card.default_scale if len(at_each_scale(small)) > 1 else None,
+            self.plan.share,
+        )
+
+    def row(self, name: str, network: nn.Module) -> Row:
+        """Measure ``network``."""
+        return row(name, network, self.shape, self.pictures, self.card)
+
+    def without_filters(self, network: nn.Module, config_list: ConfigList, left: Survivors) -> nn.Module:
+        """Return the smaller network of one round, and take what it lost from ``left``.
+
+        Raises:
+            InputError: the masks do not fit the network.
+            CheckError: the smaller network computes something else.
+        """
+        masks = filter_masks(network, config_list, backend=self.options.pruner, scores=self.measured.scores(network))
+        small = without_filters(network, masks)
+        difference = check_equal(masked(network, masks), small, probe(self.pictures, self.shape[1]))
+        NOTES.info(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)")
+        left.remove_(masks)
+        return small
+
+    def smaller_card(self, small: nn.Module, facts: Mapping[str, str]) -> ModelCard:
+        """Return the card of what is left; thresholds were learned for other weights."""
+        changed = {"widths": widths_of(small), "config": config_of(small), "parent_digest": self.card.digest}
+        return self.card.with_changes(**changed, recipe=dict(facts), thresholds={}, keep=())
+
+    def tuned(self, small: nn.Module, card: ModelCard, number: int, left: Survivors) -> tuple[nn.Module, ModelCard]:
+        """Return the network fine-tuned and its card, both written; where it is only to learn int8 yet, nothing is."""
+        if self.tuning is not None:
+            tuning = self.tuning.of_round(number, self.plan.rounds, left)
+            small = finetune(self.options, small, card, tuning, self.report)
+            self.rows.append(self.row(stage("fine-tuned", number, self.plan.rounds), small))
+            return small, checkpoint.read_card(self.options.output)
+        return small, card if self.qat is not None else checkpoint.save(self.options.output, small, card)
+
+    def quantization_aware(self, network: nn.Module, card: ModelCard, plan: Awareness) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the fake-quantized network before and after its training, which writes the checkpoint."""
+        options = self.options
+        source = PatchSource(plan.data, workers=max(options.workers, 1), cache=options.cache)
+        rounded = begun(network, plan, source, options.device)
+        yield "int8 before qat", rounded
+        earlier = {f"finetune.{name}" if name.startswith("train.") else name: value for name, value in card.recipe.items()}
+        stepper = Distilling(network, "output", plan.teacher_weight)
+        tuning = Tuning(plan.recipe, plan.data, stepper, lambda: source, Content("pixel"), as_saved=as_learned)
+        card = card.with_changes(recipe={**earlier, **plan.facts})
+        yield "int8 after qat", finetune(options, rounded, card, tuning, self.report)
+
+
+def awareness_of(options: PruneOptions, network: nn.Module, card: ModelCard) -> Awareness:
     """Return how the network learns to compute in int8: with the loss and the data of fine-tuning."""
-    return awareness(arguments, network, card, loss=loss_of(arguments, card), data=finetune_data(arguments, card))
-
-
-def quantization_aware(
-    arguments: argparse.Namespace, network: nn.Module, card: ModelCard, plan: Awareness
-) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the fake-quantized network before and after its training, which writes the checkpoint."""
-    source = PatchSource(plan.data, workers=max(arguments.workers, 1), cache=arguments.cache)
-    rounded = begun(network, plan, source, arguments.device)
-    yield "int8 before qat", rounded
-    earlier = {f"finetune.{name}" if name.startswith("train.") else name: value for name, value in card.recipe.items()}
-    stepper = Distilling(network, "output", plan.teacher_weight)
-    tuning = Tuning(plan.recipe, plan.data, stepper, lambda: source, Content("pixel"), as_saved=as_learned)
-    yield "int8 after qat", finetune(arguments, rounded, card.with_changes(recipe={**earlier, **plan.facts}), tuning)
+    return awareness(options, network, card, loss=loss_of(options, card), data=finetune_data(options, card))
 
 
 def check_scales(scales: Sequence[int] | None, card: ModelCard) -> None:
@@ -132,25 +167,6 @@ def check_scales(scales: Sequence[int] | None, card: ModelCard) -> None:
     for scale in scales or ():
         if scale not in card.scales:
             raise InputError(f"--scale {scale}: the network serves {', '.join(map(str, card.scales))}; choose among them")
-
-
-def check_length(arguments: argparse.Namespace) -> None:
-    """Check the fine-tuning options against each other.
-
-    Raises:
-        InputError: steps without pictures, or a length that ``sr-prune`` does not take.
-    """
-    check_options(arguments)
-    measures = arguments.target_macs is not None or arguments.criterion != "l1"
-    if arguments.data and arguments.finetune_steps is None and not arguments.qat and not measures:
-        raise InputError(
-            f"--data {arguments.data[0]}: nothing would be trained on it; say how long with --finetune-steps N, or add --qat"
-        )
-    if arguments.finetune_steps and not arguments.data:
-        raise InputError(f"--finetune-steps {arguments.finetune_steps} needs pictures; name a folder with --data")
-    for name in ("steps", "epochs"):
-        if getattr(arguments, name) is not None:
-            raise InputError(f"--{name} {getattr(arguments, name):g} belongs to sr-train; give --finetune-steps")
 
 
 def read_config(path: Path) -> ConfigList:
@@ -176,7 +192,12 @@ def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
     return torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-def _shape(values: Sequence[int] | None, card: ModelCard) -> Shape:
+def shape_of(values: Sequence[int] | None, card: ModelCard) -> Shape:
+    """Return the shape that MACs are counted at.
+
+    Raises:
+        InputError: a side is out of range, or the network takes other channels.
+    """
     channels = 1 if card.color == "y" else 3
     n, c, h, w = values or (1, channels, 256, 256)
     if min(n, c, h, w) < 1 or max(n, c, h, w) > MOST_SIDE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -10,21 +9,22 @@ from functools import cache, partial
 from torch import nn
 
 from sr_deploy.card import ModelCard
+from sr_deploy.compress.options import FINETUNING, PruneOptions
 from sr_deploy.compress.pruning.rounds import recipe_of
 from sr_deploy.compress.teaching.features import Survivors
 from sr_deploy.compress.teaching.teacher import Teaching, teaching_of
 from sr_deploy.notes import NOTES
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.hdf5_file import is_hdf5
-from sr_deploy.train.data.options import colors_of, data_facts, default_patch, hdf5_config, one_scale
+from sr_deploy.train.data.options import colors_of, data_facts, default_patch, hdf5_config, in_order, one_scale
 from sr_deploy.train.loop.loop import AsSaved, Run, as_it_is, train
 from sr_deploy.train.loop.recipe import Recipe
+from sr_deploy.train.loop.status import Report
 from sr_deploy.train.loop.stepper import MakeStepper
 from sr_deploy.train.losses.content import RANDOM_VGG, Content, Kind, Wish, choose_content
 from sr_deploy.train.losses.expression import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.losses.vgg import Distance
 from sr_deploy.train.recipe_options import recipe_from, stepper_for
-from sr_deploy.train.reporting import reporter
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Tuning:
         return replace(self, recipe=recipe_of(self.recipe, number, rounds), stepper=stepper)
 
 
-def loss_of(arguments: argparse.Namespace, card: ModelCard) -> str:
-    """Return the loss of the command line, or that of the dense network."""
-    return arguments.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
+def loss_of(options: PruneOptions, card: ModelCard) -> str:
+    """Return the loss of the options, or that of the dense network."""
+    return options.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
 
 
-def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard) -> Tuning:
+def tuning_of(options: PruneOptions, network: nn.Module, card: ModelCard) -> Tuning:
     """Return how the pruned network is trained: with the dense network's loss and data, unless told otherwise.
 
     A loss with a GAN term begins with a new discriminator.
@@ -61,83 +61,82 @@ def tuning_of(arguments: argparse.Namespace, network: nn.Module, card: ModelCard
         InputError: what is told and what is inherited do not fit.
         MachineError: VGG19's weights are needed and cannot be had.
     """
-    arguments.steps = arguments.finetune_steps
-    loss = loss_of(arguments, card)
-    arguments.loss, content = choose_content(loss, inherited_wish(arguments, card, loss))
-    if arguments.gan_loss is None and weight_of(arguments.loss, ADVERSARIAL):
-        arguments.gan_loss = inherited(card, "train.gan_loss")
-    recipe, data = recipe_from(arguments, content, default_epochs=1.0), finetune_data(arguments, card)
+    loss = loss_of(options, card)
+    loss, content = choose_content(loss, inherited_wish(options, card, loss))
+    settings = replace(options.settled(FINETUNING), loss=loss)
+    recipe, data = recipe_from(options, settings, content, steps=options.finetune_steps), finetune_data(options, card)
+    if recipe.gan_loss is None and weight_of(loss, ADVERSARIAL):
+        told = inherited(card, "train.gan_loss")
+        recipe = replace(recipe, gan_loss="lsgan" if told == "lsgan" else "bce" if told == "bce" else None)
     if inherited(card, "data.lr") is not None:
         NOTES.warning("it was trained on low-resolution pictures of their own; it is tuned on bicubic ones")
-    stepper = stepper_for(recipe, data, content, compiled=arguments.compile)
-    teaching = teaching_of(arguments, network, card, loss=arguments.loss, data=data)
-    return Tuning(recipe, data, stepper, source_of(arguments, data), content, teaching)
+    stepper = stepper_for(recipe, data, content, compiled=options.compile)
+    teaching = teaching_of(options, network, card, loss=loss, data=data)
+    return Tuning(recipe, data, stepper, source_of(options, data), content, teaching)
 
 
-def source_of(arguments: argparse.Namespace, data: DataConfig) -> Callable[[], PatchSource]:
+def source_of(options: PruneOptions, data: DataConfig) -> Callable[[], PatchSource]:
     """Return what opens the training data at its first call and returns the same at every other."""
-    return cache(partial(PatchSource, data, workers=max(arguments.workers, 1), cache=arguments.cache))
+    return cache(partial(PatchSource, data, workers=max(options.workers, 1), cache=options.cache))
 
 
-def source_for(arguments: argparse.Namespace, card: ModelCard, tuning: Tuning | None) -> Callable[[], PatchSource] | None:
+def source_for(options: PruneOptions, card: ModelCard, tuning: Tuning | None) -> Callable[[], PatchSource] | None:
     """Return what opens the pictures of ``--data``, trained on or not; ``None``: there are none."""
     if tuning is not None:
         return tuning.source
-    return source_of(arguments, finetune_data(arguments, card)) if arguments.data else None
+    return source_of(options, finetune_data(options, card)) if options.data else None
 
 
-def inherited_wish(arguments: argparse.Namespace, card: ModelCard, loss: str) -> Wish:
+def inherited_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:
     """Return what content the feature terms of ``loss`` are to have: as told, else as the dense network's had."""
     told = inherited(card, "train.content") or ""
     if not any(name in FEATURE_TERMS for name, _ in terms_of(loss)):
-        return Wish(arguments.content, arguments.vgg, arguments.vgg_distance)
-    kind: Kind = arguments.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
-    distance: Distance = arguments.vgg_distance or ("l1" if told.endswith(", l1") else "mse")
-    return Wish(kind, arguments.vgg, distance)
+        return Wish(options.content, options.vgg, options.vgg_distance)
+    kind: Kind = options.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
+    distance: Distance = options.vgg_distance or ("l1" if told.endswith(", l1") else "mse")
+    return Wish(kind, options.vgg, distance)
 
 
-def finetune(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, tuning: Tuning) -> nn.Module:
+def finetune(options: PruneOptions, network: nn.Module, card: ModelCard, tuning: Tuning, report: Report) -> nn.Module:
     """Train the pruned network on the dense network's task and write the checkpoint."""
     taught = {} if tuning.teaching is None else tuning.teaching.facts
     run = Run(
         recipe=tuning.recipe,
         data=tuning.source(),
         card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data), **taught}),
-        output=arguments.output,
-        report=reporter(),
+        output=options.output,
+        report=report,
         stepper=tuning.stepper,
         as_saved=tuning.as_saved,
         keep_state=False,
-        device=arguments.device,
-        devices=arguments.devices,
-        compile=arguments.compile,
-        workers=arguments.workers,
-        save_minutes=arguments.save_minutes,
-        log_dir=arguments.log_dir,
+        device=options.device,
+        devices=options.devices,
+        compile=options.compile,
+        workers=options.workers,
+        save_minutes=options.save_minutes,
+        log_dir=options.log_dir,
     )
     tuned = train(run, network)
     return tuned.to("cpu")
 
 
-def finetune_data(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
+def finetune_data(options: PruneOptions, card: ModelCard) -> DataConfig:
     """Return what is cut from the pictures: as for the dense network, unless told otherwise."""
-    if any(map(is_hdf5, arguments.data)):
-        return hdf5_config(arguments, card, arguments.scale or card.scales)
+    if any(map(is_hdf5, options.data)):
+        return hdf5_config(options, card, options.scale or card.scales)
     told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}
-    dense = [int(v) for v in (told["scales"] or "").split()] or card.scales
-    scales = arguments.scale or dense
-    patch = arguments.patch or inherited_patch(card, scales, dense, told["patch"])
-    shrink = arguments.shrink or [float(v) for v in (told["shrink"] or ("1 0.7" if card.upscale == "before" else "1")).split()]
-    detail = float(told["detail"] or 0.0) if arguments.detail is None else arguments.detail
+    dense = tuple(int(v) for v in (told["scales"] or "").split()) or card.scales
+    scales = options.scale or dense
+    usual = "1 0.7" if card.upscale == "before" else "1"
     return DataConfig(
-        tuple(arguments.data),
-        tuple(scales),
-        patch,
-        tuple(shrink),
-        detail,
+        options.data,
+        scales,
+        options.patch or inherited_patch(card, scales, dense, told["patch"]),
+        options.shrink or tuple(float(v) for v in (told["shrink"] or usual).split()),
+        float(told["detail"] or 0.0) if options.detail is None else options.detail,
         card.upscale,
         colors_of(card),
-        degrade=tuple((told["degrade"] or "").split()),
+        degrade=in_order((told["degrade"] or "").split() if options.degrade is None else options.degrade),
         one_scale=one_scale(card.upscale, card.scales),  # a network with branches is told the scale even where it is always one
     )
 

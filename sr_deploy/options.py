@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from sr_deploy import __version__
 from sr_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Options = TypeVar("Options", bound=DataclassInstance)
 
 NATIVE_SUMS = "compute int8 as this processor does: without VNNI its sums saturate (default: exact, the same on all)"
 MOST_THREADS = 256
@@ -65,6 +71,21 @@ def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
     """
     if value is not None and value not in known:
         raise InputError(f"{name}={value!r}: not one of {', '.join(known)}; choose one of them")
+
+
+def set_defaults_(p: argparse.ArgumentParser, kind: type[DataclassInstance]) -> None:
+    """Give arguments the defaults that the fields of their names have in the dataclass ``kind``."""
+    p.set_defaults(**{field.name: field.default for field in fields(kind) if field.default is not MISSING})
+
+
+def options_from(kind: type[Options], arguments: argparse.Namespace, named: Mapping[str, str] | None = None) -> Options:
+    """Return a ``kind`` whose fields are the arguments of their names, or of the names in ``named``; lists become tuples.
+
+    Raises:
+        InputError: ``kind`` takes them for a mistake.
+    """
+    values = {field.name: getattr(arguments, (named or {}).get(field.name, field.name)) for field in fields(kind)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def positive_int(text: str) -> int:

@@ -172,6 +172,29 @@ def test_a_right_import_is_not(folder: str, source: str) -> None:
     assert violations(source, folder) == []
 
 
+def takers_of_namespaces(source: str) -> list[str]:
+    """Return the functions of a module that take what ``argparse`` returns: it is untyped, and anyone may write to it."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            if any("Namespace" in ast.unparse(a.annotation) for a in arguments if a.annotation is not None):
+                found.append(f"line {node.lineno}: {node.name}")
+    return found
+
+
+@pytest.mark.parametrize("folder", ["train", "compress"])
+def test_a_namespace_goes_no_further_than_the_command(root: Path, folder: str) -> None:
+    found = found_below(root / folder, takers_of_namespaces)
+    assert {name for name in found if Path(name).name != "command.py"} == set()
+
+
+def test_a_namespace_is_found() -> None:
+    assert takers_of_namespaces("def f(a: int, *, b: argparse.Namespace) -> None: ...\ndef g(a: str) -> None: ...") == [
+        "line 1: f"
+    ]
+
+
 def test_a_wrong_import_is_found_in_a_folder_of_the_folder(tmp_path: Path) -> None:
     room = tmp_path / "runtime" / "video" / "inner"
     room.mkdir(parents=True)

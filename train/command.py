@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from sr_deploy.console import missing_package, run
-from sr_deploy.options import Parser, natural_int, positive_float, positive_int
+from sr_deploy.options import Parser, natural_int, options_from, positive_float, positive_int, set_defaults_
 from sr_deploy.train.arguments import add_recipe_arguments
+from sr_deploy.train.options import ARCHS, DAMAGES, PAPERS, PrepareOptions, TrainOptions
 
 PROG = "sr-train"
-ARCHS = ("plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan")
-DAMAGES = ("blur", "noise", "jpeg")  # as in train/data/damage.py, which --help does not wait for
-ADAM = {
-    **{"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "clip_mode": "none"},
-    **{"schedule": "halve", "batch_size": 16},
-}
-# What a paper says where it differs from VDSR's; the patch is of the enlarged picture.
-DEFAULTS: dict[str, dict[str, object]] = {
-    "plain": {**ADAM, "loss": "l1", "scale": [2], "lr": 2e-3, "schedule": "cosine", "warmup": 100, "ema": 0.999, "expand": 4},
-    "edsr": {**ADAM, "loss": "l1", "scale": [2]},
-    "mdsr": {**ADAM, "loss": "l1"},
-    "srresnet": {**ADAM, "scale": [4]},
-    "srgan": {**ADAM, "scale": [4], "loss": "0.006*VGG54+0.001*GAN", "schedule": "drop"},
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,12 +35,13 @@ def parser() -> argparse.ArgumentParser:
     add_network_arguments(p.add_argument_group("network"))
     add_data_arguments(p.add_argument_group("data"))
     add_recipe_arguments(p)
+    set_defaults_(p, TrainOptions)
     return p
 
 
 def add_network_arguments(g: argparse._ArgumentGroup) -> None:
     """Add what decides which network is trained."""
-    g.add_argument("--arch", default="vdsr", choices=ARCHS, help="network (default: vdsr)")
+    g.add_argument("--arch", choices=ARCHS, help="network (default: vdsr)")
     g.add_argument("--width", type=positive_int, metavar="N", help="filters of every inner convolution (default: the paper's)")
     g.add_argument("--preset", metavar="P", help="plain: m, l or xl (default: l); edsr, mdsr: baseline or large (baseline)")
     g.add_argument("--blocks", type=positive_int, metavar="N", help="residual blocks (default: the paper's)")
@@ -60,16 +49,14 @@ def add_network_arguments(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
         "--expand",
         type=natural_int,
-        default=0,
         metavar="N",
         help="train each kernel as a product of one N times as wide; it is multiplied out when saved (plain: 4, the others: 0)",
     )
-    g.add_argument("--color", choices=("y", "rgb"), default="y", help="what the network enlarges, luma or RGB (default: y)")
+    g.add_argument("--color", choices=("y", "rgb"), help="what the network enlarges, luma or RGB (default: y)")
     g.add_argument(
         "--scale",
         type=int,
         nargs="+",
-        default=[2, 3, 4],
         metavar="N",
         help="factors to serve, vdsr and mdsr several (2 3 4), the others one; one named twice is drawn twice as often",
     )
@@ -101,9 +88,8 @@ def add_data_arguments(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
         "--detail",
         type=float,
-        default=0.0,
         metavar="E",
-        help="draw patches by (bicubic error) ** E; 0: uniform (default: %(default)s)",
+        help="draw patches by (bicubic error) ** E (default: 0, uniform)",
     )
     g.add_argument(
         "--degrade",
@@ -128,8 +114,14 @@ def main(argv: list[str] | None = None) -> int:
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--arch", nargs="?")
     named, _ = first.parse_known_args(argv)
-    p.set_defaults(**DEFAULTS.get(named.arch, {}))
+    p.set_defaults(**vars(PAPERS.get(named.arch, PAPERS["vdsr"])))
     arguments = p.parse_args(argv)
+    check_task(p, arguments)
+    return run(PROG, partial(prepare_command if arguments.prepare is not None else train_command, arguments))
+
+
+def check_task(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a line where options for training and for ``--prepare`` are mixed."""
     if arguments.prepare is None and arguments.output is None:
         p.error("the following arguments are required: -o/--output")
     if arguments.prepare is not None and arguments.output is not None:
@@ -141,12 +133,27 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.prepare is None and arguments.stride is not None:
         p.error(f"--stride {arguments.stride} belongs to --prepare FILE.h5")
 
-    def command() -> int:
-        with missing_package("train"):
-            from sr_deploy.train.run import train_command
-        return train_command(arguments)
 
-    return run(PROG, command)
+def train_command(arguments: argparse.Namespace) -> int:
+    """Train as the command line asks and return the exit code."""
+    options = options_from(TrainOptions, arguments)
+    with missing_package("train"):
+        from sr_deploy.train.reporting import reporter
+        from sr_deploy.train.run import train
+    result = train(options, report=reporter())
+    print(f"{result.checkpoint}: written; its training state is {result.state.name}")
+    return 0
+
+
+def prepare_command(arguments: argparse.Namespace) -> int:
+    """Write patches as the command line asks and return the exit code."""
+    options = options_from(PrepareOptions, arguments, {"output": "prepare"})
+    with missing_package("train"):
+        from sr_deploy.train.run import prepare
+    result = prepare(options)
+    side = f"{result.side}x{result.side}"
+    print(f"{result.path}: written; {result.patches} patches of {side} from {result.pictures} picture(s)")
+    return 0
 
 
 if __name__ == "__main__":

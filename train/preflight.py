@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.loop.devices import check_devices
+from sr_deploy.train.options import MachineOptions
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -44,14 +44,14 @@ def check_log_dir(path: Path | None) -> None:
         raise InputError(f"--log-dir {path}: a file, a folder is needed; choose another name")
 
 
-def check_device(arguments: argparse.Namespace) -> None:
+def check_device(options: MachineOptions) -> None:
     """Apply ``--threads``, by default the cores shared by all processes, and check ``--device``, ``--devices``, ``--precision``.
 
     Raises:
         InputError: CUDA is asked for where there is none, or too few devices, or a precision that the device does not train in.
     """
-    check_devices(arguments.device, arguments.precision, arguments.devices)
-    if arguments.threads is not None:
-        torch.set_num_threads(arguments.threads)
-    elif arguments.devices > 1:
-        torch.set_num_threads(max(torch.get_num_threads() // arguments.devices, 1))
+    check_devices(options.device, options.precision, options.devices)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    elif options.devices > 1:
+        torch.set_num_threads(max(torch.get_num_threads() // options.devices, 1))

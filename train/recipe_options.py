@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
 from sr_deploy.errors import InputError
@@ -10,9 +9,10 @@ from sr_deploy.train.data.batches import DataConfig
 from sr_deploy.train.loop.adversarial import Adversarial, check_adversarial
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.stepper import MakeStepper, PixelStepper
-from sr_deploy.train.losses.content import Content
+from sr_deploy.train.losses.content import Content, Wish
 from sr_deploy.train.losses.expression import ADVERSARIAL, weight_of
 from sr_deploy.train.networks.discriminator import check_patch
+from sr_deploy.train.options import LossOptions, RecipeOptions, Settings
 
 CLIP_DEFAULTS = {"value": 3e-4, "norm": 0.4, "none": 1.0}
 
@@ -37,29 +37,40 @@ def stepper_for(recipe: Recipe, data: DataConfig, content: Content, *, compiled:
     return Adversarial(3 if data.colors == 3 else 1, data.patch, content)
 
 
-def recipe_from(arguments: argparse.Namespace, content: Content, *, default_epochs: float) -> Recipe:
-    """Return the recipe of the command line; ``default_epochs`` is the length when none is given."""
-    open_ended = arguments.steps is None and arguments.minutes is None
+def recipe_from(
+    options: RecipeOptions, settings: Settings, content: Content, *, steps: int | None = None, epochs: float | None = None
+) -> Recipe:
+    """Return the recipe of ``options``, whose defaults are in ``settings``, with the loss that is left of theirs.
+
+    Raises:
+        InputError: it has no length, or a number is out of range.
+    """
     return Recipe(
-        steps=arguments.steps,
-        epochs=arguments.epochs or (default_epochs if open_ended else None),
-        minutes=arguments.minutes,
-        batch_size=arguments.batch_size,
-        optimizer=arguments.optimizer,
-        lr=arguments.lr,
-        momentum=arguments.momentum,
-        weight_decay=arguments.weight_decay,
-        schedule=arguments.schedule,
-        lr_step=arguments.lr_step,
-        lr_half=arguments.lr_half,
-        warmup=arguments.warmup,
-        clip_mode=arguments.clip_mode,
-        clip=arguments.clip or CLIP_DEFAULTS[arguments.clip_mode],
-        loss=arguments.loss,
-        gan_loss=arguments.gan_loss,
+        steps=steps,
+        epochs=epochs,
+        minutes=options.minutes,
+        batch_size=settings.batch_size,
+        optimizer=settings.optimizer,
+        lr=settings.lr,
+        momentum=options.momentum,
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        lr_step=options.lr_step,
+        lr_half=options.lr_half,
+        warmup=settings.warmup,
+        clip_mode=settings.clip_mode,
+        clip=options.clip or CLIP_DEFAULTS[settings.clip_mode],
+        loss=settings.loss,
+        gan_loss=options.gan_loss,
         content=content.name,
-        seed=arguments.seed,
-        precision=arguments.precision,
-        accumulate=arguments.accumulate,
-        ema=arguments.ema,
+        seed=options.seed,
+        precision=options.precision,
+        accumulate=options.accumulate,
+        expand=settings.expand or None,
+        ema=settings.ema,
     )
+
+
+def wish_of(options: LossOptions) -> Wish:
+    """Return what the options say of VGG terms."""
+    return Wish(options.content, options.vgg, options.vgg_distance)

@@ -1,8 +1,7 @@
-"""What a run starts with: the network that the command line names, new or begun with the weights of a checkpoint."""
+"""What a run starts with: the network that the options name, new or begun with the weights of a checkpoint."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,23 +15,17 @@ from sr_deploy.train.networks.plain import Plain, rescaled
 from sr_deploy.train.networks.registry import build, card_of, config_of
 from sr_deploy.train.networks.srresnet import UPSAMPLERS as SRRESNET_UPSAMPLERS
 from sr_deploy.train.networks.srresnet import SRResNet
+from sr_deploy.train.options import PRESETS, NetworkOptions
 from sr_deploy.train.weights import checkpoint
 from sr_deploy.train.weights.srresnet_from_edsr import is_edsr, srresnet_state
 from sr_deploy.train.weights.warm_start import warm_start_
 
 STEPS = {**UPSAMPLERS, **SRRESNET_UPSAMPLERS}  # the factor of each PixelShuffle, by scale
-PRESETS: dict[str, dict[str, dict[str, float]]] = {
-    "edsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 32, "features": 256, "res_scale": 0.1}},
-    "plain": {"m": {"blocks": 6, "features": 32}, "l": {"blocks": 7, "features": 48}, "xl": {"blocks": 10, "features": 64}},
-    "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
-}
-
-NO_RES_SCALE = ("plain", "srresnet", "srgan")
 
 
-def fresh_network(arguments: argparse.Namespace) -> nn.Module:
-    """Return the network that the command line names, untrained; SRGAN's is its generator."""
-    return build("srresnet" if arguments.arch == "srgan" else arguments.arch, config=network_config(arguments))
+def fresh_network(options: NetworkOptions) -> nn.Module:
+    """Return the network that the options name, untrained; SRGAN's is its generator."""
+    return build("srresnet" if options.arch == "srgan" else options.arch, config=network_config(options))
 
 
 def served_card(network: nn.Module, scales: Sequence[int]) -> ModelCard:
@@ -88,36 +81,21 @@ def scrambled(theirs: float | None, ours: float | None) -> list[int]:
     return [number for number, (a, b) in enumerate(pairs) if a != b]
 
 
-def network_config(arguments: argparse.Namespace) -> dict[str, float]:
-    """Return what the command line says about the network.
+def network_config(options: NetworkOptions) -> dict[str, float]:
+    """Return what the options say about the network.
 
     Raises:
-        InputError: several scales for a network that serves one, or an option that it does not have.
+        InputError: MDSR has no upsampler for a scale.
     """
-    chosen = {"features": arguments.width, "blocks": arguments.blocks, "res_scale": arguments.res_scale}
-    if arguments.preset is not None:
-        if arguments.arch not in PRESETS or arguments.preset not in PRESETS[arguments.arch]:
-            known = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in PRESETS.items())
-            raise InputError(f"--preset {arguments.preset}: not known for {arguments.arch} ({known})")
-        preset = PRESETS[arguments.arch][arguments.preset]
-        chosen = {name: preset.get(name) if value is None else value for name, value in chosen.items()}
-    if arguments.arch == "vdsr":
-        for option, value in (("--blocks", arguments.blocks), ("--res-scale", arguments.res_scale)):
-            if value is not None:
-                raise InputError(f"{option} {value:g}: VDSR has no residual blocks; leave it out, or choose --arch edsr")
-    elif arguments.arch in NO_RES_SCALE and arguments.res_scale is not None:
-        raise InputError(f"--res-scale {arguments.res_scale:g}: {arguments.arch} does not scale its residuals; leave it out")
-    if arguments.arch == "mdsr":
-        chosen |= mdsr_scales(arguments.scale)
-    elif arguments.arch != "vdsr":
-        if len(set(arguments.scale)) != 1:
-            raise InputError(
-                f"--scale {' '.join(map(str, arguments.scale))}: {arguments.arch} serves one scale; train one for each, "
-                "or choose --arch mdsr"
-            )
-        chosen["scale"] = arguments.scale[0]
-    chosen["colors"] = 3 if arguments.color == "rgb" else 1
-    return {name: value for name, value in chosen.items() if value is not None}
+    chosen = {"features": options.width, "blocks": options.blocks, "res_scale": options.res_scale}
+    preset = {} if options.preset is None else PRESETS[options.arch][options.preset]
+    config = {name: preset.get(name) if value is None else value for name, value in chosen.items()}
+    if options.arch == "mdsr":
+        config |= mdsr_scales(options.scales)
+    elif options.arch != "vdsr":
+        config["scale"] = options.scales[0]
+    config["colors"] = 3 if options.color == "rgb" else 1
+    return {name: value for name, value in config.items() if value is not None}
 
 
 def mdsr_scales(scales: Sequence[int]) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -22,7 +22,6 @@ from sr_deploy.compress.pruning.budget import Curves, channels_for, check_share
 from sr_deploy.compress.pruning.masks import ConfigList, config_list_for
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.sensitivity import curves_of
-from sr_deploy.console import table
 from sr_deploy.train.networks.groups import ChannelGroup
 
 SHOWN = 0.5  # sparsity at which a layer's sensitivity is shown
@@ -30,7 +29,7 @@ SHOWN = 0.5  # sparsity at which a layer's sensitivity is shown
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the command line says of how much is removed; ``None``: nothing."""
+    """What the options say of how much is removed; ``None``: nothing."""
 
     sparsity: float | None = None
     target_macs: float | None = None  # share of the dense network's multiplications that is left
@@ -52,7 +51,7 @@ class Plan:
     kept: Kept = field(default_factory=dict)  # in the end
     rounds: int = 1
     facts: Mapping[str, str] = field(default_factory=dict)  # for the card
-    shown: str = ""  # a table, where the widths do not follow from one sparsity
+    layers: Sequence[Sequence[str]] = ()  # a table, where the widths do not follow from one sparsity
     share: float | None = None  # of the dense network's multiplications that is left
 
     def of_round(self, network: nn.Module, number: int) -> ConfigList:
@@ -94,7 +93,7 @@ def uniform_plan(network: nn.Module, wanted: Wanted, cost: Cost, channels: Kept)
         kept,
         wanted.rounds,
         {**facts, "prune.round_to": str(wanted.round_to)},
-        table(rows),
+        rows,
         cost.macs(kept) / dense,
     )
 
@@ -116,7 +115,7 @@ def budget_plan(wanted: Wanted, cost: Cost, channels: Kept, curves: Curves) -> P
     facts = {"prune.target_macs": f"{wanted.target_macs:g}"}
     if wanted.round_to is not None:
         facts["prune.round_to"] = str(wanted.round_to)
-    return Plan(None, channels, kept, wanted.rounds, facts, table(rows), share)
+    return Plan(None, channels, kept, wanted.rounds, facts, rows, share)
 
 
 def label_of(group: ChannelGroup) -> str:

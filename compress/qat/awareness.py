@@ -7,7 +7,6 @@ its card holds the learned thresholds and the convolutions that were in float, a
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard
+from sr_deploy.compress.options import FINETUNING, PruneOptions
 from sr_deploy.compress.qat.fake_quantization import fake_quantized, kept_in, thresholds_in, unquantized
 from sr_deploy.compress.qat.placement import Placement, placement
-from sr_deploy.compress.teaching.options import FINETUNE_LR
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.progress import progress
@@ -35,7 +34,6 @@ from sr_deploy.train.losses.expression import ADVERSARIAL, FEATURE_TERMS, expres
 from sr_deploy.train.networks.registry import at_each_scale, convolutions
 
 STEPS, LEARNING_RATE, TEACHER_WEIGHT = 300, 1e-4, 0.5
-OPTIONS = ("qat_steps", "qat_lr", "qat_teacher_weight", "qat_method", "keep")
 PIXELS, AT_ONCE = 2**20, 2**16  # that go into the first thresholds, at least; in one batch
 # As the export: see docs/models.md on what a residual stream carries.
 DEFAULT_METHOD: dict[Upscale, str] = {"before": "mse", "inside": "minmax"}
@@ -76,23 +74,23 @@ def as_learned(network: nn.Module, card: ModelCard) -> tuple[nn.Module, ModelCar
     return unquantized(network), card.with_changes(thresholds=thresholds_in(network), keep=kept_in(network))
 
 
-def qat_recipe(arguments: argparse.Namespace, loss: str) -> Recipe:
+def qat_recipe(options: PruneOptions, loss: str) -> Recipe:
     """Return how a rounded network is trained: Adam at a small rate that falls to 0, in float32."""
-    steps = arguments.qat_steps or STEPS
+    steps = options.qat_steps or STEPS
     return Recipe(
         steps=steps,
-        batch_size=arguments.batch_size,
-        accumulate=arguments.accumulate,
+        batch_size=options.settled(FINETUNING).batch_size,
+        accumulate=options.accumulate,
         optimizer="adam",
-        lr=arguments.qat_lr or LEARNING_RATE,
+        lr=options.qat_lr or LEARNING_RATE,
         weight_decay=0.0,
         schedule="cosine",
         warmup=min(20, steps // 10),
         clip_mode="none",
         clip=1.0,
         loss=pixel_loss(loss),
-        seed=arguments.seed,
-        ema=arguments.ema,
+        seed=options.seed,
+        ema=options.ema,
     )
 
 
@@ -116,8 +114,8 @@ class Awareness:
         return {"qat.first_thresholds": self.method, "qat.teacher_weight": f"{self.teacher_weight:g}"}
 
 
-def awareness(arguments: argparse.Namespace, network: nn.Module, card: ModelCard, *, loss: str, data: DataConfig) -> Awareness:
-    """Return how ``network`` learns, as the command line asks; ``loss`` is what it was trained with.
+def awareness(options: PruneOptions, network: nn.Module, card: ModelCard, *, loss: str, data: DataConfig) -> Awareness:
+    """Return how ``network`` learns, as the options ask; ``loss`` is what it was trained with.
 
     Raises:
         InputError: options that do not fit the network or each other.
@@ -125,28 +123,11 @@ def awareness(arguments: argparse.Namespace, network: nn.Module, card: ModelCard
     if len(at_each_scale(network)) > 1 and set(data.scales) != set(card.scales):
         shown = " ".join(map(str, data.scales))
         raise InputError(f"--scale {shown}: an {card.arch} learns thresholds for all its scales together; leave --scale out")
-    weight = arguments.qat_teacher_weight
+    weight = options.qat_teacher_weight
     if weight is None:  # the pixels of the original are not what a network with a discriminator is after
         weight = 1.0 if is_perceptual(loss) else TEACHER_WEIGHT
-    method = arguments.qat_method or DEFAULT_METHOD[card.upscale]
-    return Awareness(placement(network, arguments.keep), qat_recipe(arguments, loss), data, method, weight)
-
-
-def check_options(arguments: argparse.Namespace) -> None:
-    """Check that nothing of quantization-aware training is told without ``--qat``, and that it has pictures.
-
-    Raises:
-        InputError: it is, or it has none.
-    """
-    if arguments.qat and not arguments.data:
-        raise InputError("--qat needs pictures; name a folder with --data")
-    if arguments.qat and not arguments.finetune_steps and arguments.lr != FINETUNE_LR:
-        raise InputError(f"--lr {arguments.lr:g} is the rate of fine-tuning, and there is none; --qat-lr is that of --qat")
-    for name in OPTIONS:
-        value = getattr(arguments, name)
-        if value not in (None, []) and not arguments.qat:
-            shown = " ".join(value) if isinstance(value, list) else value
-            raise InputError(f"--{name.replace('_', '-')} {shown} belongs to --qat; add --qat, or leave it out")
+    method = options.qat_method or DEFAULT_METHOD[card.upscale]
+    return Awareness(placement(network, options.keep), qat_recipe(options, loss), data, method, weight)
 
 
 def begun(network: nn.Module, plan: Awareness, source: PatchSource, device: str) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 from torch import nn
 
 from sr_deploy.card import ModelCard
+from sr_deploy.compress.options import FEATURES, PruneOptions
 from sr_deploy.compress.pruning.sensitivity import batches_from
 from sr_deploy.compress.teaching.distill import Distilling, What, units_of
 from sr_deploy.compress.teaching.features import Survivors, layers_of
-from sr_deploy.compress.teaching.options import FEATURES
 from sr_deploy.errors import InputError
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.losses.content import Content
@@ -55,15 +54,13 @@ class Teaching:
         return {**facts, "prune.distill_layers": " ".join(self.layers)} if self.layers else facts
 
 
-def teaching_of(
-    arguments: argparse.Namespace, network: nn.Module, card: ModelCard, *, loss: str, data: DataConfig
-) -> Teaching | None:
-    """Return what the command line says of a teacher, by default the dense ``network`` itself; ``None``: there is none.
+def teaching_of(options: PruneOptions, network: nn.Module, card: ModelCard, *, loss: str, data: DataConfig) -> Teaching | None:
+    """Return what the options say of a teacher, by default the dense ``network`` itself; ``None``: there is none.
 
     Raises:
         InputError: the loss has a GAN term, the teacher does not fit, or a layer is none.
     """
-    what: What = arguments.distill
+    what: What = options.distill
     if what == "none":
         return None
     if weight_of(loss, ADVERSARIAL):
@@ -71,11 +68,11 @@ def teaching_of(
             f"--distill {what}: not with --loss {loss!r}: a teacher's picture and a discriminator ask for different ones; "
             "leave the GAN term or the teacher out"
         )
-    weight = WEIGHT if arguments.distill_weight is None else float(arguments.distill_weight)
-    layers = layers_of(network, arguments.distill_layers or ()) if what in FEATURES else ()
-    if arguments.teacher is None:
+    weight = WEIGHT if options.distill_weight is None else options.distill_weight
+    layers = layers_of(network, options.distill_layers or ()) if what in FEATURES else ()
+    if options.teacher is None:
         return Teaching(network, what, weight, layers, card.digest)
-    teacher, digest = fitting_teacher(arguments.teacher, card, data)
+    teacher, digest = fitting_teacher(options.teacher, card, data)
     return Teaching(teacher, what, weight, layers, digest)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import torch
 
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.command import main
+from sr_deploy.compress.options import PruneOptions
 from sr_deploy.compress.pruning.masks import nni_installed
 from sr_deploy.compress.tuning import finetune_data, inherited_patch
 from sr_deploy.degrade import Upscale
@@ -162,11 +163,14 @@ def test_the_patch_of_the_dense_network_is_kept(
 
 
 def test_fine_tuning_keeps_the_dense_networks_damage(photos: Path) -> None:
-    arguments = argparse.Namespace(data=[photos], scale=None, patch=None, shrink=None, detail=None)
+    options = PruneOptions(output=Path("a.safetensors"), data=(photos,), finetune_steps=1)
     card = ModelCard(arch="plain", widths=(1,), scales=(2,), default_scale=2, upscale="inside")
     recipe = {"parent.data.degrade": "noise jpeg"}
-    assert finetune_data(arguments, card.with_changes(recipe=recipe)).degrade == ("noise", "jpeg")
-    assert finetune_data(arguments, card).degrade == ()
+    damaged = card.with_changes(recipe=recipe)
+    assert finetune_data(options, damaged).degrade == ("noise", "jpeg")
+    assert finetune_data(options, card).degrade == ()
+    assert finetune_data(replace(options, degrade=("jpeg", "blur")), damaged).degrade == ("blur", "jpeg")
+    assert finetune_data(replace(options, degrade=()), damaged).degrade == ()
 
 
 def test_fine_tuning_keeps_the_dense_networks_loss(dense: Path, photos: Path) -> None:

@@ -2,6 +2,6 @@
 
 What is cut from which picture depends on the seed and the step alone, so that an interrupted run continues to the bit.
 
-Begin with ``config.py``, what can be asked for; then ``batches.py``, where batches come from.
-Imports no other room of ``train``.
+Begin with ``config.py``, the settings; then ``batches.py``, where batches come from.
+Imports no other room of ``train``; ``train/options.py`` is what can be asked for.
 """

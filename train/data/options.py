@@ -1,10 +1,9 @@
-"""What ``sr-train`` says about its data: options to settings, and settings to the facts on the model card."""
+"""What a run says about its data: options to settings, and settings to the facts on the model card."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sr_deploy.card import ModelCard
@@ -14,53 +13,58 @@ from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.damage import DAMAGES
 from sr_deploy.train.data.hdf5_file import PatchFile, is_hdf5
 from sr_deploy.train.data.hr_lr import validation_part
+from sr_deploy.train.options import DataOptions, PatchOptions
 
 
-def data_config(arguments: argparse.Namespace, card: ModelCard) -> DataConfig:
-    """Return what is cut from which pictures for a network with ``card``.
+def data_config(options: DataOptions, card: ModelCard, scales: Sequence[int]) -> DataConfig:
+    """Return what is cut from which pictures for a network with ``card``, at ``scales``.
 
     Raises:
         InputError: options that do not fit each other or the network.
     """
-    if any(map(is_hdf5, arguments.data)):
-        return hdf5_config(arguments, card, arguments.scale)
-    shrink = arguments.shrink or ([1.0, 0.7] if card.upscale == "before" and arguments.lr_dir is None else [1.0])
+    if any(map(is_hdf5, options.data)):
+        return hdf5_config(options, card, scales)
+    usual = (1.0, 0.7) if card.upscale == "before" and options.lr_dir is None else (1.0,)
     return DataConfig(
-        folders=tuple(arguments.data),
-        scales=tuple(arguments.scale),
-        patch=arguments.patch or default_patch(card, arguments.scale),
-        shrink=tuple(shrink),
-        detail=arguments.detail,
+        folders=options.data,
+        scales=tuple(scales),
+        patch=options.patch or default_patch(card, scales),
+        shrink=options.shrink or usual,
+        detail=options.detail or 0.0,
         upscale=card.upscale,
         colors=colors_of(card),
-        one_scale=one_scale(card.upscale, arguments.scale),
-        lr=arguments.lr_dir,
-        span=spans(arguments.range)[0] if arguments.range else None,
-        degrade=tuple(kind for kind in DAMAGES if kind in (arguments.degrade or ())),
+        one_scale=one_scale(card.upscale, scales),
+        lr=options.lr_dir,
+        span=spans(options.range)[0] if options.range else None,
+        degrade=in_order(options.degrade or ()),
     )
 
 
-def hdf5_config(arguments: argparse.Namespace, card: ModelCard, scales: Sequence[int]) -> DataConfig:
+def in_order(kinds: Collection[str]) -> tuple[str, ...]:
+    """Return kinds of damage in the order in which they happen, each once."""
+    return tuple(kind for kind in DAMAGES if kind in kinds)
+
+
+def hdf5_config(options: PatchOptions, card: ModelCard, scales: Sequence[int]) -> DataConfig:
     """Return the settings for HDF5 files: they say themselves what patches they hold.
 
     Raises:
         InputError: a folder among the files, an option that is for pictures, or a file that cannot be read.
     """
-    paths: Sequence[Path] = arguments.data
+    paths = options.data
     folders = [path for path in paths if not is_hdf5(path)]
     if folders:
         raise InputError(f"{folders[0]}: not an HDF5 file as {next(filter(is_hdf5, paths))} is; name the one kind or the other")
-    for option in ("lr_dir", "range", "shrink", "detail", "degrade", "cache", "prepare"):
-        value = getattr(arguments, option, None)
+    for option, value in options.for_pictures().items():
         if value:
-            shown = " ".join(map(str, value)) if isinstance(value, list) else value
-            raise InputError(f"--{option.replace('_', '-')} {shown}: for pictures, {paths[0]} holds patches; leave it out")
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise InputError(f"{option} {shown}: for pictures, {paths[0]} holds patches; leave it out")
     several = one_scale(card.upscale, scales)
     if len(set(scales)) < len(scales) and not several:
         raise InputError(f"--scale {' '.join(map(str, scales))}: patches of {paths[0]} are drawn evenly; name each scale once")
     layout = PatchFile(paths[0]).layout
-    patch = arguments.patch or (layout.given if several else layout.side)
-    return DataConfig(tuple(paths), tuple(scales), patch, (1.0,), 0.0, card.upscale, colors_of(card), several)
+    patch = options.patch or (layout.given if several else layout.side)
+    return DataConfig(paths, tuple(scales), patch, (1.0,), 0.0, card.upscale, colors_of(card), several)
 
 
 def default_patch(card: ModelCard, scales: Sequence[int]) -> int:
@@ -86,19 +90,18 @@ def spans(text: str) -> tuple[tuple[int, int], tuple[int, int] | None]:
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
-def validation_pictures(arguments: argparse.Namespace) -> Path | list[Path] | None:
-    """Return what the run is validated on: the folder of ``--val``, the second part of ``--range``, or nothing.
+def validation_pictures(options: DataOptions, folder: Path | None) -> Path | list[Path] | None:
+    """Return what the run is validated on: ``folder`` (``--val``), the second part of ``--range``, or nothing.
 
     Raises:
         InputError: both are given, or there are not so many pictures.
     """
-    span = spans(arguments.range)[1] if arguments.range else None
-    folder: Path | None = arguments.val
+    span = spans(options.range)[1] if options.range else None
     if span is None:
         return folder
     if folder is not None:
-        raise InputError(f"--val {folder}: --range {arguments.range} names validation pictures already; leave one out")
-    return validation_part(arguments.data, span)
+        raise InputError(f"--val {folder}: --range {options.range} names validation pictures already; leave one out")
+    return validation_part(options.data, span)
 
 
 def colors_of(card: ModelCard) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import shutil
@@ -30,6 +29,7 @@ from sr_deploy.train.data.options import data_config, spans
 from sr_deploy.train.data.pairs import FRACTION, Pair, Raster
 from sr_deploy.train.data.picture_pairs import Found, usable_pairs
 from sr_deploy.train.data.store import Memory, Store
+from sr_deploy.train.options import PrepareOptions
 
 CHUNK_BYTES = 65536  # read at once for one patch
 
@@ -81,23 +81,37 @@ class Grid:
         return max((h - self.side()) // self.stride + 1, 0) * max((w - self.side()) // self.stride + 1, 0)
 
 
-def prepare_command(arguments: argparse.Namespace, card: ModelCard) -> int:
-    """Write the file that the command line asks for, for a network with ``card``, and return the exit code."""
-    output: Path = arguments.prepare
-    check_name(output, overwrite=arguments.overwrite)
+@dataclass(frozen=True)
+class Prepared:
+    """What was written."""
+
+    path: Path
+    patches: int
+    side: int  # of an original patch, in pixels
+    pictures: int
+
+
+def prepare_patches(options: PrepareOptions, card: ModelCard) -> Prepared:
+    """Write the file that the options ask for, for a network with ``card``.
+
+    Raises:
+        InputError: the options do not fit each other or the pictures, or the file exists.
+        MachineError: h5py is not installed, or the disk has no room.
+    """
+    output = options.output
+    check_name(output, overwrite=options.overwrite)
     library()
-    config = data_config(arguments, card)
-    if arguments.range and spans(arguments.range)[1]:
-        raise InputError(f"--range {arguments.range}: --prepare {output} validates nothing; give one part, as 1-800")
-    if is_hdf5(config.folders[0]):
-        raise InputError(f"--prepare {output}: {config.folders[0]} holds patches already; name folders of pictures")
-    grid = Grid(config, arguments.stride or config.patch)
+    if any(map(is_hdf5, options.data)):
+        raise InputError(f"--prepare {output}: {options.data[0]} holds patches already; name folders of pictures")
+    config = data_config(options, card, options.scales)
+    if options.range and spans(options.range)[1]:
+        raise InputError(f"--range {options.range}: --prepare {output} validates nothing; give one part, as 1-800")
+    grid = Grid(config, options.stride or config.patch)
     pictures = listed(config)
     check_room(output, pictures, grid)
-    store = Memory() if arguments.cache is None else Cache(arguments.cache)
-    count = write_patches(output, grid, pictures, store, workers=arguments.workers)
-    print(f"{output}: written; {count} patches of {grid.side()}x{grid.side()} from {len(pictures)} picture(s)")
-    return 0
+    store = Memory() if options.cache is None else Cache(options.cache)
+    count = write_patches(output, grid, pictures, store, workers=options.workers)
+    return Prepared(output, count, grid.side(), len(pictures))
 
 
 def check_name(output: Path, *, overwrite: bool) -> None:

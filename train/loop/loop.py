@@ -26,7 +26,7 @@ from sr_deploy.train.loop.processes import Team, together
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.schedule import fraction_done, learning_rate
 from sr_deploy.train.loop.state import Progress, Trained, load_state_, save_state
-from sr_deploy.train.loop.status import Meter, Report, Status, write_scalars
+from sr_deploy.train.loop.status import Meter, Report, Status, silent, write_scalars
 from sr_deploy.train.loop.stepper import MakeStepper, MicroBatch, PixelStepper
 from sr_deploy.train.loop.validation import validate
 from sr_deploy.train.networks.expansion import collapse_, expand_
@@ -50,7 +50,7 @@ class Run:
     data: PatchSource
     card: ModelCard
     output: Path
-    report: Report
+    report: Report = silent
     validation: Sequence[Planes] = ()
     device: str = "auto"
     devices: int = 1  # processes, each with its own device, or its share of the CPU's cores
@@ -86,7 +86,7 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
     """
     task = None
     if run.devices > 1:  # what is for process 0 alone stays here
-        alone = dataclasses.replace(run, report=_silent, validation=(), log_dir=None, history=[])
+        alone = dataclasses.replace(run, report=silent, validation=(), log_dir=None, history=[])
         task = (alone, network.to("cpu"), resume)
     with held_signals() as interrupt, together(_take_part, task, count=run.devices, device=run.device) as team:
         return _Loop(run, network, team, resume=resume).train(interrupt)
@@ -95,10 +95,6 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
 def _take_part(task: object, team: Team) -> None:
     run, network, resume = cast(tuple[Run, nn.Module, bool], task)
     _Loop(run, network, team, resume=resume).train(HeldSignals())
-
-
-def _silent(_: Status) -> None:
-    """Say nothing: process 0 speaks."""
 
 
 class _Loop:

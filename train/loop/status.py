@@ -61,6 +61,10 @@ class Trouble:
     what: str
 
 
+def silent(status: Status) -> None:
+    """Report nothing."""
+
+
 class Meter:
     """Running means of losses, and the first step at which one of them, or a gradient, was no number."""
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from sr_deploy.card import card_from_json
 from sr_deploy.compress.command import main, parser
+from sr_deploy.compress.options import PruneOptions
 from sr_deploy.compress.qat.awareness import Awareness, begun, is_perceptual, pixel_loss
 from sr_deploy.compress.qat.fake_quantization import fake_quantized, kept_in, thresholds_in
 from sr_deploy.compress.qat.placement import placement
@@ -20,6 +21,7 @@ from sr_deploy.compress.run import awareness_of
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.degrade import network_pair
 from sr_deploy.errors import InputError
+from sr_deploy.options import options_from
 from sr_deploy.planes import read_measured
 from sr_deploy.thresholds import Counting, choose
 from sr_deploy.train.data.batches import PatchSource
@@ -50,7 +52,7 @@ def learn(dense: Path, photos: Path, *more: str) -> tuple[int, Path]:
 def plan_of(path: Path, photos: Path, *more: str) -> tuple[nn.Module, Awareness, PatchSource]:
     network, card = checkpoint.load(path)
     options = [str(path), "-o", "x.safetensors", "--qat", "--data", str(photos), *SMALL, *more]
-    plan = awareness_of(parser().parse_args(options), network, card)
+    plan = awareness_of(options_from(PruneOptions, parser().parse_args(options)), network, card)
     return network, plan, PatchSource(plan.data)
 
 

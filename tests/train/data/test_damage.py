@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sr_deploy.errors import InputError
-from sr_deploy.train import command
+from sr_deploy.train import options
 from sr_deploy.train.command import main
 from sr_deploy.train.data import damage
 from sr_deploy.train.data.batches import Batch, DataConfig, PatchSource
@@ -177,7 +177,7 @@ def test_kinds_are_applied_in_the_order_of_a_photograph(monkeypatch: pytest.Monk
     for kind in ALL:
         record(monkeypatch, kind, lambda _, kind=kind: order.append(kind))  # type: ignore[misc]
     damaged(np.zeros((1, 40, 40), np.int16), (3, 3), 8, kinds=("jpeg", "blur", "noise"), rng=np.random.default_rng(0))
-    assert order == ["blur", "noise", "jpeg"] == list(ALL) == list(command.DAMAGES)
+    assert order == ["blur", "noise", "jpeg"] == list(ALL) == list(options.DAMAGES)
 
 
 def test_blur_is_slight_and_knows_the_surroundings(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sr_deploy.compress import PruneOptions, prune
+from sr_deploy.errors import InputError
+from sr_deploy.train import Status
+from sr_deploy.train.networks.registry import build, card_of
+from sr_deploy.train.weights import checkpoint
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    network = build("plain", (8, 8, 4), {"scale": 2})
+    checkpoint.save(tmp_path / "dense.safetensors", network, card_of(network, scales=(2,), default_scale=2))
+    return tmp_path / "dense.safetensors"
+
+
+def test_pruning_returns_what_it_wrote_and_costs_and_prints_nothing(
+    dense: Path, photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    statuses: list[Status] = []
+    output = dense.with_name("small.safetensors")
+    options = PruneOptions(
+        output=output, data=(photos,), val=photos, finetune_steps=2, batch_size=2, patch=16, device="cpu", pruner="native"
+    )
+    result = prune(dense, options, report=statuses.append)
+    assert result.checkpoint == output and result.card == checkpoint.read_card(output)
+    assert [row.stage for row in result.rows] == ["dense", "pruned", "fine-tuned"]
+    assert result.card.widths == (4, 4, 4) and result.rows[2].weights < result.rows[0].weights
+    assert list(result.psnr_db) == [2] and result.shape == (1, 1, 256, 256)
+    assert [status.step for status in statuses] == [1, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_two_amounts_are_one_too_many() -> None:
+    with pytest.raises(InputError, match=r"--sparsity 0\.5 and --target-macs 0\.25: both say how much is removed"):
+        PruneOptions(output=Path("a.safetensors"), sparsity=0.5, target_macs=0.25, val=Path("pictures"))
+
+
+def test_options_stay_as_they_were_made(dense: Path) -> None:
+    options = PruneOptions(output=dense.with_name("small.safetensors"), device="cpu", pruner="native")
+    before = repr(options)
+    prune(dense, options)
+    assert repr(options) == before
