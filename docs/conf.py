@@ -28,6 +28,7 @@ exclude_patterns = ["build", ".*", "tests"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 4
 highlight_language = "none"
+smartquotes = False  # "--" and "..." are what they are
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
