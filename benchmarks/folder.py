@@ -23,7 +23,7 @@ from sr_deploy.runtime.backends.onnx_engine import cores
 from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.infer.folder import FolderRun
 from sr_deploy.runtime.pictures.read import read_pixels, write_png
-from sr_deploy.runtime.upscaling.pipeline import StageTimes
+from sr_deploy.runtime.upscaling.stages import StageTimes
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "tiles", "engine", "colour", "encode", "write")

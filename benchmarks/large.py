@@ -26,7 +26,7 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.bench.machine import machine
 from sr_deploy.runtime.infer.command import main as sr_infer
 from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
-from sr_deploy.runtime.large.head import head_of
+from sr_deploy.runtime.pictures.read import head_of
 
 Image.MAX_IMAGE_PIXELS = None  # these pictures are made here
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,7 +28,7 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_engine import cores
 from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.pictures.read import read_pixels
-from sr_deploy.runtime.upscaling.pipeline import StageTimes
+from sr_deploy.runtime.upscaling.stages import StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.video.options import VideoOptions
 from sr_deploy.runtime.video.run import FilmRun

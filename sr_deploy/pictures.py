@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -120,16 +119,14 @@ def refuse_deep(image: Image.Image, path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path, reading: Reading = DEFAULT, *, content: bytes | None = None) -> Iterator[Image.Image]:
+def opened(path: Path, reading: Reading = DEFAULT) -> Iterator[Image.Image]:
     """Yield the picture, its pixels not read yet; what goes wrong inside is explained in one line. Thread-safe.
-
-    With ``content`` that is decoded, and ``path`` is its name in messages.
 
     Raises:
         InputError: missing, not a picture, or over the limit of pixels; whatever a decoder raises inside.
     """
-    with explained(path), source(path, content) as stream, decoding(reading):
-        yield _open_unlimited(stream, path, reading)
+    with explained(path), source(path) as stream, decoding(reading):
+        yield image_in(stream, path, reading)
 
 
 @contextmanager
@@ -152,15 +149,15 @@ def decoding(reading: Reading) -> Iterator[None]:
 
 
 @contextmanager
-def source(path: Path, content: bytes | None = None) -> Iterator[BinaryIO]:
-    """Yield a regular file, or ``content``, for reading.
+def source(path: Path) -> Iterator[BinaryIO]:
+    """Yield a regular file for reading.
 
     Raises:
         InputError: ``path`` is a device or a pipe, or the file is empty.
     """
-    if content is None and path.exists() and not (path.is_file() or path.is_dir()):
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: not a regular file; write it to one first")
-    with BoundedFile(path) if content is None else BytesIO(content) as stream:
+    with BoundedFile(path) as stream:
         if not stream.read(1):
             raise InputError(f"{path}: an empty file; it was probably never written out")
         stream.seek(0)
@@ -201,7 +198,13 @@ def undecodable(path: Path, err: Exception) -> str:
     return f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged"
 
 
-def _open_unlimited(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
+def image_in(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
+    """Return the picture in an open file, its pixels not read yet; inside :func:`decoding`. ``path`` is its name in messages.
+
+    Raises:
+        InputError: over the limit of pixels.
+        Exception: whatever Pillow's parser meets; see :func:`explained`.
+    """
     # Pillow's own limit is a global, and half of what it refuses; ours is below. But opening a GIF fills its first frame already.
     is_gif = stream.read(4) == b"GIF8"
     stream.seek(0)

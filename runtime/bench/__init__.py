@@ -13,18 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sr_deploy.lazy import lazy
+
 if TYPE_CHECKING:
     from sr_deploy.runtime.bench.run import BenchOptions, BenchResult, bench, compare
+else:
+    __getattr__, __dir__ = lazy(__name__, BenchOptions="run", BenchResult="run", bench="run", compare="run")
 
 __all__ = ["BenchOptions", "BenchResult", "bench", "compare"]
-
-
-if not TYPE_CHECKING:  # else a type checker takes every name for one of this module
-
-    def __getattr__(name: str) -> object:
-        """Return a name of ``run.py``, which is imported at the first use: ``--help`` needs none of it."""
-        if name in __all__:
-            from sr_deploy.runtime.bench import run
-
-            return getattr(run, name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -27,7 +27,7 @@ from sr_deploy.runtime.infer.result_names import Naming, Pair, check_folder, res
 from sr_deploy.runtime.infer.sources import sources_of
 from sr_deploy.runtime.large.large_picture import Memory
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, check_standard_output, standard_input
-from sr_deploy.runtime.upscaling.pipeline import StageTimes
+from sr_deploy.runtime.upscaling.stages import StageTimes
 from sr_deploy.runtime.video.film import check_installed, enlarge
 from sr_deploy.runtime.video.names import is_film
 from sr_deploy.runtime.video.options import VideoOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sr_deploy.card import ModelCard
-from sr_deploy.runtime.large.head import Head
+from sr_deploy.runtime.pictures.head import Head
 from sr_deploy.runtime.upscaling.tiling import grid_of, spans
 
 PROGRAM_BYTES = 150 * 2**20  # Python, its libraries and a small engine

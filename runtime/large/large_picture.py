@@ -23,7 +23,6 @@ from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.backends.engine import Engine
 from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
 from sr_deploy.runtime.large.facts import Facts, facts_of, need_reading, nominal_facts
-from sr_deploy.runtime.large.head import Head, blank, head_of
 from sr_deploy.runtime.large.jpeg_rows import JpegWriter
 from sr_deploy.runtime.large.memory import in_words
 from sr_deploy.runtime.large.png_rows import PngWriter
@@ -33,7 +32,8 @@ from sr_deploy.runtime.large.tiff_rows import TiffWriter
 from sr_deploy.runtime.large.turned import upright_rows
 from sr_deploy.runtime.large.upscale import enlarged_rows
 from sr_deploy.runtime.large.vips_rows import VipsRows, unreadable
-from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, followed, format_of_name, lacks
+from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, lacks
+from sr_deploy.runtime.pictures.head import Head, blank
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, write_standard_output
 
@@ -138,12 +138,12 @@ class Memory:
     reading: Reading = DEFAULT
     writing: Writing = FOLLOWING
 
-    def large(self, path: Path, output: Path, card: ModelCard, scale: int) -> LargePicture | None:
-        """Return how a picture is enlarged by rows, or ``None`` where it fits into the memory, or is no picture at all.
+    def large(self, head: Head, kind: str, card: ModelCard, scale: int) -> LargePicture | None:
+        """Return how a picture is enlarged by rows, or ``None`` where it fits into the memory.
 
         Args:
-            path: of the picture; its header is read.
-            output: of the result, whose suffix is its format; ``STDOUT`` gets that of the picture, or of ``--format``.
+            head: of the picture's file.
+            kind: the format of the result.
             card: of the engine.
             scale: the factor.
 
@@ -151,14 +151,9 @@ class Memory:
             MachineError: it does not fit, and cannot be enlarged by rows: pyvips is missing, or even that takes too much.
             InputError: it does not fit, and the result's format cannot hold it or cannot be written by rows.
         """
-        try:
-            head = head_of(path, self.reading)
-            need = in_memory_bytes(head, card, scale)
-        except (InputError, OSError):
-            return None  # told where it is decoded
+        path, need = head.path, in_memory_bytes(head, card, scale)
         if need <= self.budget:
             return None
-        kind = format_of_name(output) or followed(path, self.writing, self.reading)
         check_holds(kind, head.picture, scale, path)
         told = f"{path}: {head.shape[1]}x{head.shape[0]} pixels take {in_words(need)} of memory"
         may = f"{in_words(self.budget)} may be used"

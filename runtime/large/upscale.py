@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator, Iterator
 from typing import cast
 
@@ -10,7 +11,8 @@ from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.large.facts import Facts
 from sr_deploy.runtime.large.rows import NextRows, RowSource, Window
 from sr_deploy.runtime.pictures.samples import Pixels
-from sr_deploy.runtime.upscaling.pipeline import Stages
+from sr_deploy.runtime.upscaling.pipeline import Passage, through_engine
+from sr_deploy.runtime.upscaling.stages import Stages, StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band, grid_of
 from sr_deploy.runtime.upscaling.transparency import REACH, Hidden
 from sr_deploy.runtime.upscaling.upscaling import Upscaling
@@ -40,6 +42,22 @@ class StreamedUpscaling(Upscaling):
         return done, rows
 
 
+class InRows(Passage):
+    """A picture on its way through an engine, whose rows are handed out as they are made."""
+
+    def __init__(self, work: StreamedUpscaling) -> None:
+        self.work = work
+        self.ready: deque[tuple[float, Pixels]] = deque()  # the part of the picture that is done, and the rows that come next
+
+    def bands(self) -> Iterator[Band]:
+        """See :class:`Passage`."""
+        return self.work.bands()
+
+    def put(self, band: Band, output: Tiles) -> None:
+        """See :class:`Passage`."""
+        self.ready.append(self.work.finished(band, output))
+
+
 def enlarged_rows(
     engine: Engine, source: RowSource, scale: int, facts: Facts, *, overlap: bool = False
 ) -> Generator[tuple[float, Pixels], None, None]:
@@ -56,22 +74,10 @@ def enlarged_rows(
         InputError: the picture is truncated or damaged.
         EngineError: the backend failed.
     """
-    work = StreamedUpscaling(engine.card, source, scale, facts)
+    work = InRows(StreamedUpscaling(engine.card, source, scale, facts))
     with Stages(overlap=overlap) as stages:
-        cut = stages.ahead(_bands(work), depth=1)
-        computed = stages.ahead(_computed(engine, cut), depth=1)
-        yield from stages.ahead(_finished(work, computed), depth=1)
-
-
-def _bands(work: Upscaling) -> Generator[Band, None, None]:
-    yield from work.bands()
-
-
-def _computed(engine: Engine, bands: Iterator[Band]) -> Generator[tuple[Band, Tiles], None, None]:
-    for band in bands:
-        yield band, engine.run(band.tiles)
-
-
-def _finished(work: StreamedUpscaling, computed: Iterator[tuple[Band, Tiles]]) -> Generator[tuple[float, Pixels], None, None]:
-    for band, output in computed:
-        yield work.finished(band, output)
+        # Each band alone: rows that wait for others are held.
+        steps = through_engine(iter([work]), engine, stages, StageTimes(), full=lambda waiting: True)
+        for _, finished in stages.ahead(steps, depth=1):
+            if not finished:
+                yield work.ready.popleft()

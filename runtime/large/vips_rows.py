@@ -14,8 +14,8 @@ from PIL import Image
 
 from sr_deploy.console import missing_package
 from sr_deploy.errors import InputError, MachineError
-from sr_deploy.runtime.large.head import Head
 from sr_deploy.runtime.pictures.colour import pixels_of
+from sr_deploy.runtime.pictures.head import Head
 from sr_deploy.runtime.pictures.samples import Pixels
 
 DTYPES = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}

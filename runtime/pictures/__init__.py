@@ -3,7 +3,7 @@
 What goes along is kept true: colour profiles, EXIF, orientation, transparency, frames and pages. Pictures are in memory as a
 whole; by rows they go in ``runtime/large``.
 
-Begin with ``picture.py``, what a decoded file is; then ``read.py`` for the way in, ``formats.py`` for what each format holds,
-``encode.py`` for the way out.
+Begin with ``picture.py``, what a decoded file is; then ``read.py`` for the way in, by a file that is opened once,
+``formats.py`` for what each format holds, ``encode.py`` for the way out.
 Imports no other room of ``runtime``.
 """

@@ -40,6 +40,7 @@ FORMATS = {
     "bmp": Format((".bmp",), 2**31 - 1, alpha=False, max_bytes=2**32 - 2**16),
     "gif": Format((".gif",), 65_535, animation=True),
 }
+START = 70  # bytes that tell what kind of file it is
 MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp", b"II": "tiff", b"MM": "tiff"}
 
 
@@ -68,25 +69,32 @@ def format_of_name(name: Path) -> str | None:
     return next((key for key, kind in FORMATS.items() if name.suffix.lower() in kind.suffixes), None)
 
 
-def followed(path: Path, writing: Writing, reading: Reading, *, content: bytes | None = None) -> str:
-    """Return the format of a picture's result, from the file's first bytes; the suffix speaks for what is no picture."""
+def followed(path: Path, writing: Writing, reading: Reading) -> str:
+    """Return the format of a picture's result; the suffix speaks for what is no picture."""
     if writing.format is not None:
         return writing.format
     try:
-        with source(path, content) as stream:
-            head = stream.read(70)
-        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-            return "webp"
-        kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
-        kind = "png" if kind == "bmp" and has_alpha(head) else kind
+        with source(path) as stream:
+            start = stream.read(START)
     except (OSError, InputError):  # it is told when the picture is read
-        kind = None
+        start = b""
+    return format_of_result(start, path, writing, reading)
+
+
+def format_of_result(start: bytes, path: Path, writing: Writing, reading: Reading) -> str:
+    """Return the format of a picture's result from the first bytes of the picture's file, at most ``START`` of them."""
+    if writing.format is not None:
+        return writing.format
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "webp"
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    kind = "png" if kind == "bmp" and has_alpha(start) else kind
     kind = kind or format_of_name(path) or "png"
     return "png" if kind == "gif" and not reading.frames else kind
 
 
 def has_alpha(head: bytes) -> bool:
-    """Return whether the header of a BMP, its first 70 bytes, names an alpha channel: 32 bits in fields, one of them alpha's."""
+    """Return whether the first ``START`` bytes of a BMP name an alpha channel: 32 bits in fields, one of them alpha's."""
     size, bits, compression = (int.from_bytes(head[a:b], "little") for a, b in ((14, 18), (28, 30), (30, 34)))
     return size >= 56 and bits == 32 and compression == 3 and any(head[66:70])
 

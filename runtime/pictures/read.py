@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -13,22 +14,12 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
-from sr_deploy.pictures import (
-    DEFAULT,
-    Reading,
-    check_declared,
-    decoding,
-    exif_of,
-    explained,
-    frame_count,
-    is_deep,
-    opened,
-    source,
-)
+from sr_deploy.pictures import DEFAULT, Reading, check_declared, decoding, exif_of, explained, image_in, is_deep, source
 from sr_deploy.runtime.pictures.colour import fitting_profile, pixels_of, spread_key_
 from sr_deploy.runtime.pictures.deep import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
-from sr_deploy.runtime.pictures.jpeg_quality import jpeg_quality
-from sr_deploy.runtime.pictures.metadata import colour_chunks, tags_from
+from sr_deploy.runtime.pictures.formats import START
+from sr_deploy.runtime.pictures.head import PROFILE_TAG, Head, image_head, tiff_head
+from sr_deploy.runtime.pictures.metadata import tags_from
 from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
 from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.png_file import png_bytes
@@ -36,21 +27,118 @@ from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.tiff_read import DEEP, ends_early, is_tiff, layout_of, pages_of, tiff_samples
 
 EIGHT = (8,)
-PROFILE_TAG = 34675  # of TIFF
-BEFORE_PIXELS = 2**22  # bytes of a PNG that are searched for what it says of its colours
 
 
-def read_picture(path: Path, reading: Reading = DEFAULT, *, content: bytes | None = None) -> Picture:
-    """Return a picture file upright, its first frame or all of them; alpha is kept wherever the file has it.
+class PictureFile:
+    """A picture file, opened once: ``head`` is what it says of itself, ``read`` decodes it. Close it, or use a ``with`` block."""
 
-    8-bit pictures come as uint8, 16-bit ones as uint16 and float TIFF as float32. CMYK and Lab come as sRGB in 8 bits. With
-    ``content`` that is decoded, and ``path`` is its name in messages.
+    def __init__(self, path: Path, reading: Reading = DEFAULT) -> None:
+        """Open the file and read its header.
+
+        Raises:
+            InputError: missing, no picture, or over a limit of ``reading``.
+        """
+        self.path, self.reading = path, reading
+        self._image: Image.Image | None = None  # of what Pillow decodes
+        self._depths: tuple[int, ...] = DEEP  # of what it does not
+        with ExitStack() as stack, explained(path):
+            self.stream = stack.enter_context(source(path))
+            self.start = self.stream.read(START)  # its first bytes
+            self.stream.seek(0)
+            with decoding(reading):
+                self.head = self._head()
+            self._open = stack.pop_all()
+
+    def read(self) -> Picture:
+        """Return the picture upright, its first frame or all of them; alpha is kept wherever the file has it. Once.
+
+        8-bit pictures come as uint8, 16-bit ones as uint16 and float TIFF as float32. CMYK and Lab come as sRGB in 8 bits.
+
+        Raises:
+            InputError: damaged, of samples that are not read, or over a limit of ``reading``.
+        """
+        with explained(self.path), decoding(self.reading):
+            return self._by_layout() if self._image is None else self._by_pillow(self._image)
+
+    def close(self) -> None:
+        """Close the file and forget what Pillow decoded."""
+        self._image = None
+        self._open.close()
+
+    def __enter__(self) -> PictureFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _head(self) -> Head:
+        if is_tiff(self.stream):
+            first = next(pages_of(self.stream), None)
+            if first is not None and self.reading.allow_truncated and _cut_off(first, self.stream):
+                self._depths = EIGHT
+            layout = None if first is None else layout_of(first, self._depths)
+            if first is not None and layout is not None:
+                return tiff_head(self.stream, first, layout, self.path, self.reading)
+            self.stream.seek(0)
+        self._image = image_in(self.stream, self.path, self.reading)
+        return image_head(self.stream, self._image, self.path, self.reading)
+
+    def _by_pillow(self, image: Image.Image) -> Picture:
+        head, path, all_frames = self.head, self.path, self.reading.frames
+        kind, frames = head.picture.format, head.picture.frames
+        if all_frames:
+            check_declared(path, image.size, self.reading, area=frames * image.width * image.height)
+        spread_key_(image)
+        image.load()
+        if head.deep and frames > 1 and all_frames:
+            raise InputError(f"{path}: {frames} frames of 16 bits; leave --frames out for the first, or write them in 8 bits")
+        if not head.deep:
+            pixels: Pixels = pixels_of(image)
+        elif len(image.getbands()) == 1:
+            pixels = pixels_from_single(image, path)
+        elif kind == "png":
+            self.stream.seek(0)
+            pixels = pixels_from_png(self.stream.read(), path, image.info.get("transparency"))
+        else:
+            what = f"{image.format} of 16-bit samples in an unusual order is not read"
+            raise InputError(f"{path}: {what}; write it as a plain 16-bit TIFF or PNG")
+        exif = exif_of(image)  # by now with what lies behind the pixels of a PNG; Pillow has turned a TIFF
+        picture = replace(
+            head.picture,
+            pixels=upright(pixels, exif.get(ORIENTATION)),
+            icc_profile=fitting_profile(image.info.get("icc_profile"), pixels.shape[2]),
+            tags=tags_from(exif) if kind in ("png", "tiff") else head.picture.tags,
+            rest=Frames(),
+        )
+        return picture if not all_frames or frames == 1 else _with_frames(picture, image, path, self.reading)
+
+    def _by_layout(self) -> Picture:
+        """Return a TIFF whose samples Pillow would cut or does not know."""
+        self.stream.seek(0)
+        pages = list(pages_of(self.stream))
+        found, area = [], 0
+        for tags in pages if self.reading.frames else pages[:1]:
+            layout = layout_of(tags, self._depths)
+            if layout is None:
+                raise InputError(f"{self.path}: pages of other depths than the first; leave --frames out for the first")
+            area += layout.width * layout.height
+            layout.check(self.path, self.reading, area=area)
+            samples = tiff_samples(self.stream, layout, self.path, allow_truncated=self.reading.allow_truncated)
+            pixels = upright(pixels_from_tiff(samples, layout, self.path), tags.get(ORIENTATION))
+            found.append(_finite(pixels, self.path))
+        profile = fitting_profile(pages[0].get(PROFILE_TAG), found[0].shape[2])
+        rest = Frames(tuple(found[1:]))
+        return replace(self.head.picture, pixels=found[0], icc_profile=profile, frames=len(pages), rest=rest)
+
+
+def read_picture(path: Path, reading: Reading = DEFAULT) -> Picture:
+    """Return what :class:`PictureFile` reads.
 
     Raises:
         InputError: missing, no picture, damaged, of samples that are not read, or over a limit of ``reading``.
     """
-    deep = _deep_tiff(path, reading, content)
-    return deep if deep is not None else _picture(path, reading, content)
+    with PictureFile(path, reading) as file:
+        return file.read()
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -58,40 +146,14 @@ def read_pixels(path: Path) -> Pixels:
     return read_picture(path).pixels
 
 
-def _picture(path: Path, reading: Reading, content: bytes | None) -> Picture:
-    with opened(path, reading, content=content) as image:
-        frames, kind = frame_count(image), "jpeg" if image.format == "MPO" else str(image.format).lower()
-        if reading.frames:
-            check_declared(path, image.size, reading, area=frames * image.width * image.height)
-        deep = is_deep(image) and image.mode != "CMYK"
-        spread_key_(image)
-        image.load()
-        single = len(image.getbands()) == 1
-        if deep and frames > 1 and reading.frames:
-            raise InputError(f"{path}: {frames} frames of 16 bits; leave --frames out for the first, or write them in 8 bits")
-        raw = b""
-        if kind == "png":
-            with source(path, content) as stream:
-                raw = stream.read() if deep and not single else stream.read(BEFORE_PIXELS)
-        if deep and not single:
-            pixels = pixels_from_png(raw, path, image.info.get("transparency")) if kind == "png" else _unread(image, path)
-        else:
-            pixels = pixels_from_single(image, path) if deep else pixels_of(image)
-        exif = exif_of(image)
-        turn = exif.get(ORIENTATION)
-        picture = Picture(
-            upright(pixels, turn),
-            fitting_profile(image.info.get("icc_profile"), pixels.shape[2]),
-            frames,
-            kind,
-            tags_from(exif),
-            colour_chunks(raw),
-            lossless=kind not in ("jpeg", "webp") or (kind == "webp" and _lossless_webp(path, content)),
-            jpeg_quality=jpeg_quality(image),
-        )
-        if not reading.frames or frames == 1:
-            return picture
-        return _with_frames(picture, image, path, reading)
+def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
+    """Return what a picture file's header says.
+
+    Raises:
+        InputError: missing, no picture, or over a limit of ``reading``.
+    """
+    with PictureFile(path, reading) as file:
+        return file.head
 
 
 def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Reading) -> Picture:
@@ -128,54 +190,6 @@ def in_channels(pixels: Pixels, channels: int) -> Pixels:
     if colours.shape[2] == channels:
         return colours
     return np.concatenate([colours, np.full((*colours.shape[:2], 1), 255, colours.dtype)], axis=2)
-
-
-def _unread(image: Image.Image, path: Path) -> Pixels:
-    raise InputError(
-        f"{path}: {image.format} of 16-bit samples in an unusual order is not read; write it as a plain 16-bit TIFF or PNG"
-    )
-
-
-def _lossless_webp(path: Path, content: bytes | None) -> bool:
-    with source(path, content) as stream:
-        stream.seek(12)  # behind RIFF, its size and WEBP
-        while len(head := stream.read(8)) == 8:
-            if head[:4] == b"ANMF":  # a frame: its place, size and duration, then chunks of its own
-                stream.seek(16, 1)
-            elif head[:4] in (b"VP8L", b"VP8 ", b"ALPH"):
-                return head[:4] == b"VP8L"
-            else:
-                size = int.from_bytes(head[4:], "little")
-                stream.seek(size + size % 2, 1)
-    return False
-
-
-def _deep_tiff(path: Path, reading: Reading, content: bytes | None) -> Picture | None:
-    """Return a TIFF whose samples Pillow would cut or does not know; ``None`` of any other file."""
-    with explained(path), source(path, content) as stream, decoding(reading):
-        if not is_tiff(stream):
-            return None
-        first = next(pages_of(stream), None)
-        depths = DEEP if first is None or not reading.allow_truncated or not _cut_off(first, stream) else EIGHT
-        if first is None or layout_of(first, depths) is None:
-            return None
-        stream.seek(0)
-        pages = list(pages_of(stream))
-        found, area = [], 0
-        for tags in pages if reading.frames else pages[:1]:
-            layout = layout_of(tags, depths)
-            if layout is None:
-                raise InputError(f"{path}: pages of other depths than the first; leave --frames out for the first")
-            area += layout.width * layout.height
-            layout.check(path, reading, area=area)
-            samples = tiff_samples(stream, layout, path, allow_truncated=reading.allow_truncated)
-            found.append(_finite(upright(pixels_from_tiff(samples, layout, path), tags.get(ORIENTATION)), path))
-        profile = fitting_profile(pages[0].get(PROFILE_TAG), found[0].shape[2])
-        exif = Image.Exif()
-        stream.seek(0)
-        with suppress(Exception):  # whatever Pillow's parser meets: EXIF that cannot be read is no reason to refuse the picture
-            exif.load_from_fp(stream)
-        return Picture(found[0], profile, len(pages), "tiff", tags_from(exif), rest=Frames(tuple(found[1:])))
 
 
 def _cut_off(tags: ImageFileDirectory_v2, stream: BinaryIO) -> bool:

@@ -1,157 +1,145 @@
-"""Stages that overlap: generators that run ahead of their readers, each in a thread of its own, but never far.
+"""The one way through an engine, of pictures, videos and pictures by rows: cut into tiles, computed, put together.
 
-Decoding, colour, the engine and encoding of a run are generators, each reading the one before. Between two that run in threads,
-a bounded queue stands: when it is full, the faster stage waits for the slower.
-
-When a run ends early, every thread is waited for, whatever signals come, because the engine is freed next. Only a stage that
-may hang for ever, in a read that never ends, is left behind after a few seconds; it must hold nothing that is freed.
+Three stages, each reading the one before: on a GPU in threads of their own, on a CPU, where the engine takes all cores, in turns.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from collections import defaultdict
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from types import TracebackType
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
-T = TypeVar("T")
-POLL_S = 0.05  # how soon a thread that waits sees that it is to stop
-PATIENCE_S = 3.0
+import numpy as np
+
+from sr_deploy.errors import SrDeployError
+from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.upscaling.batches import groups, run_together
+from sr_deploy.runtime.upscaling.stages import Stages, StageTimes
+from sr_deploy.runtime.upscaling.tiling import Band
+
+EXPECTED = (SrDeployError, MemoryError, OSError)  # of one picture; anything else ends the run
 
 
-class Stages:
-    """The threads of one run; leaving the block ends them all, wherever they are."""
+class Passage:
+    """Something on its way through an engine: its bands of tiles go out, and the engine's outputs come back in that order.
 
-    def __init__(self, *, overlap: bool) -> None:
-        """Remember whether stages overlap at all."""
-        self.overlap = overlap
-        self.stop = threading.Event()
-        self.threads: list[threading.Thread] = []
-        self.ended: dict[threading.Event, bool] = {}  # of each thread, and whether it may hang
-
-    def __enter__(self) -> Stages:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop.set()
-        interrupted: KeyboardInterrupt | None = None
-        deadline = time.monotonic() + PATIENCE_S
-        # Events, not join: an interrupted join takes a running thread for ended, up to Python 3.12.
-        for ended, may_hang in self.ended.items():
-            while not ended.is_set() and not (may_hang and time.monotonic() > deadline):
-                try:
-                    ended.wait(POLL_S)
-                except KeyboardInterrupt as err:
-                    interrupted = err
-        if interrupted is not None:
-            raise interrupted
-
-    def ahead(self, source: Generator[T, None, None], *, depth: int = 2, may_hang: bool = False) -> Iterator[T]:
-        """Return the items of ``source``, made in a thread ahead of the reader; what it raises is raised to the reader.
-
-        Args:
-            source: a stage.
-            depth: how many items may wait for the reader.
-            may_hang: whether the stage may wait for something that never comes, and uses nothing that is freed behind the block.
-        """
-        if not self.overlap:
-            return source
-        items: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(depth)
-        ended = threading.Event()
-        thread = threading.Thread(target=self._work, args=(source, items, ended), daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads for this process: this stage takes turns with its reader
-            return source
-        self.threads.append(thread)
-        self.ended[ended] = may_hang
-        return self._items(items)
-
-    def _items(self, items: queue.Queue[tuple[list[T], BaseException | None]]) -> Iterator[T]:
-        while not self.stop.is_set():
-            try:
-                found, error = items.get(timeout=POLL_S)
-            except queue.Empty:
-                continue
-            yield from found
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-
-    def _work(
-        self, source: Generator[T, None, None], items: queue.Queue[tuple[list[T], BaseException | None]], ended: threading.Event
-    ) -> None:
-        try:
-            for item in source:
-                if not self._put(items, ([item], None)):
-                    return
-            self._put(items, ([], StopIteration()))
-        except BaseException as err:
-            self._put(items, ([], err))
-        finally:
-            source.close()
-            ended.set()
-
-    def _put(self, items: queue.Queue[tuple[list[T], BaseException | None]], entry: tuple[list[T], BaseException | None]) -> bool:
-        while not self.stop.is_set():
-            try:
-                items.put(entry, timeout=POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-
-class Budget:
-    """Bytes that may be held at once; what is larger than all of them is let through beside little else.
-
-    ``small`` is that little: so much may be held by what waits for others, which would otherwise wait for it.
+    What fails is raised and ends the run, unless a subclass keeps it in :meth:`failed` and is not ``alive`` from then on.
     """
 
-    def __init__(self, limit: int, stop: threading.Event) -> None:
-        self.limit, self.stop, self.used = limit, stop, 0
-        self.small = limit // 8
-        self.changed = threading.Condition()
-
-    def take(self, size: int) -> None:
-        """Wait until ``size`` bytes are free or no more than ``small`` are held, or until everything ends."""
-        with self.changed:
-            while self.used > self.small and self.used + size > self.limit and not self.stop.is_set():
-                self.changed.wait(POLL_S)
-            self.used += size
-
-    def give(self, size: int) -> None:
-        """Give ``size`` bytes back."""
-        with self.changed:
-            self.used -= size
-            self.changed.notify_all()
-
-
-class StageTimes:
-    """Seconds in each stage, waiting for a core included; each stage is added to from one thread only."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.began = time.perf_counter()
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to a stage."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - began
-
     @property
-    def wall_s(self) -> float:
-        """Seconds since the beginning."""
-        return time.perf_counter() - self.began
+    def alive(self) -> bool:
+        """Whether it is still to be computed."""
+        return True
 
-    def __str__(self) -> str:
-        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items()) + f"; wall {self.wall_s:.2f} s"
+    def bands(self) -> Iterator[Band]:
+        """Yield the rows of tiles that go through the engine, from top to bottom."""
+        return iter(())
+
+    def put(self, band: Band, output: Tiles) -> None:
+        """Take what the engine made of a band."""
+
+    def computed(self) -> None:
+        """Be called by the stage that has the engine, behind the last band."""
+
+    def finish(self) -> None:
+        """Be called when all outputs were taken."""
+
+    def failed(self, error: SrDeployError | MemoryError | OSError) -> None:
+        """Be told of an error in one of the methods above or in the engine."""
+        raise error
+
+
+Item = TypeVar("Item", bound=Passage)
+Part = tuple[Item, "Band | None"]
+"""A band of an item; ``None`` behind its last one."""
+
+
+def through_engine(
+    items: Iterator[Item],
+    engine: Engine,
+    stages: Stages,
+    times: StageTimes,
+    *,
+    full: Callable[[list[Part[Item]]], bool] = lambda waiting: False,
+) -> Generator[tuple[Item, bool], None, None]:
+    """Bring items through an engine, and yield each behind every output that it took and, with ``True``, when it is finished.
+
+    Cutting, the engine and this generator are stages of their own. Tiles of several bands and items share a run of the engine
+    where one fills no batch; what fails together is tried alone, so that one that works is not lost with one that does not.
+
+    Args:
+        items: come out in this order.
+        engine: used by one thread at a time.
+        stages: the threads.
+        times: get the seconds of ``tiles``, ``engine`` and ``colour``.
+        full: says of bands that wait for each other that they are not to wait any longer.
+    """
+    cut = stages.ahead(_cut(items, times), depth=1)
+    parts = groups(cut, (engine.card.input_shape or (1,))[0], full=full)
+    return _taken(stages.ahead(_computed(parts, engine, times), depth=1), times)
+
+
+def _cut(items: Iterator[Item], times: StageTimes) -> Generator[Part[Item], None, None]:
+    for item in items:
+        bands = item.bands()
+        while (band := _next_band(item, bands, times)) is not None:
+            yield item, band
+        del bands  # it holds the picture and its result, and the next picture is read before it is made again
+        yield item, None
+
+
+def _next_band(item: Passage, bands: Iterator[Band], times: StageTimes) -> Band | None:
+    with times.of("tiles"):
+        try:
+            return next(bands, None) if item.alive else None
+        except EXPECTED as err:
+            item.failed(err)
+            return None
+
+
+def _computed(
+    parts: Iterator[list[Part[Item]]], engine: Engine, times: StageTimes
+) -> Generator[tuple[Item, Band | None, Tiles], None, None]:
+    for group in parts:
+        with times.of("engine"):
+            outputs = _outputs(group, engine)
+        for (item, band), output in zip(group, outputs, strict=True):
+            if band is None:
+                item.computed()
+            if output is not None:
+                yield item, band, output
+
+
+def _outputs(group: list[Part[Item]], engine: Engine) -> list[Tiles | None]:
+    """Return the engine's output for each part, ``None`` for one that failed, nothing for one without tiles."""
+    # Decided once: a later stage may find an error while the engine runs.
+    live = [(item, band) for item, band in group if band is not None and item.alive]
+    made: Sequence[Tiles | None] | None = None
+    if len(live) > 1:
+        with suppress(*EXPECTED):
+            made = run_together(engine.run, [band for _, band in live])
+    if made is None:
+        made = [_alone(item, band, engine) for item, band in live]
+    outputs = {id(band): output for (_, band), output in zip(live, made, strict=True)}
+    nothing = np.empty(0, np.float32)
+    return [nothing if band is None else outputs.get(id(band)) for _, band in group]
+
+
+def _alone(item: Passage, band: Band, engine: Engine) -> Tiles | None:
+    try:
+        return engine.run(band.tiles)
+    except EXPECTED as err:
+        item.failed(err)
+        return None
+
+
+def _taken(parts: Iterator[tuple[Item, Band | None, Tiles]], times: StageTimes) -> Generator[tuple[Item, bool], None, None]:
+    for item, band, output in parts:
+        if item.alive:
+            with times.of("colour"):
+                try:
+                    item.finish() if band is None else item.put(band, output)
+                except EXPECTED as err:
+                    item.failed(err)
+        if band is None or item.alive:
+            yield item, band is None

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.runtime.backends.engine import Engine, Tiles
-from sr_deploy.runtime.upscaling.batches import groups, run_together
-from sr_deploy.runtime.upscaling.pipeline import Stages, StageTimes
+from sr_deploy.runtime.upscaling.pipeline import Passage, through_engine
+from sr_deploy.runtime.upscaling.stages import Stages, StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.video.names import WRITTEN, quality_options
 from sr_deploy.runtime.video.options import USUAL, VideoOptions
@@ -33,15 +31,25 @@ MOST_EARLY = 2**28  # bytes of other streams in front of the first frame
 
 
 @dataclass(frozen=True)
-class Work:
-    """A frame or a packet on its way, and at the end the frame's part of it."""
+class Work(Passage):
+    """A frame or a packet on its way, and the frame's part of it."""
 
     item: Item
     frame: FrameWork | None = None
 
+    def bands(self) -> Iterator[Band]:
+        """See :class:`Passage`."""
+        return iter(()) if self.frame is None else self.frame.bands()
 
-Part = tuple[Work, Band | None]
-"""A band of a frame; ``None`` behind its last one, and for a packet."""
+    def put(self, band: Band, output: Tiles) -> None:
+        """See :class:`Passage`."""
+        assert self.frame is not None
+        self.frame.put(band, output)
+
+    def finish(self) -> None:
+        """See :class:`Passage`."""
+        if self.frame is not None:
+            self.frame.finish()
 
 
 @dataclass(frozen=True)
@@ -128,9 +136,12 @@ class FilmRun:
 
     def _stages(self, items: Iterable[Item], target: Target, stages: Stages) -> Iterator[Work]:
         decoded = stages.ahead(self._decoded(items))
-        cut = stages.ahead(self._cut(decoded, target), depth=1)
-        computed = stages.ahead(self._computed(cut), depth=1)
-        return stages.ahead(self._finished(computed), depth=1)
+        works = (self._work(item, target) for item in decoded)
+        steps = stages.ahead(through_engine(works, self.engine, stages, self.times), depth=1)
+        return (work for work, finished in steps if finished)
+
+    def _work(self, item: Item, target: Target) -> Work:
+        return Work(item, FrameWork(self.engine.card, item.shot, target) if isinstance(item, Picture) else None)
 
     def _decoded(self, items: Iterable[Item]) -> Generator[Item, None, None]:
         source = iter(items)
@@ -140,40 +151,6 @@ class FilmRun:
             if item is None:
                 return
             yield item
-
-    def _cut(self, items: Iterable[Item], target: Target) -> Generator[Part, None, None]:
-        for item in items:
-            if isinstance(item, Picture):
-                work = Work(item, FrameWork(self.engine.card, item.shot, target))
-                assert work.frame is not None
-                bands = work.frame.bands()
-                while True:
-                    with self.times.of("tiles"):
-                        band = next(bands, None)
-                    if band is None:
-                        break
-                    yield work, band
-                yield work, None
-            else:
-                yield Work(item), None
-
-    def _computed(self, parts: Iterable[Part]) -> Generator[tuple[Part, Tiles], None, None]:
-        for group in groups(parts, (self.engine.card.input_shape or (1,))[0]):
-            with self.times.of("engine"):
-                made = iter(run_together(self.engine.run, [band for _, band in group if band is not None]))
-            for work, band in group:
-                yield (work, band), np.empty(0, np.float32) if band is None else next(made)
-
-    def _finished(self, parts: Iterable[tuple[Part, Tiles]]) -> Generator[Work, None, None]:
-        for (work, band), output in parts:
-            if work.frame is not None:
-                with self.times.of("colour"):
-                    if band is None:
-                        work.frame.finish()
-                    else:
-                        work.frame.put(band, output)
-            if band is None:
-                yield work
 
     def _write(self, work: Work, result: Result) -> None:
         with self.times.of("encode"):

@@ -15,15 +15,15 @@ from PIL import Image, ImageCms
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.pictures import Reading
 from sr_deploy.runtime.backends.engine import Engine, Tiles, WrappedEngine
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer import folder as folder_run
 from sr_deploy.runtime.infer.folder import FolderRun
 from sr_deploy.runtime.pictures.picture import Picture
-from sr_deploy.runtime.pictures.read import read_picture
+from sr_deploy.runtime.pictures.read import PictureFile, read_picture
+from sr_deploy.runtime.upscaling import pipeline
 from sr_deploy.runtime.upscaling.batches import run_together
-from sr_deploy.runtime.upscaling.pipeline import StageTimes
+from sr_deploy.runtime.upscaling.stages import StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.upscaling.upscaling import Upscaling, upscale
 
@@ -156,12 +156,13 @@ def test_pictures_are_not_decoded_far_ahead(
     alive: list[int] = []
     held: set[Path] = set()
 
-    def counting(path: Path, reading: Reading) -> Picture:
-        held.add(path)
-        alive.append(len(held))
-        return read_picture(path, reading)
+    class Counting(PictureFile):
+        def read(self) -> Picture:
+            held.add(self.path)
+            alive.append(len(held))
+            return super().read()
 
-    monkeypatch.setattr(folder_run, "read_picture", counting)
+    monkeypatch.setattr(folder_run, "PictureFile", Counting)
     with closing(load(random_file, threads=1)) as engine:
         for task in FolderRun(engine, 2).run(pairs):
             held.discard(task.source)
@@ -240,11 +241,11 @@ def test_an_error_that_is_found_while_the_engine_runs_moves_no_result(
 
         def late(run: Callable[[Tiles], Tiles], bands: Sequence[Band]) -> list[Tiles]:
             found = together(run, bands)
-            folder_run.keep(seen[1], EngineError("late"))  # as another stage may
+            seen[1].failed(EngineError("late"))  # as another stage may
             return found
 
         seen: list[folder_run.Task] = []
-        monkeypatch.setattr(folder_run, "run_together", late)
+        monkeypatch.setattr(pipeline, "run_together", late)
         tasks = []
         for task in run.run(pairs, check=seen.append):
             tasks.append(task)

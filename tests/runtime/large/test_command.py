@@ -16,7 +16,7 @@ from PIL import Image
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer.command import main
 from sr_deploy.runtime.large.estimate import in_memory_bytes
-from sr_deploy.runtime.large.head import head_of
+from sr_deploy.runtime.pictures.read import head_of
 from tests.runtime.large.large_pictures import image
 
 pytest.importorskip("pyvips")

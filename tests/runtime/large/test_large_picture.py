@@ -15,14 +15,13 @@ from sr_deploy.runtime.backends.engine import Engine
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
 from sr_deploy.runtime.large.facts import facts_of
-from sr_deploy.runtime.large.head import head_of
 from sr_deploy.runtime.large.large_picture import LargePicture, Memory, Watch
 from sr_deploy.runtime.large.upscale import StreamedUpscaling
 from sr_deploy.runtime.large.vips_rows import VipsRows
 from sr_deploy.runtime.pictures.encode import encoded
 from sr_deploy.runtime.pictures.formats import Writing
 from sr_deploy.runtime.pictures.picture import Picture
-from sr_deploy.runtime.pictures.read import read_picture
+from sr_deploy.runtime.pictures.read import head_of, read_picture
 from sr_deploy.runtime.upscaling.upscaling import known_of, upscale
 from tests.runtime import tiny_onnx as tiny
 from tests.runtime.large.large_pictures import KINDS, image, samples, with_exif
@@ -133,17 +132,18 @@ def test_the_window_does_not_grow_with_the_height(tmp_path: Path, engine: Engine
 
 
 def test_alone_pictures_that_do_not_fit_go_by_rows(photograph: Path, engine: Engine, tmp_path: Path) -> None:
-    output, card = tmp_path / "out.jpg", engine.card
-    need = in_memory_bytes(head_of(photograph), card, 2)
-    assert Memory(need).large(photograph, output, card, 2) is None
-    found = Memory(need - 1, writing=Writing(quality=80)).large(photograph, output, card, 2)
+    card, head = engine.card, head_of(photograph)
+    need = in_memory_bytes(head, card, 2)
+    assert Memory(need).large(head, "jpeg", card, 2) is None
+    found = Memory(need - 1, writing=Writing(quality=80)).large(head, "jpeg", card, 2)
     assert found is not None and (found.format, found.quality, found.size) == ("jpeg", 80, (194, 602))
 
 
-def test_what_is_no_picture_is_left_to_those_who_decode(tmp_path: Path, engine: Engine) -> None:
+def test_what_is_no_picture_has_no_head(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
-    for name in ("a.png", "missing.png"):
-        assert Memory(1).large(tmp_path / name, tmp_path / "out.png", engine.card, 2) is None
+    for name, reason in (("a.png", "cannot be decoded"), ("missing.png", "no such file")):
+        with pytest.raises(InputError, match=reason):
+            head_of(tmp_path / name)
 
 
 def test_without_pyvips_the_need_is_told_before_decoding(
@@ -152,7 +152,7 @@ def test_without_pyvips_the_need_is_told_before_decoding(
     monkeypatch.setitem(sys.modules, "pyvips", None)
     message = r"photograph\.jpg: 97x301 pixels take \d+ MB of memory, 64 MB may be used; pip install 'sr-deploy\[large\]' to"
     with pytest.raises(MachineError, match=message):
-        Memory(64 * MIB).large(photograph, tmp_path / "out.png", engine.card, 2)
+        Memory(64 * MIB).large(head_of(photograph), "png", engine.card, 2)
     with pytest.raises(MachineError, match=r"package pyvips is not installed; pip install 'sr-deploy\[large\]'"):
         by_rows(photograph, tmp_path / "out.png", engine)
     no_leftovers(tmp_path, "photograph.jpg")
@@ -174,13 +174,13 @@ def test_a_pyvips_without_libvips_is_told(
 def test_what_does_not_fit_by_rows_either_is_refused(photograph: Path, engine: Engine, tmp_path: Path) -> None:
     message = r"take \d+ MB of memory, \d+ MB by rows, 64 MB may be used; allow more with --memory, or cut it into parts"
     with pytest.raises(MachineError, match=message):
-        Memory(64 * MIB).large(photograph, tmp_path / "out.png", engine.card, 2)
+        Memory(64 * MIB).large(head_of(photograph), "png", engine.card, 2)
 
 
 def test_a_format_that_is_not_written_by_rows_is_refused(photograph: Path, engine: Engine, tmp_path: Path) -> None:
     budget = in_memory_bytes(head_of(photograph), engine.card, 2) - 1
     with pytest.raises(InputError, match=r"and webp cannot be written by rows; use --format png, or more --memory"):
-        Memory(budget).large(photograph, tmp_path / "out.webp", engine.card, 2)
+        Memory(budget).large(head_of(photograph), "webp", engine.card, 2)
 
 
 def test_a_format_that_is_not_read_by_rows_is_refused(engine: Engine, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_format_that_is_not_read_by_rows_is_refused(engine: Engine, tmp_path: 
         r"a\.webp: 97x301 pixels, webp of RGB, too large for the memory, cannot be read by rows; write it as RGB or grey PNG"
     )
     with pytest.raises(MachineError, match=message):
-        Memory(budget).large(path, tmp_path / "out.png", engine.card, 2)
+        Memory(budget).large(head_of(path), "png", engine.card, 2)
 
 
 @pytest.mark.parametrize("name", ["rgb_progressive.jpg", "rgb_interlaced.png"])

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from sr_deploy.runtime.large import tiff_rows as large_tiff
-from sr_deploy.runtime.large.head import blank
 from sr_deploy.runtime.large.jpeg_rows import RST0, numbered_on, parted
 from sr_deploy.runtime.large.large_picture import WRITERS
 from sr_deploy.runtime.large.saving import Carried, carried_by
 from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.head import blank
 from sr_deploy.runtime.pictures.metadata import tags_from
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import read_picture

@@ -17,10 +17,9 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
-from sr_deploy.runtime.large.head import head_of
 from sr_deploy.runtime.pictures.deep import pixels_from_png
 from sr_deploy.runtime.pictures.png_file import chunk, png_bytes
-from sr_deploy.runtime.pictures.read import read_picture, read_pixels
+from sr_deploy.runtime.pictures.read import head_of, read_picture, read_pixels
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.tiff_read import pages_of
 from sr_deploy.runtime.pictures.tiff_write import tiff_parts

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from sr_deploy.pictures import Reading, picture_size
+from sr_deploy.pictures import Reading, picture_size, source
 from sr_deploy.planes import read_rgb
-from sr_deploy.runtime.large.head import head_of, png_parts
 from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.head import png_parts
 from sr_deploy.runtime.pictures.metadata import EXIF_IFD, GPS_IFD, MAKER_NOTE, PIXEL_HEIGHT, PIXEL_WIDTH, Tags, tags_from
 from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
 from sr_deploy.runtime.pictures.picture import Picture
-from sr_deploy.runtime.pictures.read import read_picture
+from sr_deploy.runtime.pictures.read import head_of, read_picture
 from tests.conftest import Outside
 
 FORMATS = ("jpeg", "png", "webp", "tiff")
@@ -105,7 +105,8 @@ def test_the_length_that_an_exif_chunk_declares_is_not_reserved(tmp_path: Path) 
         stream.write(struct.pack(">I4s", 200_000_000, b"eXIf") + b"II*\0")
     tracemalloc.start()
     try:
-        exif, _ = png_parts(tmp_path / "p.png")
+        with source(tmp_path / "p.png") as stream:
+            exif, _ = png_parts(stream)
         assert exif is not None and tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()

@@ -14,9 +14,8 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.planes import read_rgb
-from sr_deploy.runtime.large.head import head_of
 from sr_deploy.runtime.pictures.png_file import SIGNATURE, chunk, png_bytes
-from sr_deploy.runtime.pictures.read import read_pixels, write_png
+from sr_deploy.runtime.pictures.read import head_of, read_pixels, write_png
 from tests.runtime.pictures.odd_tiff import Shape, odd_tiff
 
 

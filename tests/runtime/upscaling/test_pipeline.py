@@ -1,179 +1,111 @@
-"""Stages that overlap: order, errors, back-pressure, and that every thread ends."""
+"""The one way through an engine: order, shared runs, errors that end it and errors that are kept."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
-from collections.abc import Generator, Iterator
-from itertools import count
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
-from sr_deploy.runtime.upscaling import pipeline
-from sr_deploy.runtime.upscaling.pipeline import Budget, Stages, StageTimes
+from sr_deploy.card import ModelCard
+from sr_deploy.errors import EngineError, SrDeployError
+from sr_deploy.runtime.backends.engine import Engine, Tiles, WrappedEngine
+from sr_deploy.runtime.upscaling.pipeline import Passage, through_engine
+from sr_deploy.runtime.upscaling.stages import Stages, StageTimes
+from sr_deploy.runtime.upscaling.tiling import Band, Span
 
 
-def counted(n: int, log: list[int] | None = None, *, fail: int = -1) -> Generator[int, None, None]:
-    for i in range(n):
-        if i == fail:
-            raise ValueError(f"item {i}")
-        if log is not None:
-            log.append(i)
-        yield i
+def band(value: float) -> Band:
+    """Return a band of one tile of one value."""
+    return Band(0, np.full((1, 1, 8, 8), value, np.float32), (Span(0, 0, 8),), (0, 8), 8, 1)
 
 
-def all_ended(stages: Stages) -> bool:
-    """Return whether every thread has done its work; the very last of it may still be under way."""
-    for thread in stages.threads:
-        thread.join(5)
-    return all(ended.is_set() for ended in stages.ended) and not any(thread.is_alive() for thread in stages.threads)
+class Numbers(Passage):
+    """Something whose bands are numbers, and which keeps its errors or not."""
+
+    def __init__(self, *values: float, keeps: bool = False) -> None:
+        self.values, self.keeps = values, keeps
+        self.taken: list[object] = []
+        self.error: Exception | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.error is None
+
+    def bands(self) -> Iterator[Band]:
+        for value in self.values:
+            if np.isnan(value):
+                raise EngineError("cannot be cut")
+            yield band(value)
+
+    def put(self, band: Band, output: Tiles) -> None:
+        self.taken.append(float(output.mean()))
+
+    def computed(self) -> None:
+        self.taken.append("computed")
+
+    def finish(self) -> None:
+        self.taken.append("finished")
+
+    def failed(self, error: SrDeployError | MemoryError | OSError) -> None:
+        if not self.keeps:
+            raise error
+        self.error = error
 
 
-def doubled(source: Iterator[int]) -> Generator[int, None, None]:
-    for i in source:
-        yield 2 * i
+class Doubling(WrappedEngine):
+    """An engine that takes four tiles at once, doubles what is positive, and fails for others."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.card_of_four, self.runs = engine.card.with_batch(4), list[int]()
+
+    @property
+    def card(self) -> ModelCard:
+        return self.card_of_four
+
+    def run(self, tiles: Tiles) -> Tiles:
+        self.runs.append(len(tiles))
+        if (tiles < 0).any():
+            raise EngineError("negative")
+        return tiles * 2
 
 
-@pytest.mark.parametrize("overlap", [True, False])
-def test_items_come_in_order_through_several_stages(overlap: bool) -> None:
+def run(items: list[Numbers], engine: Engine, *, overlap: bool, alone: bool = False) -> list[tuple[int, bool]]:
+    """Return the numbers of the items in the order in which they come out, and whether they are finished."""
     with Stages(overlap=overlap) as stages:
-        assert list(stages.ahead(doubled(stages.ahead(doubled(stages.ahead(counted(50))))))) == [4 * i for i in range(50)]
-        assert len(stages.threads) == (3 if overlap else 0)
-    assert all_ended(stages)
+        steps = through_engine(iter(items), engine, stages, StageTimes(), full=lambda waiting: alone)
+        return [(items.index(item), finished) for item, finished in steps]
 
 
 @pytest.mark.parametrize("overlap", [True, False])
-def test_an_error_reaches_the_reader_behind_what_came_before_it(overlap: bool) -> None:
-    found = []
-    with pytest.raises(ValueError, match="item 3"), Stages(overlap=overlap) as stages:
-        for item in stages.ahead(doubled(stages.ahead(counted(9, fail=3)))):
-            found.append(item)
-    assert found == [0, 2, 4]
-    assert all_ended(stages)
+def test_everything_comes_out_in_order_and_small_items_share_a_run(identity: Engine, overlap: bool) -> None:
+    items, engine = [Numbers(1, 2), Numbers(), Numbers(3, 4, 5)], Doubling(identity)
+    found = run(items, engine, overlap=overlap)
+    assert found == [(0, False), (0, False), (0, True), (1, True), (2, False), (2, False), (2, False), (2, True)]
+    assert [[value for value in item.taken if value != "computed"] for item in items] == [
+        [2.0, 4.0, "finished"],
+        ["finished"],
+        [6.0, 8.0, 10.0, "finished"],
+    ]
+    assert all("computed" in item.taken for item in items) and engine.runs == [4, 1]
+    alone = Doubling(identity)
+    run([Numbers(1, 2), Numbers(3)], alone, overlap=overlap, alone=True)
+    assert alone.runs == [1, 1, 1]
 
 
-def test_a_stage_waits_when_it_is_too_far_ahead() -> None:
-    made, read, ahead = 0, 0, [0]
-    far = threading.Event()
-
-    def counting() -> Generator[int, None, None]:
-        nonlocal made
-        for made in range(1, 101):
-            ahead.append(made - read)
-            if made == 4:
-                far.set()
-            yield made
-
-    with Stages(overlap=True) as stages:
-        reader = iter(stages.ahead(counting(), depth=2))
-        assert next(reader) == 1
-        assert far.wait(30.0)  # one was read, two wait in the queue, one is in the hand
-        for read in range(2, 101):
-            assert next(reader) == read
-    assert 3 <= max(ahead) <= 4  # one more while it is handed over
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+def test_an_error_that_is_kept_costs_one_item(identity: Engine, overlap: bool, wrong: float) -> None:
+    items = [Numbers(1, keeps=True), Numbers(2, wrong, keeps=True), Numbers(3, keeps=True)]
+    found = run(items, Doubling(identity), overlap=overlap)
+    assert [number for number, finished in found if finished] == [0, 1, 2]
+    assert [item.alive for item in items] == [True, False, True]
+    assert [item.taken[-1] == "finished" for item in items] == [True, False, True]
 
 
-def test_leaving_early_ends_every_thread_and_closes_its_source() -> None:
-    closed = []
-
-    def endless() -> Generator[int, None, None]:
-        try:
-            while True:
-                yield 1
-        finally:
-            closed.append(threading.current_thread())
-
-    with Stages(overlap=True) as stages:
-        assert next(iter(stages.ahead(doubled(stages.ahead(endless()))))) == 2
-    assert len(closed) == 1 and all_ended(stages)
-
-
-def test_a_thread_is_waited_for_whatever_signals_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    finished, calls = [], count()
-    leave = threading.Event()
-
-    def slow() -> Generator[int, None, None]:
-        yield 1
-        assert leave.wait(30.0)
-        finished.append("used the engine to the end")
-        yield 2
-
-    def interrupted(timeout: float) -> bool:
-        if next(calls) < 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        leave.set()
-        return wait(timeout)
-
-    with pytest.raises(KeyboardInterrupt), Stages(overlap=True) as stages:
-        assert next(iter(stages.ahead(slow()))) == 1
-        (ended,) = stages.ended
-        wait = ended.wait
-        monkeypatch.setattr(ended, "wait", interrupted)
-    assert finished == ["used the engine to the end"] and next(calls) > 3
-
-
-def test_a_stage_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "PATIENCE_S", 0.2)
-    leave = threading.Event()
-
-    def stuck() -> Generator[int, None, None]:
-        yield 1
-        leave.wait(20)
-
-    began = time.monotonic()
-    with Stages(overlap=True) as stages:
-        assert next(iter(stages.ahead(stuck(), may_hang=True))) == 1
-    assert time.monotonic() - began < 10 and stages.threads[0].is_alive()
-    leave.set()
-    stages.threads[0].join()
-
-
-def test_a_thread_that_cannot_start_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with Stages(overlap=True) as stages:
-        assert list(stages.ahead(doubled(stages.ahead(counted(3))))) == [0, 2, 4]
-
-
-def test_a_budget_holds_back_until_there_is_room_but_never_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    log: list[str] = []
-    stop = threading.Event()
-    held_back = {0: threading.Event(), 1: threading.Event()}
-    budget = Budget(10, stop)
-    wait = budget.changed.wait
-
-    def noted(timeout: float) -> bool:
-        held_back[len(log)].set()
-        return wait(timeout)
-
-    monkeypatch.setattr(budget.changed, "wait", noted)
-    budget.take(25)  # alone
-
-    def work() -> None:
-        budget.take(6)
-        log.append("in")
-        budget.take(6)
-        log.append("stopped")
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert held_back[0].wait(30.0) and log == []
-    budget.give(25)
-    assert held_back[1].wait(30.0) and log == ["in"]
-    stop.set()
-    thread.join(timeout=30)
-    assert log == ["in", "stopped"]
-
-
-def test_the_times_of_stages_are_said_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "perf_counter", count().__next__)  # every look at the clock is a second later
-    times = StageTimes()
-    for stage in ("decode", "engine", "decode"):
-        with times.of(stage):
-            pass
-    assert times.seconds == {"decode": 2, "engine": 1}
-    assert str(times) == "decode 2.00 s, engine 1.00 s; wall 7.00 s"
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize(("wrong", "message"), [(-1.0, "negative"), (float("nan"), "cannot be cut")])
+def test_an_error_that_is_not_kept_ends_the_run(identity: Engine, overlap: bool, wrong: float, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        run([Numbers(1), Numbers(wrong), Numbers(2)], Doubling(identity), overlap=overlap)
