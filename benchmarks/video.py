@@ -1,9 +1,9 @@
-"""A film through ``sr-infer``: wall time against the engine's own time on the same tiles, in one run.
+"""A video through ``sr-infer``: wall time against the engine's own time on the same tiles, in one run.
 
-``python benchmarks/video.py ENGINE [--count 24 --size 384 256 --threads 2]``. The film is a photograph that comes with the tests,
-moved by a few pixels from frame to frame. The engine's own time is that of its runs on every tile of the film with nothing else
-going on; the two take turns for some rounds and the fastest of each counts. ``cpu`` is the same in seconds of processor time,
-which a busy machine changes less.
+``python benchmarks/video.py ENGINE [--count 24 --size 384 256 --threads 2]``. The video is a photograph that comes with the
+tests, moved by a few pixels from frame to frame. The engine's own time is that of its runs on every tile of the video with
+nothing else going on; the two take turns for some rounds and the fastest of each counts. ``cpu`` is the same in seconds of
+processor time, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from sr_deploy.runtime.pictures.read import read_pixels
 from sr_deploy.runtime.upscaling.stages import StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.video.options import VideoOptions
-from sr_deploy.runtime.video.run import FilmRun
-from sr_deploy.runtime.video.source import Picture, open_film
+from sr_deploy.runtime.video.run import VideoRun
+from sr_deploy.runtime.video.source import Picture, open_video
 from sr_deploy.runtime.video.target import chosen_target
 from sr_deploy.runtime.video.upscale import FrameWork
 
@@ -40,8 +40,8 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "tiles", "engine", "colour", "encode")
 
 
-def make_film(path: Path, *, count: int, size: tuple[int, int]) -> None:
-    """Write a film of (w, h) pixels, 25 frames a second."""
+def make_video(path: Path, *, count: int, size: tuple[int, int]) -> None:
+    """Write a video of (w, h) pixels, 25 frames a second."""
     sources = [read_pixels(picture)[..., :3] for picture in list_pictures(ROOT / "tests" / "pictures")]
     source = next(s for s in sources if s.shape[2] == 3)
     w, h = size
@@ -58,40 +58,40 @@ def make_film(path: Path, *, count: int, size: tuple[int, int]) -> None:
         container.mux(video.encode(None))
 
 
-def film_bands(engine: Engine, path: Path) -> list[Band]:
-    """Return all tiles that a film puts through the engine."""
+def video_bands(engine: Engine, path: Path) -> list[Band]:
+    """Return all tiles that a video puts through the engine."""
     scale, bands = engine.card.default_scale, []
-    with closing(open_film(path)) as film:
-        for item in film.items([]):
+    with closing(open_video(path)) as video:
+        for item in video.items([]):
             if isinstance(item, Picture):
-                target = chosen_target(film, item, "libx264", scale, print)
+                target = chosen_target(video, item, "libx264", scale, print)
                 bands += list(FrameWork(engine.card, item.shot, target).bands())
     return bands
 
 
 def engine_alone(engine: Engine, bands: list[Band]) -> tuple[float, float]:
-    """Return the seconds, and those of processor time, that the engine takes for the tiles of a film."""
+    """Return the seconds, and those of processor time, that the engine takes for the tiles of a video."""
     began, cpu = time.perf_counter(), time.process_time()
     for band in bands:
         engine.run(band.tiles)
     return time.perf_counter() - began, time.process_time() - cpu
 
 
-def film_times(engine: Engine, path: Path) -> dict[str, float]:
+def video_times(engine: Engine, path: Path) -> dict[str, float]:
     """Return the seconds of each stage of a whole run, and of all of it."""
     times, cpu = StageTimes(), time.process_time()
     options = VideoOptions(overwrite=True, overlap=not on_cpu(engine))
-    FilmRun(engine, engine.card.default_scale, options, times=times).run(path, path.with_name("result.mp4"))
+    VideoRun(engine, engine.card.default_scale, options, times=times).run(path, path.with_name("result.mp4"))
     return {**{stage: times.seconds[stage] for stage in STAGES}, "wall": times.wall_s, "cpu": time.process_time() - cpu}
 
 
 def main() -> int:
     """Measure, print the table and write it where asked."""
-    parser = argparse.ArgumentParser(description="Time a film through an engine against the engine alone.")
+    parser = argparse.ArgumentParser(description="Time a video through an engine against the engine alone.")
     parser.add_argument("engine", type=Path)
     parser.add_argument("--count", type=int, default=24, help="frames (default: 24)")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=[384, 256], metavar=("W", "H"), help="of the film (default: 384 256)"
+        "--size", type=int, nargs=2, default=[384, 256], metavar=("W", "H"), help="of the video (default: 384 256)"
     )
     parser.add_argument("--threads", type=int, help="of the engine, on the CPU (default: all cores)")
     parser.add_argument("--rounds", type=int, default=3, help="the fastest counts (default: 3)")
@@ -102,16 +102,16 @@ def main() -> int:
     def command() -> int:
         engine = load(arguments.engine, threads=arguments.threads, trusted=True)
         with tempfile.TemporaryDirectory() as name, closing(engine):
-            path = Path(name) / "film.mp4"
-            make_film(path, count=arguments.count, size=(w, h))
-            bands = film_bands(engine, path)
+            path = Path(name) / "video.mp4"
+            make_video(path, count=arguments.count, size=(w, h))
+            bands = video_bands(engine, path)
             engine.run(bands[0].tiles)
-            rounds = [(engine_alone(engine, bands), film_times(engine, path)) for _ in range(arguments.rounds)]
+            rounds = [(engine_alone(engine, bands), video_times(engine, path)) for _ in range(arguments.rounds)]
         alone, alone_cpu = (min(r[0][i] for r in rounds) for i in (0, 1))
         found = {name: min(r[1][name] for r in rounds) for name in rounds[0][1]}
         found |= {"engine_alone": alone, "engine_cpu": alone_cpu}
         found |= {"wall_over_engine": found["wall"] / alone, "cpu_over_engine": found["cpu"] / alone_cpu}
-        print(table([["seconds", *found], ["film", *(f"{value:.2f}" for value in found.values())]]))
+        print(table([["seconds", *found], ["video", *(f"{value:.2f}" for value in found.values())]]))
         if arguments.json is not None:
             facts = {
                 "file": arguments.engine.name,

@@ -214,7 +214,7 @@ def test_a_wrong_import_is_found_in_a_folder_of_the_folder(tmp_path: Path) -> No
         ("backends", "from sr_deploy.runtime import upscaler"),
         ("backends", "def f():\n    from sr_deploy.runtime.engines.shipped import Shipped"),
         ("upscaling", "import sr_deploy.runtime.large.rows"),
-        ("large", "if TYPE_CHECKING:\n    from sr_deploy.runtime.video.film import enlarge"),
+        ("large", "if TYPE_CHECKING:\n    from sr_deploy.runtime.video.enlarge import enlarge"),
         ("video", "from sr_deploy.runtime import pictures, upscaling"),
         ("doctor", "import sr_deploy.runtime"),
         ("infer", "from sr_deploy.runtime.doctor.run import Finding"),
@@ -231,7 +231,7 @@ def test_a_climb_is_found(room: str, source: str) -> None:
             "pictures",
             "import numpy\nfrom sr_deploy.pictures import Reading\nfrom sr_deploy.runtime.pictures.samples import Pixels",
         ),
-        ("infer", "from sr_deploy.runtime.video.film import enlarge\nfrom sr_deploy.runtime import pictures"),
+        ("infer", "from sr_deploy.runtime.video.enlarge import enlarge\nfrom sr_deploy.runtime import pictures"),
         ("bench", "from sr_deploy.runtime.engines.shipped import Shipped\nfrom sr_deploy.runtime.bench.run import explained"),
     ],
 )

@@ -132,7 +132,7 @@ def packages(extra: str) -> Finding:
         "compress": "pruning",
         "hdf5": "HDF5 training files",
         "charts": "charts",
-        "video": "films",
+        "video": "videos",
         "large": "pictures beyond the memory",
         "metrics": "LPIPS and FID",
     }

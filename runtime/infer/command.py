@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         "pictures",
         nargs="*",
         metavar="PICTURE",
-        help="picture or film, folder, quoted pattern ('**/*.png'), or - for standard input",
+        help="picture or video, folder, quoted pattern ('**/*.png'), or - for standard input",
     )
     p.add_argument(
         "--engine",
@@ -42,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json-log", type=Path, metavar="FILE", help="append one line of JSON for each picture to FILE")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
-    p.add_argument("--codec", metavar="NAME", help="encoder of films (default: libx264; for .webm libvpx-vp9)")
-    p.add_argument("--crf", type=float, metavar="Q", help="constant quality of films, smaller is better (default: libx264 18)")
+    p.add_argument("--codec", metavar="NAME", help="encoder of videos (default: libx264; for .webm libvpx-vp9)")
+    p.add_argument("--crf", type=float, metavar="Q", help="constant quality of videos, smaller is better (default: libx264 18)")
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
     p.add_argument("--times", action="store_true", help="say at the end what each stage took")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")

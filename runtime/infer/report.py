@@ -13,7 +13,7 @@ from sr_deploy.runtime.infer.json_log import JsonLog
 from sr_deploy.runtime.infer.outcomes import Outcome, Tally
 from sr_deploy.runtime.infer.sources import Refused
 from sr_deploy.runtime.pictures.standard_streams import STDIN_NAME, STDOUT
-from sr_deploy.runtime.video.names import is_film
+from sr_deploy.runtime.video.names import is_video
 
 PROG = "sr-infer"
 CLEAN_QUALITY = 90  # of a JPEG; below it the blocks are seen
@@ -97,5 +97,5 @@ def failure(err: SrDeployError | MemoryError | OSError, picture: Path) -> str:
     if isinstance(err, SrDeployError):
         return str(err)
     if isinstance(err, MemoryError):
-        return f"{picture}: out of memory; {'use a smaller --scale' if is_film(picture) else 'cut the picture into parts'}"
+        return f"{picture}: out of memory; {'use a smaller --scale' if is_video(picture) else 'cut the picture into parts'}"
     return f"{picture}: {err.strerror or err}; check its name and the folder of the result"

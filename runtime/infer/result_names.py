@@ -15,7 +15,7 @@ from sr_deploy.runtime.infer.sources import Source
 from sr_deploy.runtime.pictures.formats import FOLLOWING, FORMATS, Writing, followed, format_of_name, result_name
 from sr_deploy.runtime.pictures.standard_streams import STDOUT
 from sr_deploy.runtime.video import names as video_names
-from sr_deploy.runtime.video.names import film_name, is_film
+from sr_deploy.runtime.video.names import is_video, video_name
 
 Pair = tuple[Path, Path]
 """A picture and its result."""
@@ -91,8 +91,8 @@ def without_results(
 
 
 def may_be(path: Path) -> list[Path]:
-    """Return the results that a file may be: its own name, and of a stopped film, ``NAME.part2.mp4``, the whole one's."""
-    stopped = re.fullmatch(r"(.+)\.part\d*", path.stem) if is_film(path) else None
+    """Return the results that a file may be: its own name, and of a stopped video, ``NAME.part2.mp4``, the whole one's."""
+    stopped = re.fullmatch(r"(.+)\.part\d*", path.stem) if is_video(path) else None
     return [path] if stopped is None else [path, path.with_name(f"{stopped[1]}{path.suffix}")]
 
 
@@ -105,12 +105,12 @@ def _result(source: Source, naming: Naming) -> Path:
     if asked is None and source.kind != "streamed":
         return _beside(source, naming)
     if asked is None or asked == "-" or Path(asked) == STDOUT:
-        if is_film(source.path):
-            raise InputError(f"{source.path}: a film cannot go to standard output; name a file or a folder with -o")
+        if is_video(source.path):
+            raise InputError(f"{source.path}: a video cannot go to standard output; name a file or a folder with -o")
         return STDOUT
     if source.kind == "walked":
         raise InputError(f"{asked}: a file for a folder of pictures; name a folder with -o, or end its name in a slash")
-    if is_film(source.path):
+    if is_video(source.path):
         video_names.check_named(Path(asked))
     else:
         check_named(Path(asked), naming.writing)
@@ -118,8 +118,8 @@ def _result(source: Source, naming: Naming) -> Path:
 
 
 def _name(source: Source, naming: Naming) -> str:
-    if is_film(source.path):
-        return film_name(source.relative, naming.scale)
+    if is_video(source.path):
+        return video_name(source.relative, naming.scale)
     return result_name(source.relative, naming.scale, followed(source.path, naming.writing, naming.reading))
 
 

@@ -28,15 +28,15 @@ from sr_deploy.runtime.infer.sources import sources_of
 from sr_deploy.runtime.large.large_picture import Memory
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, check_standard_output, standard_input
 from sr_deploy.runtime.upscaling.stages import StageTimes
-from sr_deploy.runtime.video.film import check_installed, enlarge
-from sr_deploy.runtime.video.names import is_film
+from sr_deploy.runtime.video.enlarge import check_installed, enlarge
+from sr_deploy.runtime.video.names import is_video
 from sr_deploy.runtime.video.options import VideoOptions
 from sr_deploy.temporary_files import remove_leftovers
 
 
 def infer(options: InferOptions) -> int:
     """Enlarge every picture; a bad one is named and the others are still done. Return the exit code."""
-    if all(is_film(Path(name)) and not Path(name).is_dir() for name in options.pictures):
+    if all(is_video(Path(name)) and not Path(name).is_dir() for name in options.pictures):
         check_installed()
     with ExitStack() as stack:
         engine = stack.enter_context(closing(opened(options)))
@@ -105,9 +105,9 @@ class Work:
 
     def run(self, pairs: Sequence[Pair], report: Report) -> int:
         """Enlarge pictures, tell what becomes of each, and return the exit code; a full disk ends it early."""
-        pictures = [pair for pair in pairs if not is_film(pair[0])]
-        films = [pair for pair in pairs if is_film(pair[0])]
-        if ((pictures or not films) and self._pictures(pictures, report)) or self._films(films, report):
+        pictures = [pair for pair in pairs if not is_video(pair[0])]
+        videos = [pair for pair in pairs if is_video(pair[0])]
+        if ((pictures or not videos) and self._pictures(pictures, report)) or self._videos(videos, report):
             report.stopped()
         return report.end()
 
@@ -126,15 +126,15 @@ class Work:
             failed(PROG, str(times), 0)
         return False
 
-    def _films(self, pairs: Sequence[Pair], report: Report) -> bool:
-        """Enlarge films, one after the other, each with a bar of its own; return what :meth:`_pictures` returns."""
+    def _videos(self, pairs: Sequence[Pair], report: Report) -> bool:
+        """Enlarge videos, one after the other, each with a bar of its own; return what :meth:`_pictures` returns."""
         check, options = self._check(), self._video_options()
-        for film, output in pairs:
-            task = Task(film, output, began=time.perf_counter())
+        for video, output in pairs:
+            task = Task(video, output, began=time.perf_counter())
             attempt(task, check, task)
             task.skipped = task.error is None and self.options.skip_existing and is_done(output)
             if task.error is None and not task.skipped:
-                task.size = attempt(task, enlarge, self.engine, self.scale, (film, output), options, times=self.options.times)
+                task.size = attempt(task, enlarge, self.engine, self.scale, (video, output), options, times=self.options.times)
             task.seconds = time.perf_counter() - task.began
             report.task(task)
             if isinstance(task.error, DiskFullError) and report.total > 1:

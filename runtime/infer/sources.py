@@ -1,6 +1,6 @@
 """What ``sr-infer`` is asked to read: files, folders, patterns and ``-`` become a list of picture files.
 
-A file is taken whatever its name. Of a folder, and of what a pattern finds, only files with a picture's or a film's suffix are
+A file is taken whatever its name. Of a folder, and of what a pattern finds, only files with a picture's or a video's suffix are
 taken, hidden ones left out. The order is that of the arguments, and sorted inside each of them; a picture that is found twice is
 done once.
 """
@@ -96,7 +96,7 @@ class Finder:
         files = [path for path in self._walk().files(folder) if path.suffix.lower() in SUFFIXES]
         if not files and len(self.refused) == before:
             return self._none(
-                folder, f"{folder}: holds no picture; put {', '.join(sorted(PICTURE_SUFFIXES))} files or films into it"
+                folder, f"{folder}: holds no picture; put {', '.join(sorted(PICTURE_SUFFIXES))} files or videos into it"
             )
         return [Source(path, path.relative_to(folder), folder, "walked") for path in files]
 

@@ -1,9 +1,9 @@
 """What the samples of a frame mean: depth, range, matrix, where colour samples lie; and the arithmetic between two codings.
 
-A film's frames stay in Y'CbCr. A luma network gets Y in the BT.601 studio range it was trained on, which limited range is: 16 to
+A video's frames stay in Y'CbCr. A luma network gets Y in the BT.601 studio range it was trained on, which limited range is: 16 to
 235 at 8 bits, four times that at 10. Full-range luma is brought there and back. Y of BT.709 and BT.2020 weighs red, green and
 blue otherwise than BT.601 does, and is given as it is: a picture's luma all the same, with its matrix kept. Only for RGB networks
-are samples converted, by the film's own matrix, in float32, and back by the same.
+are samples converted, by the video's own matrix, in float32, and back by the same.
 
 Colour samples of subsampled formats lie on the left luma sample of their pair and midway between rows (H.264 and HEVC, type 0,
 the default of everything since MPEG-2). MPEG-1 and Motion JPEG put them midway in both directions. They are enlarged by where
@@ -33,7 +33,7 @@ KR_KB = {
 }
 """Weights of red and blue in luma, by the number of the matrix (ITU-T H.273, table 4)."""
 
-SD_HEIGHT = 576  # up to here an untagged film is BT.601, above it BT.709, as players take it
+SD_HEIGHT = 576  # up to here an untagged video is BT.601, above it BT.709, as players take it
 
 
 @dataclass(frozen=True)

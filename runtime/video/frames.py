@@ -1,6 +1,6 @@
 """Frames as PyAV has them, and as arrays: pixel formats, planes, tags of colour, and frames turned upright.
 
-A frame that carries a display matrix (films of telephones) is turned before it is enlarged, and the result carries none: it is
+A frame that carries a display matrix (videos of telephones) is turned before it is enlarged, and the result carries none: it is
 upright everywhere, in players and containers that know no rotation too. FFmpeg and this project's pictures do the same.
 """
 

@@ -1,4 +1,4 @@
-"""What a film is called, where its result goes, and what containers and encoders are used: known without opening anything.
+"""What a video is called, where its result goes, and what containers and encoders are used: known without opening anything.
 
 PyAV is not imported here, so that ``sr-infer`` for pictures needs none of it.
 """
@@ -16,7 +16,7 @@ READ = frozenset(
         *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".mxf"),
     }
 )
-"""Suffixes of files that are taken for films."""
+"""Suffixes of files that are taken for videos."""
 
 FOUND = READ - {".ts"}
 """Those that are taken from folders: there, .ts is TypeScript as often as a recording."""
@@ -27,7 +27,7 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264
 
 @dataclass(frozen=True)
 class Container:
-    """How films are written into files of one suffix."""
+    """How videos are written into files of one suffix."""
 
     format: str  # FFmpeg's name
     codec: str  # default encoder
@@ -51,25 +51,25 @@ CRF = {"libx264": (51.0, 18.0), "libx265": (51.0, 20.0), "libvpx-vp9": (63.0, 24
 """Encoders of constant quality: the largest ``--crf``, and the default."""
 
 
-def is_film(path: Path) -> bool:
-    """Return whether a name has a film's suffix."""
+def is_video(path: Path) -> bool:
+    """Return whether a name has a video's suffix."""
     return path.suffix.lower() in READ
 
 
-def film_name(film: Path, scale: int) -> str:
-    """Return ``NAME_x2`` with the film's suffix, or .mkv where such files are not written."""
-    suffix = film.suffix.lower()
-    return f"{film.stem}_x{scale}{film.suffix if suffix in WRITTEN else FALLBACK}"
+def video_name(video: Path, scale: int) -> str:
+    """Return ``NAME_x2`` with the video's suffix, or .mkv where such files are not written."""
+    suffix = video.suffix.lower()
+    return f"{video.stem}_x{scale}{video.suffix if suffix in WRITTEN else FALLBACK}"
 
 
 def check_named(output: Path) -> None:
-    """Check the one file that is asked for as the result of a film.
+    """Check the one file that is asked for as the result of a video.
 
     Raises:
-        InputError: its suffix is none that films are written in.
+        InputError: its suffix is none that videos are written in.
     """
     if output.suffix.lower() not in WRITTEN:
-        raise InputError(f"{output}: films are written as {', '.join(WRITTEN)}; choose one of them with -o, or name a folder")
+        raise InputError(f"{output}: videos are written as {', '.join(WRITTEN)}; choose one of them with -o, or name a folder")
 
 
 def quality_options(codec: str, crf: float | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the user decides about films; known without PyAV."""
+"""What the user decides about videos; known without PyAV."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sr_deploy.pictures import MAX_PIXELS
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """How films are enlarged and written; whether an encoder takes ``crf`` is known when the encoder is."""
+    """How videos are enlarged and written; whether an encoder takes ``crf`` is known when the encoder is."""
 
     codec: str | None = None  # None: the container's usual one
     crf: float | None = None  # None: the encoder's usual one
     overwrite: bool = False
     overlap: bool = True  # every stage in its own thread
-    max_pixels: int = MAX_PIXELS  # of a frame; a film of larger ones is refused
+    max_pixels: int = MAX_PIXELS  # of a frame; a video of larger ones is refused
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value is outside its range."""

@@ -1,4 +1,4 @@
-"""The film that is written: an encoder for the frames, and the other streams as they are.
+"""The video that is written: an encoder for the frames, and the other streams as they are.
 
 It grows under the name ``NAME.part.mp4`` beside the result, in a form that plays however far it came (MP4 in fragments, which
 FFmpeg turns into a plain MP4 at the end; Matroska in short clusters), and gets its own name when it is whole.
@@ -25,7 +25,7 @@ from sr_deploy.errors import DiskFullError, InputError, MachineError
 from sr_deploy.files import DISK_FULL, WRONG_NAME
 from sr_deploy.runtime.video.frames import BT709, FULL_RANGE, RGB_MATRIX, is_rgb
 from sr_deploy.runtime.video.names import WRITTEN
-from sr_deploy.runtime.video.source import Film
+from sr_deploy.runtime.video.source import Video
 from sr_deploy.runtime.video.streams import add_streams, file_tags, stream_tags
 from sr_deploy.runtime.video.upscale import Target
 
@@ -41,13 +41,13 @@ class Encoding:
 
 
 class Result:
-    """A film in the making: ``frame`` and ``copy`` in order, then ``finish`` and ``rename``."""
+    """A video in the making: ``frame`` and ``copy`` in order, then ``finish`` and ``rename``."""
 
-    def __init__(self, output: Path, film: Film, encoding: Encoding, kept: Sequence[Stream]) -> None:
-        """Create the working file and write its header; the film's first frame is decoded by then.
+    def __init__(self, output: Path, video: Video, encoding: Encoding, kept: Sequence[Stream]) -> None:
+        """Create the working file and write its header; the video's first frame is decoded by then.
 
         Raises:
-            InputError: the encoder or the container cannot hold such a film, or ``output`` cannot be a file.
+            InputError: the encoder or the container cannot hold such a video, or ``output`` cannot be a file.
             MachineError: the folder cannot be written.
         """
         self.output, self.encoding = output, encoding
@@ -58,10 +58,10 @@ class Result:
         kind = WRITTEN[output.suffix.lower()]
         try:
             self.container = av.open(f"file:{self.part}", "w", format=kind.format, options=kind.options)
-            self.container.metadata.update(file_tags(film))
-            self.container.set_chapters(film.container.chapters())
-            self.video = add_encoder(self.container, film, encoding)
-            self.streams = add_streams(self.container, film, kept)
+            self.container.metadata.update(file_tags(video))
+            self.container.set_chapters(video.container.chapters())
+            self.video = add_encoder(self.container, video, encoding)
+            self.streams = add_streams(self.container, video, kept)
             self.container.start_encoding()
         except (av.FFmpegError, ValueError) as err:
             self.discard()
@@ -118,7 +118,7 @@ class Result:
         """
         target = self.output.resolve()
         if target.exists() and not overwrite:
-            raise InputError(f"{self.output}: appeared meanwhile; the finished film is {self.part}")
+            raise InputError(f"{self.output}: appeared meanwhile; the finished video is {self.part}")
         with writing(self.output):
             self.part.replace(target)
 
@@ -145,11 +145,11 @@ class Result:
                 self.container.mux_one(packet)
 
 
-def add_encoder(container: OutputContainer, film: Film, encoding: Encoding) -> VideoStream:
-    """Return the stream of enlarged frames: with the film's times, shape of pixels, tags of colour, language and title."""
-    first = film.first
+def add_encoder(container: OutputContainer, video: Video, encoding: Encoding) -> VideoStream:
+    """Return the stream of enlarged frames: with the video's times, shape of pixels, tags of colour, language and title."""
+    first = video.first
     assert first is not None
-    stream = container.add_stream(encoding.codec, rate=film.rate, options=dict(encoding.options))
+    stream = container.add_stream(encoding.codec, rate=video.rate, options=dict(encoding.options))
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
     stream.height, stream.width = encoding.target.size
@@ -163,8 +163,8 @@ def add_encoder(container: OutputContainer, film: Film, encoding: Encoding) -> V
     context.color_primaries, context.color_trc = first.color_primaries, first.color_trc
     if encoding.target.aspect:
         context.sample_aspect_ratio = encoding.target.aspect
-    stream.metadata.update(stream_tags(film.video))
-    stream.disposition = film.video.disposition
+    stream.metadata.update(stream_tags(video.stream))
+    stream.disposition = video.stream.disposition
     return stream
 
 

@@ -1,8 +1,8 @@
-"""One film through an engine: decoding, tiles, the engine, colour and encoding as stages that overlap.
+"""One video through an engine: decoding, tiles, the engine, colour and encoding as stages that overlap.
 
 Tiles of several frames share a run of the engine where one frame fills none. On a GPU every stage runs in a thread of its own; on
 a CPU, where the engine takes all cores, they take turns, and only the encoder's own threads work beside it. A few frames are held
-in each stage, whatever the film's length.
+in each stage, whatever the video's length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.video.names import WRITTEN, quality_options
 from sr_deploy.runtime.video.options import USUAL, VideoOptions
 from sr_deploy.runtime.video.result import Encoding, Result
-from sr_deploy.runtime.video.source import SHORT_S, SHORT_SHARE, Copied, Film, Item, Picture, open_film
+from sr_deploy.runtime.video.source import SHORT_S, SHORT_SHARE, Copied, Item, Picture, Video, open_video
 from sr_deploy.runtime.video.streams import described, sorted_streams
 from sr_deploy.runtime.video.target import checked_codec, chosen_target
 from sr_deploy.runtime.video.upscale import FrameWork, Target
@@ -53,8 +53,8 @@ class Work(Passage):
 
 
 @dataclass(frozen=True)
-class FilmRun:
-    """How films go through an engine."""
+class VideoRun:
+    """How videos go through an engine."""
 
     engine: Engine
     scale: int
@@ -65,12 +65,12 @@ class FilmRun:
     times: StageTimes = field(default_factory=StageTimes)
 
     def run(self, source: Path, output: Path) -> tuple[int, int]:
-        """Enlarge a film and return width and height of the result.
+        """Enlarge a video and return width and height of the result.
 
         What a signal interrupts is finished as far as it came and stays under its working name.
 
         Raises:
-            InputError: the film is none, or its result cannot be written so; nothing is left behind.
+            InputError: the video is none, or its result cannot be written so; nothing is left behind.
             MachineError: the disk or the encoder failed; nothing is left behind.
             EngineError: the engine failed; what was done stays, as after a signal.
             KeyboardInterrupt: a signal came.
@@ -80,23 +80,23 @@ class FilmRun:
         kind = WRITTEN[output.suffix.lower()]
         codec = checked_codec(self.options.codec or kind.codec)
         options = quality_options(codec, self.options.crf)
-        with closing(open_film(source)) as film:
-            check_size(film, self.options.max_pixels)
-            kept, lost = sorted_streams(film, kind)
-            items = film.items([stream for stream in kept if stream.type != "attachment"])
-            early, first = until_picture(film, items)
-            target = chosen_target(film, first, codec, self.scale, self.warn)
+        with closing(open_video(source)) as video:
+            check_size(video, self.options.max_pixels)
+            kept, lost = sorted_streams(video, kind)
+            items = video.items([stream for stream in kept if stream.type != "attachment"])
+            early, first = until_picture(video, items)
+            target = chosen_target(video, first, codec, self.scale, self.warn)
             with held_signals() as asked:
                 try:
-                    result = Result(output, film, Encoding(codec, options, target, first.time_base), kept)
+                    result = Result(output, video, Encoding(codec, options, target, first.time_base), kept)
                     for stream in lost:
                         self.warn(f"{source}: {described(stream)} is left out: {output.suffix} does not hold it")
-                    self.on_start(film.frames)
+                    self.on_start(video.frames)
                     if self._carry(chain(early, [first], items), target, result, asked):
-                        self._tell(film, result)
+                        self._tell(video, result)
                         result.rename(overwrite=self.options.overwrite)
                 finally:
-                    asked.obey()  # also where something failed since: the next film is not begun
+                    asked.obey()  # also where something failed since: the next video is not begun
         h, w = target.size
         return w, h
 
@@ -123,7 +123,7 @@ class FilmRun:
         return whole
 
     def _stopped(self, result: Result, why: str) -> None:
-        """Keep what was done of a film, if anything was."""
+        """Keep what was done of a video, if anything was."""
         if not result.frames:
             result.discard()
             return
@@ -161,9 +161,9 @@ class FilmRun:
         if work.frame is not None:
             self.on_frame(result.frames)
 
-    def _tell(self, film: Film, result: Result) -> None:
-        """Warn of what was wrong with the film."""
-        damage, lines = film.damage, []
+    def _tell(self, video: Video, result: Result) -> None:
+        """Warn of what was wrong with the video."""
+        damage, lines = video.damage, []
         if damage.interlaced:
             lines.append("is interlaced, and was enlarged as it is; deinterlace it first if edges that move show combs")
         if damage.packets or damage.frames:
@@ -172,27 +172,27 @@ class FilmRun:
             lines.append(f"{damage.retimed} frames were not later than the one before, and were moved behind it")
         if result.lost_packets:
             lines.append(f"{result.lost_packets} packets of other streams were left out, the container refused their times")
-        length = 0.0 if film.last_pts is None else float(film.last_pts * result.encoding.time_base)
-        start = float((film.video.start_time or 0) * (film.video.time_base or 0))
-        missing = film.seconds - (length - start + 1 / float(film.rate))
-        if damage.ended or (missing > SHORT_S and missing > SHORT_SHARE * film.seconds):
-            lines.append(f"ends after {length - start:.1f} of {film.seconds:.1f} seconds: it is cut off or damaged")
+        length = 0.0 if video.last_pts is None else float(video.last_pts * result.encoding.time_base)
+        start = float((video.stream.start_time or 0) * (video.stream.time_base or 0))
+        missing = video.seconds - (length - start + 1 / float(video.rate))
+        if damage.ended or (missing > SHORT_S and missing > SHORT_SHARE * video.seconds):
+            lines.append(f"ends after {length - start:.1f} of {video.seconds:.1f} seconds: it is cut off or damaged")
         for line in lines:
-            self.warn(f"{film.path}: {line}")
+            self.warn(f"{video.path}: {line}")
 
 
-def check_size(film: Film, most: int) -> None:
-    """Check what a film declares before anything is decoded.
+def check_size(video: Video, most: int) -> None:
+    """Check what a video declares before anything is decoded.
 
     Raises:
         InputError: its frames have more pixels than ``most``.
     """
-    w, h = film.video.width, film.video.height
+    w, h = video.stream.width, video.stream.height
     if w * h > most:
-        raise InputError(f"{film.path}: declares frames of {w}x{h} pixels, the limit is {most}; see --max-pixels")
+        raise InputError(f"{video.path}: declares frames of {w}x{h} pixels, the limit is {most}; see --max-pixels")
 
 
-def until_picture(film: Film, items: Iterator[Item]) -> tuple[list[Item], Picture]:
+def until_picture(video: Video, items: Iterator[Item]) -> tuple[list[Item], Picture]:
     """Return the first frame, and the packets before it.
 
     Raises:
@@ -207,5 +207,5 @@ def until_picture(film: Film, items: Iterator[Item]) -> tuple[list[Item], Pictur
         held += item.packet.size
         if held > MOST_EARLY:
             break
-    why = f"; {film.damage.packets} packets are damaged" if film.damage.packets else ""
-    raise InputError(f"{film.path}: holds no frame that can be decoded{why}; try to play it")
+    why = f"; {video.damage.packets} packets are damaged" if video.damage.packets else ""
+    raise InputError(f"{video.path}: holds no frame that can be decoded{why}; try to play it")

@@ -1,6 +1,6 @@
-"""A film that is read: its moving pictures as frames, everything else as packets, in the order of the file.
+"""A video that is read: its moving pictures as frames, everything else as packets, in the order of the file.
 
-What is damaged is passed over and counted, because a recording that lacks its end is still a film; what holds no frame at all is
+What is damaged is passed over and counted, because a recording that lacks its end is still a video; what holds no frame at all is
 refused before anything is written.
 """
 
@@ -22,8 +22,8 @@ from sr_deploy.errors import InputError
 from sr_deploy.runtime.video.frames import Shot, shot_from_frame
 from sr_deploy.runtime.video.names import DEMUXERS
 
-NOMINAL_RATE = Fraction(25)  # of a film that names none
-SHORT_S, SHORT_SHARE = 1.0, 0.02  # a film that ends earlier than its header says, by more than both, is told about
+NOMINAL_RATE = Fraction(25)  # of a video that names none
+SHORT_S, SHORT_SHARE = 1.0, 0.02  # a video that ends earlier than its header says, by more than both, is told about
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ Item = Picture | Copied
 
 @dataclass
 class Damage:
-    """What was wrong with a film on the way."""
+    """What was wrong with a video on the way."""
 
     packets: int = 0  # that could not be decoded
     frames: int = 0  # decoded with errors in them
@@ -58,12 +58,12 @@ class Damage:
 
 
 @dataclass
-class Film:
-    """An open film; close it."""
+class Video:
+    """An open video; close it."""
 
     path: Path
     container: av.container.InputContainer
-    video: VideoStream
+    stream: VideoStream
     others: list[Stream]
     damage: Damage = field(default_factory=Damage)
     first: VideoFrame | None = None
@@ -76,20 +76,20 @@ class Film:
     @property
     def rate(self) -> Fraction:
         """Frames a second, on the average."""
-        rate = self.video.average_rate or self.video.guessed_rate
+        rate = self.stream.average_rate or self.stream.guessed_rate
         return Fraction(rate) if rate else NOMINAL_RATE
 
     @property
     def seconds(self) -> float:
         """What the header says of the length; 0 where it says nothing."""
-        if self.video.duration and self.video.time_base:
-            return float(self.video.duration * self.video.time_base)
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
         return (self.container.duration or 0) / av.time_base
 
     @property
     def frames(self) -> int:
         """About how many frames there are; 0 where nothing is known."""
-        return self.video.frames or round(self.seconds * float(self.rate))
+        return self.stream.frames or round(self.seconds * float(self.rate))
 
     def items(self, wanted: list[Stream]) -> Generator[Item, None, None]:
         """Yield the frames and the packets of the ``wanted`` other streams, in the order of the file.
@@ -99,7 +99,7 @@ class Film:
         """
         decoded: deque[VideoFrame] = deque()
         for packet in self._packets(wanted):
-            if packet.stream_index != self.video.index:
+            if packet.stream_index != self.stream.index:
                 if packet.size:
                     yield Copied(packet)
                 continue
@@ -108,7 +108,7 @@ class Film:
                 yield self._picture(decoded.popleft())
 
     def _packets(self, wanted: list[Stream]) -> Generator[Packet[Stream], None, None]:
-        packets = self.container.demux(self.video, *wanted)
+        packets = self.container.demux(self.stream, *wanted)
         while True:
             try:
                 packet = next(packets, None)
@@ -125,7 +125,7 @@ class Film:
 
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
         try:
-            return list(self.video.decode(None if packet.size == 0 else packet))
+            return list(self.stream.decode(None if packet.size == 0 else packet))
         except av.EOFError:
             return []
         except av.FFmpegError:
@@ -142,9 +142,9 @@ class Film:
             )
         self.damage.frames += frame.is_corrupt
         self.damage.interlaced |= frame.interlaced_frame
-        base = frame.time_base or self.video.time_base or 1 / self.rate
+        base = frame.time_base or self.stream.time_base or 1 / self.rate
         pts = self._time(frame, base)
-        return Picture(shot_from_frame(frame, self.video.codec_context.name), pts, frame.duration or 0, base)
+        return Picture(shot_from_frame(frame, self.stream.codec_context.name), pts, frame.duration or 0, base)
 
     def _time(self, frame: VideoFrame, base: Fraction) -> int:
         """Return a frame's own time; where it has none, or one that is not behind the last, the next one."""
@@ -159,24 +159,24 @@ class Film:
         return pts
 
 
-def open_film(path: Path) -> Film:
-    """Return an open film.
+def open_video(path: Path) -> Video:
+    """Return an open video.
 
     Raises:
-        InputError: it is missing, no film, or holds no moving pictures.
+        InputError: it is missing, no video, or holds no moving pictures.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"{path}: not a regular file; name a film")
+            raise InputError(f"{path}: not a regular file; name a video")
         with path.open("rb"):
             pass  # says why it cannot be read
         container = opened(path)
     except av.FFmpegError as err:
-        raise InputError(f"{path}: not a film, or damaged beyond use ({err.strerror}); try to play it") from err
+        raise InputError(f"{path}: not a video, or damaged beyond use ({err.strerror}); try to play it") from err
     except OSError as err:
-        raise InputError(f"{path}: cannot be read ({err.strerror}); name a film") from err
+        raise InputError(f"{path}: cannot be read ({err.strerror}); name a video") from err
     try:
-        return _film_in(path, container)
+        return _video_in(path, container)
     except BaseException:
         container.close()
         raise
@@ -188,15 +188,15 @@ def opened(path: Path) -> av.container.InputContainer:
     return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")
 
 
-def _film_in(path: Path, container: av.container.InputContainer) -> Film:
+def _video_in(path: Path, container: av.container.InputContainer) -> Video:
     moving = [stream for stream in container.streams.video if not is_cover(stream)]
     if not moving:
         what = "only a cover picture" if container.streams.video else "no moving pictures"
-        raise InputError(f"{path}: holds {what}; name a film")
+        raise InputError(f"{path}: holds {what}; name a video")
     chosen = next((stream for stream in moving if stream.disposition & Disposition.default), moving[0])
     if chosen.codec_context is None:
         raise InputError(f"{path}: its pictures are of a kind that FFmpeg does not decode; convert it first")
-    return Film(path, container, chosen, [stream for stream in container.streams if stream.index != chosen.index])
+    return Video(path, container, chosen, [stream for stream in container.streams if stream.index != chosen.index])
 
 
 def is_cover(stream: Stream) -> bool:

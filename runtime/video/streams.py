@@ -1,4 +1,4 @@
-"""The streams of a film that are not enlarged: which of them the result can hold, and how they get there."""
+"""The streams of a video that are not enlarged: which of them the result can hold, and how they get there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from av.container import OutputContainer
 from av.stream import AttachmentStream, Stream
 
 from sr_deploy.runtime.video.names import Container
-from sr_deploy.runtime.video.source import Film, is_cover, opened
+from sr_deploy.runtime.video.source import Video, is_cover, opened
 
 TS_CODECS = frozenset(
     {
@@ -43,16 +43,16 @@ NEAR = 200  # packets of the other streams that are looked at
 MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
-def sorted_streams(film: Film, kind: Container) -> tuple[list[Stream], list[Stream]]:
-    """Return the other streams of a film that go into the result, and those that it cannot hold.
+def sorted_streams(video: Video, kind: Container) -> tuple[list[Stream], list[Stream]]:
+    """Return the other streams of a video that go into the result, and those that it cannot hold.
 
     A track that MP4 uses for its chapters is in neither: chapters are written anew.
     """
-    chapters = bool(film.container.chapters())
-    samples = first_packets(film.path, [stream.index for stream in film.others])
+    chapters = bool(video.container.chapters())
+    samples = first_packets(video.path, [stream.index for stream in video.others])
     kept: list[Stream] = []
     lost: list[Stream] = []
-    for stream in film.others:
+    for stream in video.others:
         if chapters and stream.type == "data" and stream.name == "bin_data":
             continue
         (kept if holds(kind, stream, samples.get(stream.index)) else lost).append(stream)
@@ -91,8 +91,8 @@ def copied_stream(container: OutputContainer, stream: Stream) -> Stream:
     return new
 
 
-def add_streams(container: OutputContainer, film: Film, kept: Sequence[Stream]) -> dict[int, Stream]:
-    """Add the kept streams of a film to its result; return the new ones that take packets, by the index of the old."""
+def add_streams(container: OutputContainer, video: Video, kept: Sequence[Stream]) -> dict[int, Stream]:
+    """Add the kept streams of a video to its result; return the new ones that take packets, by the index of the old."""
     found: dict[int, Stream] = {}
     for stream in kept:
         if isinstance(stream, AttachmentStream):
@@ -100,14 +100,14 @@ def add_streams(container: OutputContainer, film: Film, kept: Sequence[Stream]) 
         elif is_cover(stream) and container.format.name == "matroska":
             assert stream.codec_context is not None
             name, mime = MIME[stream.codec_context.name]
-            container.add_attachment(name, mime, cover_bytes(film.path, stream.index))
+            container.add_attachment(name, mime, cover_bytes(video.path, stream.index))
         else:
             found[stream.index] = copied_stream(container, stream)
     return found
 
 
 def first_packets(path: Path, indices: Sequence[int]) -> dict[int, Packet[Stream]]:
-    """Return the first packet of each of the streams ``indices`` of a film that has one near the beginning."""
+    """Return the first packet of each of the streams ``indices`` of a video that has one near the beginning."""
     found: dict[int, Packet[Stream]] = {}
     if indices:
         with opened(path) as container, suppress(av.FFmpegError):
@@ -120,7 +120,7 @@ def first_packets(path: Path, indices: Sequence[int]) -> dict[int, Packet[Stream
 
 
 def cover_bytes(path: Path, index: int) -> bytes:
-    """Return the file of the cover picture that is stream ``index`` of a film."""
+    """Return the file of the cover picture that is stream ``index`` of a video."""
     return bytes(first_packets(path, [index])[index])
 
 
@@ -129,9 +129,9 @@ def stream_tags(stream: Stream) -> dict[str, str]:
     return {key: value for key, value in stream.metadata.items() if key.lower().split("-")[0] not in STREAM_TAGS}
 
 
-def file_tags(film: Film) -> dict[str, str]:
-    """Return the tags of a film that stay true in another file."""
-    return {key: value for key, value in film.container.metadata.items() if key.lower() not in FILE_TAGS}
+def file_tags(video: Video) -> dict[str, str]:
+    """Return the tags of a video that stay true in another file."""
+    return {key: value for key, value in video.container.metadata.items() if key.lower() not in FILE_TAGS}
 
 
 def described(stream: Stream) -> str:

@@ -25,7 +25,7 @@ def identity(identity_file: Path) -> Engine:
 
 @pytest.fixture(scope="session")
 def engine_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return an engine file whose network returns its input; 32x32 tiles, halo 2: small enough for films."""
+    """Return an engine file whose network returns its input; 32x32 tiles, halo 2: small enough for videos."""
     return write(tmp_path_factory.mktemp("engine") / "identity.onnx", zero_weights((2, 1)), (1, 1, 32, 32))
 
 

@@ -66,13 +66,13 @@ def test_a_second_run_does_not_enlarge_the_results_of_the_first(arguments: list[
 
 
 @pytest.mark.parametrize("asked", [None, "."])
-def test_a_film_that_was_stopped_is_no_film_to_enlarge(asked: str | None) -> None:
-    for name in ("film.mp4", "film_x2.part.mp4", "film_x2.part2.mp4", "other.part.mp4"):
+def test_a_video_that_was_stopped_is_no_video_to_enlarge(asked: str | None) -> None:
+    for name in ("video.mp4", "video_x2.part.mp4", "video_x2.part2.mp4", "other.part.mp4"):
         Path(name).write_text("")
     found = results(["*.mp4"], asked)
-    assert found == {"film.mp4": "film_x2.mp4", "other.part.mp4": "other.part_x2.mp4"}
-    assert results(["film.mp4", "film_x2.part.mp4"], resumed=True) == {"film.mp4": "film_x2.mp4"}
-    assert len(results(["film.mp4", "film_x2.part.mp4"])) == 2  # it was named
+    assert found == {"video.mp4": "video_x2.mp4", "other.part.mp4": "other.part_x2.mp4"}
+    assert results(["video.mp4", "video_x2.part.mp4"], resumed=True) == {"video.mp4": "video_x2.mp4"}
+    assert len(results(["video.mp4", "video_x2.part.mp4"])) == 2  # it was named
 
 
 def test_what_a_shell_expands_is_resumed_too() -> None:

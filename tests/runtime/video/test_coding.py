@@ -1,4 +1,4 @@
-"""The arithmetic of films: ranges, depths, matrices, pixel formats, and where colour samples lie."""
+"""The arithmetic of videos: ranges, depths, matrices, pixel formats, and where colour samples lie."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Films as users bring them: wrong, damaged, missing; and what is never touched."""
+"""Videos as users bring them: wrong, damaged, missing; and what is never touched."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.runtime.video import video_clips as clips  # noqa: E402
 from tests.runtime.video.video_clips import Clip  # noqa: E402
 
 
-def test_pictures_and_films_mix(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_and_videos_mix(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.effect_noise((20, 12), 60).save(tmp_path / "p.png")
-    film = clips.write(tmp_path / "a.mp4", Clip(count=2))
-    assert infer(engine_file, film, tmp_path / "p.png", tmp_path / "none.mkv", "-o", tmp_path / "out") == 2
+    video = clips.write(tmp_path / "a.mp4", Clip(count=2))
+    assert infer(engine_file, video, tmp_path / "p.png", tmp_path / "none.mkv", "-o", tmp_path / "out") == 2
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a_x2.mp4", "p_x2.png"]
     assert error_lines(capsys) == [
-        f"sr-infer: {tmp_path / 'none.mkv'}: cannot be read (No such file or directory); name a film",
+        f"sr-infer: {tmp_path / 'none.mkv'}: cannot be read (No such file or directory); name a video",
         "sr-infer: 1 of 3 pictures failed",
         f"sr-infer: 1 cannot be read: {tmp_path / 'none.mkv'}",
     ]
@@ -31,7 +31,7 @@ def test_pictures_and_films_mix(engine_file: Path, tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "out.png"], "films are written as .mp4"),
+        (["-o", "out.png"], "videos are written as .mp4"),
         (["-o", "out.mp4", "--codec", "nothing"], "PyAV has no such encoder"),
         (["-o", "out.mp4", "--codec", "aac"], "encodes audio, not moving pictures"),
         (["-o", "out.mkv", "--codec", "ffv1", "--crf", "10"], "ffv1 has no constant quality"),
@@ -103,7 +103,7 @@ def test_unreadable_files_are_one_line(engine_file: Path, tmp_path: Path, capsys
     assert not (tmp_path / "out").exists()
 
 
-def test_sound_alone_is_no_film(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sound_alone_is_no_video(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         audio = container.add_stream("aac", rate=clips.AUDIO_RATE)
         for index in range(3):
@@ -113,7 +113,7 @@ def test_sound_alone_is_no_film(engine_file: Path, tmp_path: Path, capsys: pytes
     assert "holds no moving pictures" in error_lines(capsys)[0]
 
 
-def test_cut_off_film_is_done_as_far_as_it_goes(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cut_off_video_is_done_as_far_as_it_goes(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = clips.write(tmp_path / "a.mkv", Clip(count=60, size=(64, 48))).read_bytes()
     (tmp_path / "b.mkv").write_bytes(content[: len(content) // 2])
     assert infer(engine_file, tmp_path / "b.mkv") == 0
@@ -142,7 +142,7 @@ def test_size_that_changes_is_refused(engine_file: Path, tmp_path: Path, capsys:
     assert not list(tmp_path.glob("a_x2*"))
 
 
-def test_interlaced_film_is_told_about(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interlaced_video_is_told_about(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"x264-params": "interlaced=1", "preset": "ultrafast"}
     assert infer(engine_file, clips.write(tmp_path / "a.mp4", Clip(size=(64, 64), options=options))) == 0
     assert "is interlaced" in error_lines(capsys)[0]

@@ -31,7 +31,7 @@ def test_sound_is_copied(engine_file: Path, tmp_path: Path, suffix: str, to: str
 
 
 def with_cover(source: Path, path: Path, *, pictures: bool) -> Path:
-    """Write a film, or only its sound, with a cover picture."""
+    """Write a video, or only its sound, with a cover picture."""
     with av.open(str(source)) as given, av.open(str(path), "w") as container:
         kept = [s for s in given.streams if pictures or s.type != "video"]
         new = {s.index: container.add_stream_from_template(s) for s in kept}
@@ -49,7 +49,7 @@ def with_cover(source: Path, path: Path, *, pictures: bool) -> Path:
     return path
 
 
-def test_cover_alone_is_no_film(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cover_alone_is_no_video(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = with_cover(clips.write(tmp_path / "a.mp4", Clip(audio=True)), tmp_path / "b.mp4", pictures=False)
     assert infer(engine_file, source) == 2
     assert "holds only a cover picture" in error_lines(capsys)[0]
@@ -60,14 +60,14 @@ def test_cover_is_copied(engine_file: Path, tmp_path: Path, suffix: str, capsys:
     source = with_cover(clips.write(tmp_path / "a.mp4", Clip(audio=True)), tmp_path / "b.mp4", pictures=True)
     assert infer(engine_file, source, "-o", tmp_path / f"c{suffix}") == 0
     assert error_lines(capsys) == []
-    with av.open(str(tmp_path / f"c{suffix}")) as film:
-        covers = [s for s in film.streams.video if s.disposition & av.stream.Disposition.attached_pic]
+    with av.open(str(tmp_path / f"c{suffix}")) as video:
+        covers = [s for s in video.streams.video if s.disposition & av.stream.Disposition.attached_pic]
         assert [(c.codec_context.name, c.codec_context.width) for c in covers] == [("png", 16)]
-        assert film.streams.video[0].codec_context.width == 80
+        assert video.streams.video[0].codec_context.width == 80
 
 
 def with_subtitle(source: Path, path: Path, text: bytes = b"Hello") -> Path:
-    """Write a film with a subtitle of Matroska's own kind."""
+    """Write a video with a subtitle of Matroska's own kind."""
     (path.parent / "s.srt").write_bytes(b"1\n00:00:00,040 --> 00:00:00,120\n" + text + b"\n")
     with av.open(str(source)) as given, av.open(str(path.parent / "s.srt")) as lines, av.open(str(path), "w") as container:
         video, subtitle = (container.add_stream_from_template(c.streams[0]) for c in (given, lines))
@@ -85,8 +85,8 @@ def test_subtitles_are_copied_or_named(engine_file: Path, tmp_path: Path, capsys
     assert infer(engine_file, source) == 0
     assert error_lines(capsys) == []
     assert clips.packets(tmp_path / "b_x2.mkv", "subtitle") == [(b"Hello", Fraction(40, 1000))]
-    with av.open(str(tmp_path / "b_x2.mkv")) as film:
-        assert film.streams.subtitles[0].language == "ger"
+    with av.open(str(tmp_path / "b_x2.mkv")) as video:
+        assert video.streams.subtitles[0].language == "ger"
     assert infer(engine_file, source, "-o", tmp_path / "c.mp4") == 0
     assert error_lines(capsys) == [
         f"sr-infer: warning: {source}: stream 1 (subtitle, srt, ger) is left out: .mp4 does not hold it"
@@ -105,6 +105,6 @@ def test_chapters_are_kept(engine_file: Path, tmp_path: Path, capsys: pytest.Cap
                 container.mux(packet)
     for suffix in (".mp4", ".mkv"):
         assert infer(engine_file, tmp_path / "b.mp4", "-o", tmp_path / f"c{suffix}") == 0
-        with av.open(str(tmp_path / f"c{suffix}")) as film:
-            assert [c["metadata"]["title"] for c in film.chapters()] == ["one"]
+        with av.open(str(tmp_path / f"c{suffix}")) as video:
+            assert [c["metadata"]["title"] for c in video.chapters()] == ["one"]
     assert error_lines(capsys) == []

@@ -1,4 +1,4 @@
-"""Short films for the tests, made by PyAV as they are needed."""
+"""Short videos for the tests, made by PyAV as they are needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AUDIO_RATE = 8000
 
 @dataclass(frozen=True)
 class Clip:
-    """What a film is made of; noise that moves, unless ``frames`` says otherwise."""
+    """What a video is made of; noise that moves, unless ``frames`` says otherwise."""
 
     size: tuple[int, int] = (40, 30)  # (w, h)
     count: int = 6
@@ -45,7 +45,7 @@ class Clip:
 
 
 def write(path: Path, clip: Clip = Clip()) -> Path:
-    """Write a film and return its path."""
+    """Write a video and return its path."""
     with av.open(str(path), "w") as container:
         video = _video(container, clip)
         audio = container.add_stream("pcm_s16le" if path.suffix == ".mkv" else "aac", rate=AUDIO_RATE) if clip.audio else None
@@ -107,7 +107,7 @@ def sound(index: int) -> av.AudioFrame:
 
 
 def frames(path: Path) -> list[av.VideoFrame]:
-    """Return all frames of a film."""
+    """Return all frames of a video."""
     with av.open(str(path)) as container:
         return list(container.decode(container.streams.video[0]))
 

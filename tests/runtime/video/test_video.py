@@ -1,4 +1,4 @@
-"""``sr-infer`` on films: frames, times, sound, colour, orientation, and what is refused."""
+"""``sr-infer`` on videos: frames, times, sound, colour, orientation, and what is refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ av = pytest.importorskip("av")
 
 from sr_deploy.runtime.video.frames import PixelFormat, closest_format, parsed_format, plane_view  # noqa: E402
 from sr_deploy.runtime.video.options import VideoOptions  # noqa: E402
-from sr_deploy.runtime.video.run import FilmRun  # noqa: E402
+from sr_deploy.runtime.video.run import VideoRun  # noqa: E402
 from tests.helpers.cli import error_lines, infer  # noqa: E402
 from tests.runtime.video import video_clips as clips  # noqa: E402
 from tests.runtime.video.video_clips import Clip  # noqa: E402
@@ -29,7 +29,7 @@ from tests.runtime.video.video_clips import Clip  # noqa: E402
 LOSSLESS = ("--codec", "ffv1")
 
 
-def test_result_lies_beside_the_film(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_result_lies_beside_the_video(engine_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert infer(engine_file, clips.write(tmp_path / "a.mp4")) == 0
     assert capsys.readouterr() == (f"{tmp_path / 'a_x2.mp4'}\n", "")
     found = clips.frames(tmp_path / "a_x2.mp4")
@@ -99,13 +99,13 @@ def test_tags_of_colour_are_kept(engine_file: Path, tmp_path: Path, tags: tuple[
     frame = clips.frames(tmp_path / "a_x2.mp4")[0]
     assert (frame.colorspace, frame.color_primaries, frame.color_trc) == tags
     assert frame.color_range == color_range
-    with av.open(str(tmp_path / "a_x2.mp4")) as film:
-        assert film.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
-        assert film.metadata["title"] == "a title"
+    with av.open(str(tmp_path / "a_x2.mp4")) as video:
+        assert video.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+        assert video.metadata["title"] == "a title"
 
 
 @pytest.mark.parametrize("form", ["yuv420p10le", "yuv422p", "yuv444p", "yuv422p10le"])
-def test_pixel_format_follows_the_film(engine_file: Path, tmp_path: Path, form: str) -> None:
+def test_pixel_format_follows_the_video(engine_file: Path, tmp_path: Path, form: str) -> None:
     assert infer(engine_file, clips.write(tmp_path / "a.mp4", Clip(form=form, count=2))) == 0
     assert clips.frames(tmp_path / "a_x2.mp4")[0].format.name == form
 
@@ -133,7 +133,7 @@ def test_nearest_format_loses_least(wanted: PixelFormat, offered: list[str], exp
 
 
 @pytest.mark.parametrize("form", ["rgb24", "bgr0"])
-def test_films_of_rgb_become_bt709(engine_file: Path, tmp_path: Path, form: str) -> None:
+def test_videos_of_rgb_become_bt709(engine_file: Path, tmp_path: Path, form: str) -> None:
     codec = "png" if form == "rgb24" else "ffv1"
     source = clips.write(
         tmp_path / "a.mov" if form == "rgb24" else tmp_path / "a.mkv", Clip(form=form, codec=codec, options={}, count=2)
@@ -167,7 +167,7 @@ TURNS: dict[tuple[int, ...], Callable[[NDArray[np.generic]], NDArray[np.generic]
 
 
 @pytest.mark.parametrize("signs", TURNS)
-def test_turned_films_come_out_upright(engine_file: Path, tmp_path: Path, signs: tuple[int, ...]) -> None:
+def test_turned_videos_come_out_upright(engine_file: Path, tmp_path: Path, signs: tuple[int, ...]) -> None:
     matrix = [*(v * 65536 for v in signs), 0, 0, 1 << 30]
     clip = Clip(size=(40, 30), matrix=matrix, aspect=Fraction(4, 3), count=2)
     source = clips.write(tmp_path / "a.mp4", clip)
@@ -175,8 +175,8 @@ def test_turned_films_come_out_upright(engine_file: Path, tmp_path: Path, signs:
     after = clips.frames(tmp_path / "b.mkv")
     assert after[0].rotation == 0
     assert np.array_equal(clips.luma_planes(tmp_path / "b.mkv")[0], TURNS[signs](clips.luma_planes(source)[0]))
-    with av.open(str(tmp_path / "b.mkv")) as film:
-        assert film.streams.video[0].sample_aspect_ratio == (Fraction(3, 4) if signs[0] == 0 else Fraction(4, 3))
+    with av.open(str(tmp_path / "b.mkv")) as video:
+        assert video.streams.video[0].sample_aspect_ratio == (Fraction(3, 4) if signs[0] == 0 else Fraction(4, 3))
 
 
 def test_upright_is_what_ffmpeg_says_it_is(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_tiles_of_several_frames_share_a_run(
         return run(tiles)
 
     monkeypatch.setattr(engine, "run", counted)
-    FilmRun(engine, 2, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
+    VideoRun(engine, 2, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
     assert counts == expected
     for before, after in zip(clips.luma_planes(source), clips.luma_planes(tmp_path / "b.mkv"), strict=True):
         large = imresize(before.astype(np.float32), 2.0) / np.float32(255.0)
@@ -229,11 +229,11 @@ def test_tiles_of_several_frames_share_a_run(
         assert np.array_equal(after, np.clip(np.rint(alone), 0, 255))
 
 
-def test_stages_in_threads_give_the_same_film(engine_file: Path, tmp_path: Path) -> None:
+def test_stages_in_threads_give_the_same_video(engine_file: Path, tmp_path: Path) -> None:
     source = clips.write(tmp_path / "a.mkv", Clip(codec="ffv1", options={}, audio=True, count=12))
     engine = load(engine_file, threads=1)
     for overlap in (True, False):
-        FilmRun(engine, 2, VideoOptions("ffv1", overlap=overlap)).run(source, tmp_path / f"{overlap}.mkv")
+        VideoRun(engine, 2, VideoOptions("ffv1", overlap=overlap)).run(source, tmp_path / f"{overlap}.mkv")
     for threads, turns in zip(*(clips.luma_planes(tmp_path / f"{overlap}.mkv") for overlap in (True, False)), strict=True):
         assert np.array_equal(threads, turns)
     assert clips.packets(tmp_path / "True.mkv", "audio") == clips.packets(source, "audio")
@@ -257,7 +257,7 @@ def test_rgb_networks_keep_matrix_and_range(tmp_path: Path, matrix: int, color_r
     colour = np.tile(np.linspace(110, 140, 20).astype(np.uint8), (15, 1))
     clip = Clip(codec="ffv1", options={}, tags=(matrix, 2, 2), color_range=color_range, luma=levels, colour=colour, count=1)
     source = clips.write(tmp_path / "a.mkv", clip)
-    FilmRun(rgb_engine(tmp_path), 1, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
+    VideoRun(rgb_engine(tmp_path), 1, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
     before, after = clips.frames(source)[0], clips.frames(tmp_path / "b.mkv")[0]
     form = parsed_format(before.format.name)
     assert form is not None and (after.colorspace, after.color_range) == (matrix, color_range)
@@ -266,8 +266,8 @@ def test_rgb_networks_keep_matrix_and_range(tmp_path: Path, matrix: int, color_r
         assert np.abs(a - b).max() <= 1  # nothing but rounding: no 8-bit RGB in between
 
 
-def test_grey_film_through_an_rgb_network_stays_grey(tmp_path: Path) -> None:
+def test_grey_video_through_an_rgb_network_stays_grey(tmp_path: Path) -> None:
     source = clips.write(tmp_path / "a.mkv", Clip(form="gray", codec="ffv1", options={}, count=1))
-    FilmRun(rgb_engine(tmp_path), 1, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
+    VideoRun(rgb_engine(tmp_path), 1, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
     before, after = clips.luma_planes(source)[0], clips.luma_planes(tmp_path / "b.mkv")[0]
     assert np.abs(before.astype(int) - after).max() <= 1

@@ -1,4 +1,4 @@
-"""What ``sr-infer`` does with films: each goes through the engine, with a bar of its own."""
+"""What ``sr-infer`` does with videos: each goes through the engine, with a bar of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sr_deploy.runtime.video.options import VideoOptions
 
 
 def check_installed() -> None:
-    """Check that films can be read at all.
+    """Check that videos can be read at all.
 
     Raises:
         MachineError: PyAV is not installed, or does not load.
@@ -31,37 +31,37 @@ def check_installed() -> None:
 def enlarge(
     engine: Engine, scale: int, files: tuple[Path, Path], options: VideoOptions, *, times: bool = False
 ) -> tuple[int, int]:
-    """Enlarge one film with a bar that shows frames, frames a second and the time left; return width and height of the result.
+    """Enlarge one video with a bar that shows frames, frames a second and the time left; return width and height of the result.
 
     Args:
         engine: stays open.
         scale: the factor.
-        files: the film and its result.
+        files: the video and its result.
         options: how it is enlarged and written.
         times: say what each stage took.
 
     Raises:
-        MachineError: PyAV is not installed; or see :meth:`sr_deploy.runtime.video.run.FilmRun.run`, also of other errors.
+        MachineError: PyAV is not installed; or see :meth:`sr_deploy.runtime.video.run.VideoRun.run`, also of other errors.
     """
     check_installed()
-    film, output = files
-    from sr_deploy.runtime.video.run import FilmRun
+    video, output = files
+    from sr_deploy.runtime.video.run import VideoRun
 
     with ExitStack() as stack:
         bar: list[Advance] = []
         began = time.perf_counter()
 
         def on_start(frames: int) -> None:
-            bar.append(stack.enter_context(progress(film.name, frames)))
+            bar.append(stack.enter_context(progress(video.name, frames)))
 
         def on_frame(done: int) -> None:
-            bar[0](f"{film.name} {done / (time.perf_counter() - began):.2f} frames/s")
+            bar[0](f"{video.name} {done / (time.perf_counter() - began):.2f} frames/s")
 
         def warn(text: str) -> None:
             failed("sr-infer", f"warning: {text}", 0)
 
-        run = FilmRun(engine, scale, options, warn=warn, on_start=on_start, on_frame=on_frame)
-        size = run.run(film, output)
+        run = VideoRun(engine, scale, options, warn=warn, on_start=on_start, on_frame=on_frame)
+        size = run.run(video, output)
     if times:
-        failed("sr-infer", f"{film.name}: {run.times}", 0)
+        failed("sr-infer", f"{video.name}: {run.times}", 0)
     return size
