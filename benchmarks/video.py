@@ -33,7 +33,7 @@ from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.video.options import VideoOptions
 from sr_deploy.runtime.video.run import VideoRun
 from sr_deploy.runtime.video.source import Picture, open_video
-from sr_deploy.runtime.video.target import chosen_target
+from sr_deploy.runtime.video.target import choose_target
 from sr_deploy.runtime.video.upscale import FrameWork
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def video_bands(engine: Engine, path: Path) -> list[Band]:
     with closing(open_video(path)) as video:
         for item in video.items([]):
             if isinstance(item, Picture):
-                target = chosen_target(video, item, "libx264", scale, print)
+                target = choose_target(video, item, "libx264", scale, print)
                 bands += list(FrameWork(engine.card, item.shot, target).bands())
     return bands
 

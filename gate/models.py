@@ -17,7 +17,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import is_checkpoint
 from sr_deploy.measure import bicubic
 from sr_deploy.runtime.backends.engine import Engine, Gpu, Provider, Tiles, WrappedEngine, check_tiles
-from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
+from sr_deploy.runtime.backends.ensemble import EnsembleEngine, average_views
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import engine_file, shipped_engines
 from sr_deploy.runtime.upscaling.tiling import run_whole
@@ -76,7 +76,7 @@ def open_model(
             def run(given: Planes) -> Planes:
                 return through_channels(lambda stacked: run_network(one, stacked[None])[0], given)
 
-            return (ensembled(run) if ensemble else run)(planes)
+            return (average_views(run) if ensemble else run)(planes)
 
         return Model(name, card, whole)
     engine: Engine = load(engine_file(path, scale), provider=provider, threads=threads, trusted=trusted, exact=exact)

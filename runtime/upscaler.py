@@ -107,10 +107,10 @@ class Upscaler:
             EngineError: the backend failed, or this object is closed or belongs to another process.
             MemoryError: there is too little for the result.
         """
-        pixels = checked(image)
+        pixels = pixels_from_image(image)
         with self._in_use() as engine:
             found = upscale(engine, cast(Pixels, pixels), self.scale)
-        return as_given(found, image)
+        return image_from_pixels(found, image)
 
     def close(self) -> None:
         """Wait for running calls and free the engine; calls that come later raise. Closing again does nothing."""
@@ -167,7 +167,7 @@ class InTurns(WrappedEngine):
             return self.engine.run(tiles)
 
 
-def checked(image: object) -> NDArray[np.uint8] | NDArray[np.float32]:
+def pixels_from_image(image: object) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Return a picture as ``upscale`` of ``upscaling.py`` takes it, (h, w, c): uint8 as it is, others float32 in 0..1.
 
     Raises:
@@ -212,7 +212,7 @@ def in_range(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return pixels if low >= 0.0 and high <= 1.0 else np.clip(pixels, 0.0, 1.0)
 
 
-def as_given(found: NDArray[np.generic], image: NDArray[Sample]) -> NDArray[Sample]:
+def image_from_pixels(found: NDArray[np.generic], image: NDArray[Sample]) -> NDArray[Sample]:
     """Return a result (h, w, c) in the dtype, range and number of dimensions of ``image``; ``found`` may be changed.
 
     C-contiguous, clipped to 0..1 or to what an integer holds, integers rounded to the nearest.

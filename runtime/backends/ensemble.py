@@ -16,7 +16,7 @@ from sr_deploy.runtime.backends.engine import Engine, Tiles, WrappedEngine
 VIEWS = tuple((turns, mirror) for turns in range(4) for mirror in (False, True))
 
 
-def ensembled(run: Callable[[Tiles], Tiles]) -> Callable[[Tiles], Tiles]:
+def average_views(run: Callable[[Tiles], Tiles]) -> Callable[[Tiles], Tiles]:
     """Return ``run`` averaged over the eight views of its float32 (..., h, w) argument; the result has its orientation."""
 
     def averaged(x: Tiles) -> Tiles:
@@ -47,7 +47,7 @@ class EnsembleEngine(WrappedEngine):
                 f"{source}: --ensemble turns tiles, its tiles are {shape[2]}x{shape[3]}; export it with a square --shape"
             )
         super().__init__(engine)
-        self._run = ensembled(engine.run)
+        self._run = average_views(engine.run)
 
     def run(self, tiles: Tiles) -> Tiles:
         """Return new tiles; see :class:`sr_deploy.runtime.backends.engine.Engine`."""

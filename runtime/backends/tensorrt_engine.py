@@ -27,7 +27,7 @@ from sr_deploy.runtime.backends.plan_file import card_path, check_plan, read_pla
 from sr_deploy.runtime.backends.tensorrt_lane import Lane, Loaded
 from sr_deploy.runtime.backends.tensorrt_library import (
     PlanOptions,
-    deserialized,
+    deserialize,
     facts_here,
     input_and_output,
     logger_for,
@@ -114,7 +114,7 @@ class TensorRTEngine:
         try:
             self.logger = logger_for(self.trt)
             self.logger.begin()
-            self.runtime, self.engine = deserialized(content, self.logger, options)
+            self.runtime, self.engine = deserialize(content, self.logger, options)
             self.batches = tuple(batches) or self._own_batch()
             for _ in range(self._lane_count()):
                 self.lanes.append(Lane(Loaded(self.engine, self._card, self.batches, self.logger, options)))

@@ -86,7 +86,7 @@ def logger_for(trt: Any) -> Any:
     return trt._sr_deploy_logger
 
 
-def deserialized(content: bytes, logger: Any, options: PlanOptions) -> tuple[Any, Any]:
+def deserialize(content: bytes, logger: Any, options: PlanOptions) -> tuple[Any, Any]:
     """Return TensorRT's run-time and the engine in ``content``.
 
     Raises:

@@ -69,12 +69,12 @@ def bench(options: BenchOptions, *, progress: OnStep | None = None) -> BenchResu
     """
     paths = [] if options.data is None else list_pictures(options.data)
     with progress_to(progress), ExitStack() as stack:
-        engines = opened(options, stack)
+        engines = open_engines(options, stack)
         colors: set[Color] = {"y", *(engine.card.color for engine in engines.values())}
         pictures = {color: {path: read_measured(path, color) for path in paths} for color in sorted(colors)}
         for name, engine in engines.items():
             check_measurable(name, engine, pictures[engine.card.color], options.scale)
-        times = timed(engines, options)
+        times = time_engines(engines, options)
         warnings, peak = [], options.peak_tflops
         if peak is None:
             try:
@@ -83,7 +83,7 @@ def bench(options: BenchOptions, *, progress: OnStep | None = None) -> BenchResu
                 warnings.append(str(err))
         scale = Scale(first_ms(engines, times), peak, any(engine.gpu is not None for engine in engines.values()))
         judged = engines if options.native_sums or not paths else exact_engines(engines, stack, threads=options.threads)
-        quality = {name: measured_db(name, judged[name], pictures, options.scale) for name in engines}
+        quality = {name: measure_db(name, judged[name], pictures, options.scale) for name in engines}
         rows = [row(job, engines[job[0]], found, scale, psnr_db=quality[job[0]]) for job, found in times.items()]
     factor = options.scale or next(iter(engines.values())).card.default_scale
     reference = bicubic_db(list(pictures["y"].values()), factor) if paths else None
@@ -102,8 +102,8 @@ def compare(options: BenchOptions, *, progress: OnStep | None = None) -> Compari
         raise InputError(f"engines: {len(options.engines)} are given, two are compared; name two")
     a, b = options.engines
     with progress_to(progress), ExitStack() as stack:
-        engines = opened(options, stack)
-        times = timed(engines, options)
+        engines = open_engines(options, stack)
+        times = time_engines(engines, options)
         names = [str(engine_file(path, options.scale)) for path in (a, b)]
         first, second = (best_per_tile(times, name) for name in names)
         costs = [per_megapixel(engines[name].card, 1.0) for name in names]
@@ -112,7 +112,7 @@ def compare(options: BenchOptions, *, progress: OnStep | None = None) -> Compari
     return comparison(first, second, a, b)
 
 
-def opened(options: BenchOptions, stack: ExitStack) -> dict[str, Engine]:
+def open_engines(options: BenchOptions, stack: ExitStack) -> dict[str, Engine]:
     """Return the engines by their files; ``stack`` closes them."""
     files = [engine_file(path, options.scale) for path in options.engines]
     found = {}
@@ -122,7 +122,7 @@ def opened(options: BenchOptions, stack: ExitStack) -> dict[str, Engine]:
     return found
 
 
-def timed(engines: Mapping[str, Engine], options: BenchOptions) -> dict[tuple[str, int], list[float]]:
+def time_engines(engines: Mapping[str, Engine], options: BenchOptions) -> dict[tuple[str, int], list[float]]:
     """Return the times in milliseconds of each engine with each number of tiles that it takes at once."""
     jobs = {(name, batch): engine for name, engine in engines.items() for batch in engine.batches}
     return interleaved_ms(jobs, options.rounds, batches={job: job[1] for job in jobs})
@@ -134,6 +134,6 @@ def first_ms(engines: Mapping[str, Engine], times: Mapping[tuple[str, int], list
     return per_megapixel(engines[name].card, float(np.median(found)) / batch)
 
 
-def measured_db(name: str, engine: Engine, pictures: Mapping[Color, Mapping[Path, Planes]], scale: int | None) -> float | None:
+def measure_db(name: str, engine: Engine, pictures: Mapping[Color, Mapping[Path, Planes]], scale: int | None) -> float | None:
     """Return the mean PSNR in dB of an engine on pictures in its own colours; ``None`` without pictures."""
     return mean_db(name, engine, list(pictures[engine.card.color].values()), scale)

@@ -21,7 +21,7 @@ from sr_deploy.errors import MachineError, SrDeployError
 from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Engine, Provider
 from sr_deploy.runtime.backends.load import load
-from sr_deploy.runtime.engines.shipped import FOLDER, Shipped, chosen, shipped_engines
+from sr_deploy.runtime.engines.shipped import FOLDER, Shipped, choose, shipped_engines
 from sr_deploy.runtime.upscaling.tiling import grid_of
 
 PROG = "sr-infer"
@@ -84,7 +84,7 @@ def rows_of(engines: Sequence[Shipped], speeds: dict[str, Speed]) -> list[list[s
     for engine in engines:
         speed = f"{speeds[engine.name].megapixels_per_s:.2f}" if engine.name in speeds else "-"
         for scale in engine.scales:
-            default = "default" if chosen(engines, None, scale) is engine else ""
+            default = "default" if choose(engines, None, scale) is engine else ""
             quality = f"{engine.psnr_db[scale]:.3f}", f"{engine.fp32_psnr_db[scale]:.3f}"
             rows.append([engine.name, f"x{scale}", *quality, f"{engine.bytes / 1000:.0f}", speed, default])
     return rows

@@ -139,7 +139,7 @@ def engine_path(asked: str | os.PathLike[str] | None = None, scale: int | None =
     text = None if asked is None else os.fspath(asked)
     if text is not None and (os.path.isfile(text) or os.path.dirname(text)):  # noqa: PTH113, PTH120 -- never raises
         return Path(text)
-    return chosen(shipped_engines(folder), text, scale).path(folder)
+    return choose(shipped_engines(folder), text, scale).path(folder)
 
 
 def engine_file(path: Path, scale: int | None = None) -> Path:
@@ -156,7 +156,7 @@ def engine_file(path: Path, scale: int | None = None) -> Path:
     return path if path.suffix else engine_path(path, scale)
 
 
-def chosen(engines: Sequence[Shipped], name: str | None, scale: int | None) -> Shipped:
+def choose(engines: Sequence[Shipped], name: str | None, scale: int | None) -> Shipped:
     """Return the best of ``engines`` that are called ``name`` at ``scale`` (x2, or what they serve); without a name the default.
 
     Raises:

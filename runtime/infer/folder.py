@@ -22,7 +22,7 @@ from sr_deploy.files import replacing
 from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.large.large_picture import LargePicture, Memory, Watch
-from sr_deploy.runtime.pictures.encode import Content, encoded
+from sr_deploy.runtime.pictures.encode import Content, encode
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, format_of_name, format_of_result
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import PictureFile
@@ -187,7 +187,7 @@ class FolderRun:
         for task in tasks:
             if task.error is None and task.work is not None and task.picture is not None:
                 with times.of("encode"):
-                    task.content = attempt(task, encoded, task.kind, task.work.results, task.picture, self.writing.quality) or ()
+                    task.content = attempt(task, encode, task.kind, task.work.results, task.picture, self.writing.quality) or ()
             yield task
 
 

@@ -52,11 +52,11 @@ class Tally:
         skipped, failed = self.counts["skipped"], self.counts["failed"]
         lines = [f"{skipped} of {total} were there already"] if skipped else []
         if failed and total > 1:
-            lines += [f"{failed} of {total} pictures failed", *grouped(self.failures)]
+            lines += [f"{failed} of {total} pictures failed", *group(self.failures)]
         return lines
 
 
-def grouped(failures: Sequence[Outcome]) -> list[str]:
+def group(failures: Sequence[Outcome]) -> list[str]:
     """Return one line for each kind of failure, the most frequent first: how many, why, and some of the pictures."""
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for failure in failures:

@@ -12,7 +12,7 @@ from sr_deploy.errors import InputError, MachineError
 from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.infer.places import Places
 from sr_deploy.runtime.infer.sources import Source
-from sr_deploy.runtime.pictures.formats import FOLLOWING, FORMATS, Writing, followed, format_of_name, result_name
+from sr_deploy.runtime.pictures.formats import FOLLOWING, FORMATS, Writing, choose_format, format_of_name, result_name
 from sr_deploy.runtime.pictures.standard_streams import STDOUT
 from sr_deploy.runtime.video import names as video_names
 from sr_deploy.runtime.video.names import is_video, video_name
@@ -120,7 +120,7 @@ def _result(source: Source, naming: Naming) -> Path:
 def _name(source: Source, naming: Naming) -> str:
     if is_video(source.path):
         return video_name(source.relative, naming.scale)
-    return result_name(source.relative, naming.scale, followed(source.path, naming.writing, naming.reading))
+    return result_name(source.relative, naming.scale, choose_format(source.path, naming.writing, naming.reading))
 
 
 def _beside(source: Source, naming: Naming) -> Path:

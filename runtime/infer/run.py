@@ -39,8 +39,8 @@ def infer(options: InferOptions) -> int:
     if all(is_video(Path(name)) and not Path(name).is_dir() for name in options.pictures):
         check_installed()
     with ExitStack() as stack:
-        engine = stack.enter_context(closing(opened(options)))
-        scale = served_scale(engine, options)
+        engine = stack.enter_context(closing(open_engine(options)))
+        scale = choose_scale(engine, options)
         spooled: list[Path] = []
 
         def spool() -> Path:
@@ -60,13 +60,13 @@ def infer(options: InferOptions) -> int:
         return work.run(pairs, report)
 
 
-def opened(options: InferOptions) -> Engine:
+def open_engine(options: InferOptions) -> Engine:
     """Return the engine that is asked for, as an ensemble where that is asked for."""
     engine = load(options.engine, provider=options.provider, threads=options.threads, trusted=options.trusted)
     return EnsembleEngine(engine, source=str(options.engine)) if options.ensemble else engine
 
 
-def served_scale(engine: Engine, options: InferOptions) -> int:
+def choose_scale(engine: Engine, options: InferOptions) -> int:
     """Return the factor to use; one that the engine was not calibrated for is told."""
     scale = check_scale(engine.card, options.scale, source=str(options.engine))
     calibrated = engine.card.calibrated_scale

@@ -64,7 +64,7 @@ class JpegWriter:
         self.stream.write(b"\xff\xd9")
 
     def _band(self, rows: Pixels) -> None:
-        header, scan = parted(self._encoded(rows))
+        header, scan = split_scan(self._encoded(rows))
         if self.begun:
             self.stream.write(bytes((0xFF, RST0 + self.markers % 8)))
             self.markers += 1
@@ -72,7 +72,7 @@ class JpegWriter:
             own = segments_of(self.carried.icc_profile, self.carried.exif)
             self.stream.write(with_height(b"".join((header[:HEADER_END], *own, header[HEADER_END:])), self.height))
             self.begun = True
-        renumbered, count = numbered_on(scan, self.markers)
+        renumbered, count = renumber(scan, self.markers)
         self.markers += count
         self.stream.write(renumbered)
 
@@ -101,7 +101,7 @@ def segments(encoded: bytes) -> list[tuple[int, int, int]]:
         at += 2 + length
 
 
-def parted(encoded: bytes) -> tuple[bytes, bytes]:
+def split_scan(encoded: bytes) -> tuple[bytes, bytes]:
     """Return the header and the entropy-coded scan of a baseline JPEG with one scan."""
     end = segments(encoded)[-1][2]
     return encoded[:end], encoded[end:-2]
@@ -113,7 +113,7 @@ def with_height(header: bytes, height: int) -> bytes:
     return header[: start + 3] + struct.pack(">H", height) + header[start + 5 :]
 
 
-def numbered_on(scan: bytes, start: int) -> tuple[bytes, int]:
+def renumber(scan: bytes, start: int) -> tuple[bytes, int]:
     """Return an entropy-coded scan with its restart markers numbered from ``start``, and how many there are."""
     data = np.frombuffer(scan, np.uint8).copy()
     # a 0xFF that is data is followed by 0x00 (T.81 F.1.2.3), so that only markers match

@@ -30,7 +30,7 @@ from sr_deploy.runtime.large.rows import RowSource, Stoppable
 from sr_deploy.runtime.large.saving import Carried, RowWriter, carried_by
 from sr_deploy.runtime.large.tiff_rows import TiffWriter
 from sr_deploy.runtime.large.turned import upright_rows
-from sr_deploy.runtime.large.upscale import enlarged_rows
+from sr_deploy.runtime.large.upscale import enlarge_rows
 from sr_deploy.runtime.large.vips_rows import VipsRows, unreadable
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, lacks
 from sr_deploy.runtime.pictures.head import Head, blank
@@ -104,7 +104,7 @@ class LargePicture:
             w, h = self.size
             carried = carried_by(self.head.picture, self.format, self.scale, self.quality)
             writer = WRITERS[self.format](stream, blank((h, w), source.shape[2], source.dtype), carried)
-            with closing(enlarged_rows(engine, source, self.scale, facts, overlap=watch.overlap)) as parts:
+            with closing(enlarge_rows(engine, source, self.scale, facts, overlap=watch.overlap)) as parts:
                 for part, rows in parts:
                     writer.write(rows)
                     watch.on_part(part)

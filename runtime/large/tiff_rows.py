@@ -9,7 +9,7 @@ import numpy as np
 
 from sr_deploy.runtime.large.saving import Carried
 from sr_deploy.runtime.pictures.samples import Pixels
-from sr_deploy.runtime.pictures.tiff_write import CLASSIC_END, directory_bytes, exif_entries, packed_strips, page_tags, strip_rows
+from sr_deploy.runtime.pictures.tiff_write import CLASSIC_END, directory_bytes, exif_entries, pack_strips, page_tags, strip_rows
 
 
 class TiffWriter:
@@ -63,7 +63,7 @@ class TiffWriter:
 
     def _strips(self, rows: Pixels) -> None:
         for top in range(0, len(rows), self.strip_rows):
-            (strip,) = packed_strips(rows[top : top + self.strip_rows])
+            (strip,) = pack_strips(rows[top : top + self.strip_rows])
             self.starts.append(self.place)
             self.counts.append(len(strip))
             self.stream.write(strip + bytes(len(strip) % 2))

@@ -58,7 +58,7 @@ class InRows(Passage):
         self.ready.append(self.work.finished(band, output))
 
 
-def enlarged_rows(
+def enlarge_rows(
     engine: Engine, source: RowSource, scale: int, facts: Facts, *, overlap: bool = False
 ) -> Generator[tuple[float, Pixels], None, None]:
     """Yield the part of the picture that is done, 0 to 1, and the rows of its result that come next, (n, scale * w, c).

@@ -137,8 +137,8 @@ def gif_image(pixels: Frame, *, cut_out: bool) -> Image.Image:
     colours = pixels[..., :1] if pixels.shape[2] <= 2 else pixels[..., :3]
     if not cut_out:
         image = image_of(colours)
-        return image if image.mode == "L" else reduced(image, 256)
-    image = reduced(image_of(colours).convert("RGB"), TRANSPARENT)
+        return image if image.mode == "L" else reduce_colours(image, 256)
+    image = reduce_colours(image_of(colours).convert("RGB"), TRANSPARENT)
     indices = np.array(image)
     indices[clear] = TRANSPARENT
     found = Image.fromarray(indices)
@@ -148,7 +148,7 @@ def gif_image(pixels: Frame, *, cut_out: bool) -> Image.Image:
     return found
 
 
-def reduced(image: Image.Image, colours: int) -> Image.Image:
+def reduce_colours(image: Image.Image, colours: int) -> Image.Image:
     """Return an RGB picture with a palette of so many colours."""
     if image.getcolors(colours) is not None:  # few enough: nothing is lost
         return image.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

@@ -14,7 +14,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.runtime.pictures.colour import rgb_from_lab16
 from sr_deploy.runtime.pictures.metadata import SIGNATURE, png_chunks
 from sr_deploy.runtime.pictures.png_file import OPENCV_MAX_SIDE
-from sr_deploy.runtime.pictures.quiet_opencv import silenced
+from sr_deploy.runtime.pictures.quiet_opencv import silence
 from sr_deploy.runtime.pictures.samples import Pixels, nominal
 from sr_deploy.runtime.pictures.tiff_read import Layout, Samples
 
@@ -59,7 +59,7 @@ def pixels_from_png(content: bytes, path: Path, key: object) -> Pixels:
             f"{path}: {width}x{height} pixels of 16 bits in a PNG, the limit of a side is {OPENCV_MAX_SIDE}; write it as a TIFF"
         )
     packed = b"".join(data)
-    with silenced():
+    with silence():
         found = cv2.imdecode(np.frombuffer(minimal_png(head, packed), np.uint8), cv2.IMREAD_UNCHANGED)
         if found is None:
             enough = height * (2 * CHANNELS[kind] * width + 16)  # also interlaced; what is behind may be a bomb

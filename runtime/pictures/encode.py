@@ -27,7 +27,7 @@ Content = Sequence[bytes | memoryview]
 """The parts of a file, to be written one after the other."""
 
 
-def encoded(kind: str, results: Sequence[Pixels], picture: Picture, quality: int | None = None) -> Content:
+def encode(kind: str, results: Sequence[Pixels], picture: Picture, quality: int | None = None) -> Content:
     """Return the file of a picture's enlarged frames; ``results`` may be changed.
 
     Args:

@@ -69,7 +69,7 @@ def format_of_name(name: Path) -> str | None:
     return next((key for key, kind in FORMATS.items() if name.suffix.lower() in kind.suffixes), None)
 
 
-def followed(path: Path, writing: Writing, reading: Reading) -> str:
+def choose_format(path: Path, writing: Writing, reading: Reading) -> str:
     """Return the format of a picture's result; the suffix speaks for what is no picture."""
     if writing.format is not None:
         return writing.format

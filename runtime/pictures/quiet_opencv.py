@@ -11,7 +11,7 @@ SILENT = cv2.utils.logging.LOG_LEVEL_SILENT
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Run a block in which OpenCV logs nothing."""
     before = cv2.utils.logging.setLogLevel(SILENT)
     try:

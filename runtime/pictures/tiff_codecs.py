@@ -31,7 +31,7 @@ def plain_samples(
         ValueError: it ends early or is damaged.
     """
     size = shape[0] * shape[1] * shape[2] * dtype.itemsize
-    raw = piece if compression == 1 else inflated(piece, size)
+    raw = piece if compression == 1 else inflate(piece, size)
     if len(raw) < size:
         if not fill:
             raise ValueError(f"{len(raw)} of {size} bytes")
@@ -40,7 +40,7 @@ def plain_samples(
     return samples.astype(dtype.newbyteorder("="), copy=False)
 
 
-def inflated(packed: bytes, most: int) -> bytes:
+def inflate(packed: bytes, most: int) -> bytes:
     """Return what deflated bytes hold, as far as they are not damaged, and at most ``most`` bytes."""
     stream, parts, left = zlib.decompressobj(), [], most
     for start in range(0, len(packed), CHUNK):
@@ -54,7 +54,7 @@ def inflated(packed: bytes, most: int) -> bytes:
     return b"".join(parts)
 
 
-def undone(samples: NDArray[np.generic], predictor: int) -> NDArray[np.generic]:
+def undo_predictor(samples: NDArray[np.generic], predictor: int) -> NDArray[np.generic]:
     """Return samples from their differences along the row, (h, w, c): predictor 2 of integers, 3 of floats."""
     h, w, c = samples.shape
     if predictor == 2:

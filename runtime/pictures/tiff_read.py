@@ -20,8 +20,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import ENDS_EARLY, Reading, check_declared, quiet
-from sr_deploy.runtime.pictures.quiet_opencv import silenced
-from sr_deploy.runtime.pictures.tiff_codecs import PLAIN, plain_samples, undone
+from sr_deploy.runtime.pictures.quiet_opencv import silence
+from sr_deploy.runtime.pictures.tiff_codecs import PLAIN, plain_samples, undo_predictor
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two are BigTIFF
 GROUP = 16 * 2**20
@@ -199,7 +199,7 @@ def _decoded(stream: BinaryIO, layout: Layout, group: list[tuple[int, int]], sha
         _plain(layout, content, full, order, fill) if layout.compression in PLAIN else _by_opencv(layout, content, full, order)
     )
     if layout.predictor != 1:
-        parts = [undone(samples[:, left : left + step], layout.predictor) for left in range(0, full[1], step)]
+        parts = [undo_predictor(samples[:, left : left + step], layout.predictor) for left in range(0, full[1], step)]
         samples = np.concatenate(parts, axis=1)
     return samples[:, :width]
 
@@ -217,7 +217,7 @@ def _plain(layout: Layout, content: list[bytes], shape: tuple[int, int, int], or
 
 
 def _by_opencv(layout: Layout, content: list[bytes], shape: tuple[int, int, int], order: str) -> Samples:
-    with silenced():
+    with silence():
         array = np.frombuffer(_single_channel(layout, content, shape, order), np.uint8)
         found = cv2.imdecode(array, cv2.IMREAD_UNCHANGED)
     if found is None or found.size != shape[0] * shape[1] * shape[2] or found.dtype.itemsize != layout.bits // 8:

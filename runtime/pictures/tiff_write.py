@@ -47,7 +47,7 @@ def tiff_parts(
         exif: a block that begins with ``Exif`` and two zeros and is little endian; goes to the first page.
         big: BigTIFF; ``None`` where it is needed.
     """
-    strips = [packed_strips(page) for page in pages]
+    strips = [pack_strips(page) for page in pages]
     total = sum(len(strip) for page in strips for strip in page)
     big = total > CLASSIC_END if big is None else big
     place = 16 if big else 8
@@ -71,7 +71,7 @@ def tiff_parts(
     return parts
 
 
-def packed_strips(pixels: Pixels) -> list[bytes]:
+def pack_strips(pixels: Pixels) -> list[bytes]:
     """Return the strips of rows, compressed; ``strip_rows`` in each but the last."""
     rows = strip_rows(pixels)
     packed = []

@@ -37,7 +37,7 @@ class Hidden:
         seen = part[..., -1] > 0
         if seen[inside].all():
             return self.samples.levels(part[inside, :, :-1])
-        return filled(self.samples.levels(part[..., :-1]), seen, self.mean)[inside]
+        return fill_hidden_(self.samples.levels(part[..., :-1]), seen, self.mean)[inside]
 
 
 def hidden_in(pixels: Pixels, samples: Samples) -> Hidden | None:
@@ -54,7 +54,7 @@ def hidden_in(pixels: Pixels, samples: Samples) -> Hidden | None:
     return Hidden(pixels, samples, mean)
 
 
-def filled(colours: Levels, seen: NDArray[np.bool_], mean: Levels) -> Levels:
+def fill_hidden_(colours: Levels, seen: NDArray[np.bool_], mean: Levels) -> Levels:
     """Return ``colours`` with those that are not ``seen`` replaced, changed in place: float32 (h, w, c)."""
     known = seen.astype(np.float32)
     colours *= known[..., None]

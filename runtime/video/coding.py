@@ -84,7 +84,7 @@ def luma_from_studio(studio: Plane, coding: Coding) -> Plane:
     return np.asarray(studio * np.float32(2.0 ** (coding.depth - 8)), np.float32)
 
 
-def recoded_colour(colour: Plane, source: Coding, target: Coding) -> Plane:
+def recode_colour(colour: Plane, source: Coding, target: Coding) -> Plane:
     """Return the code values of a colour plane in another depth and the same range, unrounded."""
     if source.depth == target.depth:
         return colour
@@ -92,7 +92,7 @@ def recoded_colour(colour: Plane, source: Coding, target: Coding) -> Plane:
     return np.asarray((colour - source.middle) * np.float32(gain) + target.middle, np.float32)
 
 
-def rounded(values: Plane, coding: Coding, out: Samples) -> None:
+def store_rounded(values: Plane, coding: Coding, out: Samples) -> None:
     """Write code values, rounded and clipped, into ``out``."""
     out[...] = np.clip(np.rint(values), 0, coding.largest)
 
@@ -129,7 +129,7 @@ def sited_axis(n_in: int, n_out: int, scale: int, sites: tuple[Sites, Sites]) ->
     return axis_at(n_in, (luma - given.first) / given.step, scale * given.step / wanted.step)
 
 
-def resited(plane: Samples, size: tuple[int, int], scale: int, codings: tuple[Coding, Coding]) -> Plane:
+def resite(plane: Samples, size: tuple[int, int], scale: int, codings: tuple[Coding, Coding]) -> Plane:
     """Return a colour plane enlarged from where its samples lie to where those of the other coding lie: float32 ``size``.
 
     Antialiased bicubic, as everywhere in this project; code values stay those of the first coding.

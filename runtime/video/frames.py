@@ -62,7 +62,7 @@ class Shot:
     coding: Coding
 
 
-def parsed_format(name: str) -> PixelFormat | None:
+def parse_format(name: str) -> PixelFormat | None:
     """Return a planar format by its name, or ``None`` where it is another kind (RGB, packed, big-endian)."""
     found = PLANAR.fullmatch(name)
     if found is None or (found["kind"] == "gray") is not (found["sub"] is None):
@@ -78,7 +78,7 @@ def is_rgb(form: VideoFormat) -> bool:
 
 def planar_format(form: VideoFormat) -> PixelFormat:
     """Return the planar format that holds what frames of any format hold; for RGB, 4:4:4 of the same depth."""
-    known = parsed_format(form.name)
+    known = parse_format(form.name)
     if known is not None:
         return known
     bits = max(part.bits for part in form.components)
@@ -98,7 +98,7 @@ def closest_format(wanted: PixelFormat, names: Iterable[str]) -> PixelFormat | N
         extra = max(colour, 0.0), max(depth, 0), found.alpha and not wanted.alpha, found.steps != wanted.steps
         return (-min(depth, 0), -min(colour, 0.0), wanted.alpha and not found.alpha, *extra)
 
-    known = [form for form in map(parsed_format, names) if form is not None]
+    known = [form for form in map(parse_format, names) if form is not None]
     usable = [form for form in known if not form.grey or wanted.grey]
     return min(usable, key=cost, default=None)
 

@@ -22,8 +22,8 @@ from sr_deploy.runtime.video.names import WRITTEN, quality_options
 from sr_deploy.runtime.video.options import USUAL, VideoOptions
 from sr_deploy.runtime.video.result import Encoding, Result
 from sr_deploy.runtime.video.source import SHORT_S, SHORT_SHARE, Copied, Item, Picture, Video, open_video
-from sr_deploy.runtime.video.streams import described, sorted_streams
-from sr_deploy.runtime.video.target import checked_codec, chosen_target
+from sr_deploy.runtime.video.streams import describe, sort_streams
+from sr_deploy.runtime.video.target import check_codec, choose_target
 from sr_deploy.runtime.video.upscale import FrameWork, Target
 from sr_deploy.signals import HeldSignals, held_signals
 
@@ -78,19 +78,19 @@ class VideoRun:
         if output.exists() and not self.options.overwrite:
             raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
         kind = WRITTEN[output.suffix.lower()]
-        codec = checked_codec(self.options.codec or kind.codec)
+        codec = check_codec(self.options.codec or kind.codec)
         options = quality_options(codec, self.options.crf)
         with closing(open_video(source)) as video:
             check_size(video, self.options.max_pixels)
-            kept, lost = sorted_streams(video, kind)
+            kept, lost = sort_streams(video, kind)
             items = video.items([stream for stream in kept if stream.type != "attachment"])
             early, first = until_picture(video, items)
-            target = chosen_target(video, first, codec, self.scale, self.warn)
+            target = choose_target(video, first, codec, self.scale, self.warn)
             with held_signals() as asked:
                 try:
                     result = Result(output, video, Encoding(codec, options, target, first.time_base), kept)
                     for stream in lost:
-                        self.warn(f"{source}: {described(stream)} is left out: {output.suffix} does not hold it")
+                        self.warn(f"{source}: {describe(stream)} is left out: {output.suffix} does not hold it")
                     self.on_start(video.frames)
                     if self._carry(chain(early, [first], items), target, result, asked):
                         self._tell(video, result)

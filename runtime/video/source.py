@@ -170,7 +170,7 @@ def open_video(path: Path) -> Video:
             raise InputError(f"{path}: not a regular file; name a video")
         with path.open("rb"):
             pass  # says why it cannot be read
-        container = opened(path)
+        container = open_container(path)
     except av.FFmpegError as err:
         raise InputError(f"{path}: not a video, or damaged beyond use ({err.strerror}); try to play it") from err
     except OSError as err:
@@ -182,7 +182,7 @@ def open_video(path: Path) -> Video:
         raise
 
 
-def opened(path: Path) -> av.container.InputContainer:
+def open_container(path: Path) -> av.container.InputContainer:
     """Return FFmpeg's view of a file; a name is never a URL, and a file never opens another one."""
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     return av.open(f"file:{path}", "r", container_options=options, metadata_errors="replace")

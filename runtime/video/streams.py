@@ -16,7 +16,7 @@ from av.container import OutputContainer
 from av.stream import AttachmentStream, Stream
 
 from sr_deploy.runtime.video.names import Container
-from sr_deploy.runtime.video.source import Video, is_cover, opened
+from sr_deploy.runtime.video.source import Video, is_cover, open_container
 
 TS_CODECS = frozenset(
     {
@@ -43,7 +43,7 @@ NEAR = 200  # packets of the other streams that are looked at
 MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
-def sorted_streams(video: Video, kind: Container) -> tuple[list[Stream], list[Stream]]:
+def sort_streams(video: Video, kind: Container) -> tuple[list[Stream], list[Stream]]:
     """Return the other streams of a video that go into the result, and those that it cannot hold.
 
     A track that MP4 uses for its chapters is in neither: chapters are written anew.
@@ -71,7 +71,7 @@ def holds(kind: Container, stream: Stream, sample: Packet[Stream] | None) -> boo
         return False
     try:
         with av.open(io.BytesIO(), "w", format=kind.format) as trial:
-            new = copied_stream(trial, stream)
+            new = copy_stream(trial, stream)
             trial.start_encoding()
             if sample is not None:
                 sample.stream = new
@@ -81,7 +81,7 @@ def holds(kind: Container, stream: Stream, sample: Packet[Stream] | None) -> boo
     return True
 
 
-def copied_stream(container: OutputContainer, stream: Stream) -> Stream:
+def copy_stream(container: OutputContainer, stream: Stream) -> Stream:
     """Return a new stream of ``container`` that takes the packets of another file's."""
     new: Stream = container.add_stream_from_template(stream)
     new.metadata.update(stream_tags(stream))
@@ -102,7 +102,7 @@ def add_streams(container: OutputContainer, video: Video, kept: Sequence[Stream]
             name, mime = MIME[stream.codec_context.name]
             container.add_attachment(name, mime, cover_bytes(video.path, stream.index))
         else:
-            found[stream.index] = copied_stream(container, stream)
+            found[stream.index] = copy_stream(container, stream)
     return found
 
 
@@ -110,7 +110,7 @@ def first_packets(path: Path, indices: Sequence[int]) -> dict[int, Packet[Stream
     """Return the first packet of each of the streams ``indices`` of a video that has one near the beginning."""
     found: dict[int, Packet[Stream]] = {}
     if indices:
-        with opened(path) as container, suppress(av.FFmpegError):
+        with open_container(path) as container, suppress(av.FFmpegError):
             for packet in islice(container.demux(*(container.streams[index] for index in indices)), NEAR):
                 if packet.size:
                     found.setdefault(packet.stream_index, packet)
@@ -134,7 +134,7 @@ def file_tags(video: Video) -> dict[str, str]:
     return {key: value for key, value in video.container.metadata.items() if key.lower() not in FILE_TAGS}
 
 
-def described(stream: Stream) -> str:
+def describe(stream: Stream) -> str:
     """Return what to call a stream in a message: ``stream 3 (subtitle, subrip, eng)``."""
     codec = stream.codec_context.name if stream.codec_context is not None else stream.name
     facts = [stream.type, codec, stream.metadata.get("language")]

@@ -17,7 +17,7 @@ ODD_SIDES = frozenset({"ffv1", "libvpx-vp9"})  # encoders of odd sizes in subsam
 SHAPED = ("libx264", "libx265", "h264", "hevc", "mpeg")  # encoders that write the shape of pixels themselves
 
 
-def checked_codec(name: str) -> str:
+def check_codec(name: str) -> str:
     """Return the name of an encoder of moving pictures.
 
     Raises:
@@ -32,7 +32,7 @@ def checked_codec(name: str) -> str:
     return name
 
 
-def chosen_target(video: Video, first: Picture, codec: str, scale: int, warn: Callable[[str], None]) -> Target:
+def choose_target(video: Video, first: Picture, codec: str, scale: int, warn: Callable[[str], None]) -> Target:
     """Return what the frames become: the video's own pixel format where the encoder has it, else the nearest."""
     assert video.first is not None
     if video.first.format.name.startswith("xyz"):

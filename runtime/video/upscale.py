@@ -19,10 +19,10 @@ from sr_deploy.runtime.video.coding import (
     Coding,
     Samples,
     planes_from_rgb,
-    recoded_colour,
-    resited,
+    recode_colour,
+    resite,
     rgb_from_planes,
-    rounded,
+    store_rounded,
     studio_from_luma,
 )
 from sr_deploy.runtime.video.coding import luma_from_studio as coded
@@ -82,7 +82,7 @@ class FrameWork:
             luma, cb, cr = planes_from_rgb(np.clip(made, 0.0, 1.0), self.coding)
             if self.differences is not None:
                 self.differences[0, rows], self.differences[1, rows] = cb, cr
-        rounded(luma, self.coding, self.planes[0][rows, : self.large[1]])
+        store_rounded(luma, self.coding, self.planes[0][rows, : self.large[1]])
 
     def finish(self) -> VideoFrame:
         """Return the enlarged frame, when all bands are in: colour and alpha are made here."""
@@ -104,7 +104,7 @@ class FrameWork:
             grey = (studio_from_luma(shot.luma, shot.coding) - np.float32(16.0)) / np.float32(219.0)
             return np.repeat(np.clip(grey, 0.0, 1.0)[None], 3, axis=0)
         size = shot.luma.shape
-        cb, cr = (resited(plane, (size[0], size[1]), 1, (shot.coding, even)) for plane in shot.colour)
+        cb, cr = (resite(plane, (size[0], size[1]), 1, (shot.coding, even)) for plane in shot.colour)
         return rgb_from_planes(shot.luma, (cb, cr), shot.coding)
 
     def _colour(self) -> None:
@@ -112,19 +112,19 @@ class FrameWork:
         for index, out in enumerate(self.planes[1:3]):
             size = out.shape[0], out.shape[1]
             if self.differences is not None:
-                made = resited(self.differences[index], size, 1, (even, self.coding))
+                made = resite(self.differences[index], size, 1, (even, self.coding))
             elif self.shot.colour is not None:
-                enlarged = resited(self.shot.colour[index], size, self.target.scale, (self.shot.coding, self.coding))
-                made = recoded_colour(enlarged, self.shot.coding, self.coding)
+                enlarged = resite(self.shot.colour[index], size, self.target.scale, (self.shot.coding, self.coding))
+                made = recode_colour(enlarged, self.shot.coding, self.coding)
             else:
                 made = np.full(size, self.coding.middle, np.float32)
-            rounded(made, self.coding, out)
+            store_rounded(made, self.coding, out)
 
     def _alpha(self) -> None:
         assert self.shot.alpha is not None
         large = imresize(self.shot.alpha.astype(np.float32), float(self.target.scale), size=self.large)
         gain = self.coding.largest / self.shot.coding.largest
-        rounded(large * np.float32(gain), self.coding, self.planes[3][: self.large[0], : self.large[1]])
+        store_rounded(large * np.float32(gain), self.coding, self.planes[3][: self.large[0], : self.large[1]])
         _extend(self.planes[3], self.large)
 
 

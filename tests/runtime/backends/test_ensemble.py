@@ -11,7 +11,7 @@ from PIL import Image
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.runtime.backends.engine import Tiles
-from sr_deploy.runtime.backends.ensemble import EnsembleEngine, ensembled
+from sr_deploy.runtime.backends.ensemble import EnsembleEngine, average_views
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.infer.command import main as infer
 from sr_deploy.runtime.pictures.read import read_pixels
@@ -33,12 +33,12 @@ def test_it_is_the_mean_of_eight_views_turned_back() -> None:
         return np.asarray(x + np.arange(x.shape[-1]), np.float32)  # brighter to the right, whichever way it was turned
 
     x = np.random.default_rng(0).random((2, 1, 5, 5)).astype(np.float32)
-    assert np.allclose(ensembled(ramp)(x) - x, 2.0)  # the slope cancels, its mean stays
+    assert np.allclose(average_views(ramp)(x) - x, 2.0)  # the slope cancels, its mean stays
 
 
 def test_what_commutes_with_turning_is_not_changed() -> None:
     x = np.random.default_rng(0).random((1, 1, 6, 9)).astype(np.float32)
-    found = ensembled(lambda v: np.repeat(np.repeat(v, 2, axis=-1), 2, axis=-2) * 3)(x)
+    found = average_views(lambda v: np.repeat(np.repeat(v, 2, axis=-1), 2, axis=-2) * 3)(x)
     assert np.allclose(found, np.repeat(np.repeat(x, 2, axis=-1), 2, axis=-2) * 3)
 
 
@@ -46,7 +46,7 @@ def test_tiles_give_the_whole_pictures_ensemble(square: Path, tmp_path: Path) ->
     plane = np.random.default_rng(0).random((1, 90, 130), np.float32)
     huge = load(tiny.write(tmp_path / "huge_fp32.onnx", WEIGHTS, (1, 1, 90, 130)), threads=1)
     turned = load(tiny.write(tmp_path / "turned_fp32.onnx", WEIGHTS, (1, 1, 130, 90)), threads=1)
-    expected = ensembled(lambda x: (huge if x.shape[-1] == 130 else turned).run(x))(plane[None])[0]
+    expected = average_views(lambda x: (huge if x.shape[-1] == 130 else turned).run(x))(plane[None])[0]
     found = run_whole(EnsembleEngine(load(square, threads=1), source="s"), plane)
     assert np.abs(found - expected).max() < 1e-5
     assert np.abs(found - run_whole(load(square, threads=1), plane)).max() > 1e-3

@@ -18,7 +18,7 @@ from sr_deploy.runtime.engines.shipped import (
     INDEX,
     Measured,
     Shipped,
-    chosen,
+    choose,
     engine_path,
     has_photo_engine,
     shipped_engines,
@@ -145,7 +145,7 @@ def test_a_damaged_index_is_named(copied: Path, content: str | None) -> None:
     ],
 )
 def test_the_best_engine_of_that_name_at_that_scale_is_taken(name: str | None, scale: int | None, expected: str) -> None:
-    assert chosen(SOME, name, scale).name == expected
+    assert choose(SOME, name, scale).name == expected
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_the_best_engine_of_that_name_at_that_scale_is_taken(name: str | None, s
     ],
 )
 def test_plain_l_is_the_default_and_its_family_has_short_names(name: str | None, scale: int | None, expected: str) -> None:
-    assert chosen(FAMILY, name, scale).name == expected
+    assert choose(FAMILY, name, scale).name == expected
 
 
 def test_a_short_name_at_a_scale_that_it_does_not_serve_says_what_it_serves() -> None:
     with pytest.raises(InputError, match=r"^photo, --scale 4: plain_l_photo_x2_int8 serves x2, not x4"):
-        chosen(FAMILY, "photo", 4)
+        choose(FAMILY, "photo", 4)
 
 
 @pytest.fixture
@@ -208,16 +208,16 @@ def test_the_photo_engine_is_offered_in_place_of_one_trained_on_clean_pictures(
 def test_what_is_no_name_lists_the_names(name: str) -> None:
     names = re.escape("edsr_pruned_int8, edsr_x4_pruned_int8, vdsr_pruned_int8 (sr-infer --list)")
     with pytest.raises(InputError, match=rf"^{re.escape(name)}: no such file, and no engine of that name comes with .*{names}$"):
-        chosen(SOME, name, None)
+        choose(SOME, name, None)
 
 
 def test_a_scale_that_no_engine_of_that_name_serves_says_what_they_serve() -> None:
     with pytest.raises(
         InputError, match=r"^edsr, --scale 3: edsr_pruned_int8 serves x2, edsr_x4_pruned_int8 serves x4, not x3; choose"
     ):
-        chosen(SOME, "edsr", 3)
+        choose(SOME, "edsr", 3)
     with pytest.raises(InputError, match=r"^--scale 5: .*vdsr_pruned_int8 serves x2 x3 x4, not x5; choose another scale"):
-        chosen(SOME, None, 5)
+        choose(SOME, None, 5)
 
 
 def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

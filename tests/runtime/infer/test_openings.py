@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.encode import encode
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.samples import Pixels
 from tests.runtime.command_runs import environment
@@ -40,7 +40,7 @@ def pictures_in(folder: Path) -> list[Path]:
         Image.fromarray(pixels).save(path)
     deep: dict[str, Pixels] = {"g.png": pixels.astype(np.uint16) * 257, "h.tif": pixels.astype(np.float32) / np.float32(255.0)}
     for name, samples in deep.items():
-        (folder / name).write_bytes(b"".join(encoded(Path(name).suffix[1:].replace("tif", "tiff"), [samples], Picture(samples))))
+        (folder / name).write_bytes(b"".join(encode(Path(name).suffix[1:].replace("tif", "tiff"), [samples], Picture(samples))))
     return [*paths, *(folder / name for name in deep)]
 
 

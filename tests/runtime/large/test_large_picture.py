@@ -18,7 +18,7 @@ from sr_deploy.runtime.large.facts import facts_of
 from sr_deploy.runtime.large.large_picture import LargePicture, Memory, Watch
 from sr_deploy.runtime.large.upscale import StreamedUpscaling
 from sr_deploy.runtime.large.vips_rows import VipsRows
-from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.encode import encode
 from sr_deploy.runtime.pictures.formats import Writing
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import head_of, read_picture
@@ -84,7 +84,7 @@ def test_every_format_holds_what_it_holds_in_memory(tmp_path: Path, engine: Engi
     KINDS[name](path)
     picture = read_picture(path)
     result = upscale(engine, picture.pixels, 2)
-    (tmp_path / "whole").write_bytes(b"".join(encoded(kind, [result], picture, 90)))
+    (tmp_path / "whole").write_bytes(b"".join(encode(kind, [result], picture, 90)))
     by_rows(path, tmp_path / "rows", engine, format=kind, quality=90)
     expected, found = read_picture(tmp_path / "whole"), read_picture(tmp_path / "rows")
     assert np.array_equal(found.pixels, expected.pixels)
@@ -119,7 +119,7 @@ def test_the_window_does_not_grow_with_the_height(tmp_path: Path, engine: Engine
     for copies in (4, 12):
         path = tmp_path / f"{copies}.png"
         pixels = np.concatenate([samples(4)] * copies)
-        path.write_bytes(b"".join(encoded("png", [pixels], Picture(pixels))))
+        path.write_bytes(b"".join(encode("png", [pixels], Picture(pixels))))
         source = VipsRows(head_of(path))
         work = StreamedUpscaling(engine.card, source, 2, facts_of(VipsRows(head_of(path))))
         held = 0

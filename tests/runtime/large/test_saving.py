@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from sr_deploy.runtime.large import tiff_rows as large_tiff
-from sr_deploy.runtime.large.jpeg_rows import RST0, numbered_on, parted
+from sr_deploy.runtime.large.jpeg_rows import RST0, renumber, split_scan
 from sr_deploy.runtime.large.large_picture import WRITERS
 from sr_deploy.runtime.large.saving import Carried, carried_by
-from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.encode import encode
 from sr_deploy.runtime.pictures.head import blank
 from sr_deploy.runtime.pictures.metadata import tags_from
 from sr_deploy.runtime.pictures.picture import Picture
@@ -50,24 +50,24 @@ def test_files_without_loss_hold_the_rows(tmp_path: Path, kind: str, channels: i
 @pytest.mark.parametrize("height", [1, 63, 64, 65, 301])
 def test_a_jpeg_by_rows_decodes_to_the_pixels_of_one_at_once(tmp_path: Path, quality: int, channels: int, height: int) -> None:
     pixels = samples(channels)[:height]
-    (whole,) = encoded("jpeg", [pixels.copy()], Picture(pixels), quality)
+    (whole,) = encode("jpeg", [pixels.copy()], Picture(pixels), quality)
     found = Image.open(written("jpeg", pixels, Carried(quality=quality), tmp_path / "out"))
     assert np.array_equal(np.asarray(found), np.asarray(Image.open(BytesIO(whole))))
 
 
 def test_restart_markers_of_a_jpeg_count_on_across_its_parts(tmp_path: Path) -> None:
-    _, scan = parted(written("jpeg", samples(3), Carried(), tmp_path / "out").read_bytes())
+    _, scan = split_scan(written("jpeg", samples(3), Carried(), tmp_path / "out").read_bytes())
     data = np.frombuffer(scan, np.uint8)
     at = np.flatnonzero((data[:-1] == 0xFF) & (data[1:] >= RST0) & (data[1:] < RST0 + 8)) + 1
     assert np.array_equal(data[at] - RST0, np.arange(len(at)) % 8) and len(at) == -(-301 // 8) - 1
-    assert numbered_on(b"\xff\x00\xd3\xff\xd0a\xff\xd1", 7) == (b"\xff\x00\xd3\xff\xd7a\xff\xd0", 2)
+    assert renumber(b"\xff\x00\xd3\xff\xd0a\xff\xd1", 7) == (b"\xff\x00\xd3\xff\xd7a\xff\xd0", 2)
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "jpeg"])
 def test_profile_and_exif_are_those_of_a_picture_in_memory(tmp_path: Path, kind: str) -> None:
     pixels = samples(3)
     picture = Picture(pixels, profile(), tags=tags_from(with_exif(6)), chunks=((b"gAMA", b"\0\0\xb1\x8f"),), format="png")
-    (tmp_path / "whole").write_bytes(b"".join(encoded(kind, [pixels.copy()], picture)))
+    (tmp_path / "whole").write_bytes(b"".join(encode(kind, [pixels.copy()], picture)))
     expected = read_picture(tmp_path / "whole")
     found = read_picture(written(kind, pixels, carried_by(picture, kind, 1, None), tmp_path / "out"))
     assert found.icc_profile == expected.icc_profile == profile()

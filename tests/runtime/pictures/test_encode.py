@@ -11,12 +11,12 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import DEFAULT, Reading
-from sr_deploy.runtime.pictures.encode import encoded, fewer_bits
+from sr_deploy.runtime.pictures.encode import encode, fewer_bits
 from sr_deploy.runtime.pictures.formats import (
     FORMATS,
     Writing,
     check_holds,
-    followed,
+    choose_format,
     format_of_name,
     lacks,
     result_name,
@@ -39,7 +39,7 @@ def smooth(dtype: type[np.generic], channels: int) -> Pixels:
 
 def through(tmp_path: Path, kind: str, pixels: Pixels, picture: Picture | None = None, quality: int | None = None) -> Picture:
     path = tmp_path / f"p{FORMATS[kind].suffixes[0]}"
-    path.write_bytes(b"".join(encoded(kind, [pixels.copy()], picture or Picture(pixels), quality)))
+    path.write_bytes(b"".join(encode(kind, [pixels.copy()], picture or Picture(pixels), quality)))
     return read_picture(path)
 
 
@@ -87,7 +87,7 @@ def test_quality_is_the_jpegs_and_full_colour_from_90_on(tmp_path: Path) -> None
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     sizes, layers = {}, {}
     for quality in (None, 95, 80):
-        content = b"".join(encoded("jpeg", [pixels.copy()], Picture(pixels), quality))
+        content = b"".join(encode("jpeg", [pixels.copy()], Picture(pixels), quality))
         sizes[quality] = len(content)
         with Image.open(BytesIO(content)) as image:
             layers[quality] = image.layer[0][1:3]  # type: ignore[attr-defined]
@@ -165,8 +165,8 @@ def test_a_suffix_stands_for_a_format(name: str, kind: str | None) -> None:
 )
 def test_a_result_follows_its_input(tmp_path: Path, saved: str, name: str, frames: bool, kind: str) -> None:
     Image.new("L", (3, 4)).save(tmp_path / name, format=saved)
-    assert followed(tmp_path / name, Writing(), Reading(frames=frames)) == kind
-    assert followed(tmp_path / name, Writing("webp"), DEFAULT) == "webp"
+    assert choose_format(tmp_path / name, Writing(), Reading(frames=frames)) == kind
+    assert choose_format(tmp_path / name, Writing("webp"), DEFAULT) == "webp"
 
 
 def test_a_bmp_with_transparency_becomes_a_png(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_bmp_with_transparency_becomes_a_png(tmp_path: Path) -> None:
     v4 = head[:14] + (108).to_bytes(4, "little") + head[18:30] + (3).to_bytes(4, "little") + head[34:54] + fields + bytes(52)
     v4[10:14] = (122).to_bytes(4, "little")
     (tmp_path / "a.bmp").write_bytes(bytes(v4) + bytes(head[54:]))
-    assert followed(tmp_path / "a.bmp", Writing(), DEFAULT) == "png"
+    assert choose_format(tmp_path / "a.bmp", Writing(), DEFAULT) == "png"
     assert read_picture(tmp_path / "a.bmp").pixels.shape == (4, 4, 4)
 
 
@@ -186,7 +186,7 @@ def test_a_bmp_with_transparency_becomes_a_png(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_called_by_its_suffix(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "empty.jpg").write_bytes(b"")
-    assert followed(tmp_path / name, Writing(), DEFAULT) == "jpeg"
+    assert choose_format(tmp_path / name, Writing(), DEFAULT) == "jpeg"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 
 from sr_deploy.pictures import Reading, picture_size, source
 from sr_deploy.planes import read_rgb
-from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.encode import encode
 from sr_deploy.runtime.pictures.head import png_parts
 from sr_deploy.runtime.pictures.metadata import EXIF_IFD, GPS_IFD, MAKER_NOTE, PIXEL_HEIGHT, PIXEL_WIDTH, Tags, tags_from
 from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
@@ -47,7 +47,7 @@ def photograph(path: Path, exif: Image.Exif) -> Picture:
 
 
 def written(tmp_path: Path, kind: str, picture: Picture) -> Image.Image:
-    parts = encoded(kind, [np.repeat(np.repeat(picture.pixels, 2, 0), 2, 1)], picture)
+    parts = encode(kind, [np.repeat(np.repeat(picture.pixels, 2, 0), 2, 1)], picture)
     return Image.open(BytesIO(b"".join(parts)))
 
 

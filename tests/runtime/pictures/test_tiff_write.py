@@ -18,7 +18,7 @@ from sr_deploy.runtime.pictures.tiff_write import (
     Entry,
     directory_bytes,
     numbers,
-    packed_strips,
+    pack_strips,
     page_tags,
     strip_rows,
     tiff_parts,
@@ -90,7 +90,7 @@ def test_a_file_beyond_4_gb_would_be_a_bigtiff() -> None:
 
 def directory_first(pixels: Pixels) -> bytes:
     """Return a deflated TIFF whose directory stands before its strips, so that a part of the file has it."""
-    strips = packed_strips(pixels)
+    strips = pack_strips(pixels)
     counts = [len(strip) for strip in strips]
     size = len(directory_bytes(page_tags(pixels, counts, counts, None, False), 8, False))
     starts = [8 + size + sum(counts[:number]) for number in range(len(counts))]

@@ -14,7 +14,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.pictures import Reading
 from sr_deploy.runtime.backends.engine import Engine
 from sr_deploy.runtime.backends.load import load
-from sr_deploy.runtime.pictures.encode import encoded
+from sr_deploy.runtime.pictures.encode import encode
 from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.png_file import with_chunks
 from sr_deploy.runtime.pictures.read import read_picture
@@ -78,7 +78,7 @@ def test_pages_of_a_tiff_stay_pages_and_keep_their_sizes(identity_file: Path, tm
 def shown(tmp_path: Path, kind: str, frames: list[NDArray[np.uint8]], rest: Frames) -> Picture:
     """Return what is read of frames that were written."""
     path = tmp_path / f"p.{kind}"
-    path.write_bytes(b"".join(encoded(kind, frames, Picture(frames[0], frames=len(frames), rest=rest))))
+    path.write_bytes(b"".join(encode(kind, frames, Picture(frames[0], frames=len(frames), rest=rest))))
     return read_picture(path, ALL)
 
 

@@ -13,8 +13,8 @@ from sr_deploy.runtime.video.coding import (
     Sites,
     luma_from_studio,
     planes_from_rgb,
-    recoded_colour,
-    resited,
+    recode_colour,
+    resite,
     rgb_from_planes,
     studio_from_luma,
 )
@@ -42,7 +42,7 @@ def test_every_luma_code_comes_back(coding: Coding) -> None:
 
 @pytest.mark.parametrize("full", [False, True])
 def test_neutral_colour_stays_neutral_in_another_depth(full: bool) -> None:
-    made = recoded_colour(np.full((1, 1), 512.0, np.float32), Coding(10, full), Coding(8, full))
+    made = recode_colour(np.full((1, 1), 512.0, np.float32), Coding(10, full), Coding(8, full))
     assert made == pytest.approx(128.0)
 
 
@@ -67,12 +67,12 @@ def test_bt709_matches_the_recommendation(full: bool, white: int, red: tuple[int
 def test_equal_sites_are_plain_bicubic() -> None:
     plane: Samples = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
     plain = imresize(plane.astype(np.float32), 2.0)
-    assert np.array_equal(resited(plane, (18, 14), 2, (Coding(), Coding())), plain)
+    assert np.array_equal(resite(plane, (18, 14), 2, (Coding(), Coding())), plain)
 
 
 def test_same_place_and_size_changes_nothing() -> None:
     plane: Samples = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
-    assert np.array_equal(resited(plane, (9, 7), 1, (LEFT, LEFT)), plane)
+    assert np.array_equal(resite(plane, (9, 7), 1, (LEFT, LEFT)), plane)
 
 
 @pytest.mark.parametrize("source", [LEFT, MIDWAY])
@@ -81,7 +81,7 @@ def test_colour_stays_where_luma_is(source: Coding, scale: int) -> None:
     """A ramp of colour along x, sampled where the source says, is the same ramp in the result, where its samples lie."""
     sampled = np.arange(20) * 2.0 + source.across.first
     plane: Samples = np.repeat(sampled[None].astype(np.float32), 20, axis=0)
-    made = resited(plane, (20 * scale, 20 * scale), scale, (source, LEFT))
+    made = resite(plane, (20 * scale, 20 * scale), scale, (source, LEFT))
     places = (2.0 * np.arange(20 * scale) + 0.5) / scale - 0.5
     inner = slice(4 * scale, -4 * scale)
     assert made[0, inner] == pytest.approx(places[inner], abs=1e-4)  # a cubic kernel reproduces ramps
@@ -90,7 +90,7 @@ def test_colour_stays_where_luma_is(source: Coding, scale: int) -> None:
 def test_taking_sites_for_midway_would_move_colour() -> None:
     sampled = np.arange(20) * 2.0
     plane: Samples = np.repeat(sampled[None].astype(np.float32), 20, axis=0)
-    right, wrong = (resited(plane, (40, 40), 2, (coding, LEFT))[0, 10:30] for coding in (LEFT, MIDWAY))
+    right, wrong = (resite(plane, (40, 40), 2, (coding, LEFT))[0, 10:30] for coding in (LEFT, MIDWAY))
     assert (right - wrong).mean() == pytest.approx(0.5, abs=1e-3)
 
 

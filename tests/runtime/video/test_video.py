@@ -19,7 +19,7 @@ from tests.runtime import tiny_onnx as tiny
 
 av = pytest.importorskip("av")
 
-from sr_deploy.runtime.video.frames import PixelFormat, closest_format, parsed_format, plane_view  # noqa: E402
+from sr_deploy.runtime.video.frames import PixelFormat, closest_format, parse_format, plane_view  # noqa: E402
 from sr_deploy.runtime.video.options import VideoOptions  # noqa: E402
 from sr_deploy.runtime.video.run import VideoRun  # noqa: E402
 from tests.helpers.cli import error_lines, infer  # noqa: E402
@@ -41,7 +41,7 @@ def test_frames_come_out_as_they_went_in(engine_file: Path, tmp_path: Path) -> N
     source = clips.write(tmp_path / "a.mkv", Clip(codec="ffv1", options={}))
     assert infer(engine_file, source, "-o", tmp_path / "b.mkv", "--scale", "1", *LOSSLESS) == 0
     for before, after in zip(clips.frames(source), clips.frames(tmp_path / "b.mkv"), strict=True):
-        form = parsed_format(before.format.name)
+        form = parse_format(before.format.name)
         assert form is not None and after.format.name == before.format.name
         for index in range(3):
             assert np.array_equal(plane_view(before, index, form), plane_view(after, index, form))
@@ -149,7 +149,7 @@ def test_videos_of_rgb_become_bt709(engine_file: Path, tmp_path: Path, form: str
 def test_alpha_is_enlarged_too(engine_file: Path, tmp_path: Path) -> None:
     source = clips.write(tmp_path / "a.mkv", Clip(form="yuva420p", codec="ffv1", options={}, count=2))
     assert infer(engine_file, source, *LOSSLESS) == 0
-    form = parsed_format("yuva420p")
+    form = parse_format("yuva420p")
     before, after = clips.frames(source)[0], clips.frames(tmp_path / "a_x2.mkv")[0]
     assert form is not None and after.format.name == "yuva420p"
     expected = np.clip(np.rint(imresize(np.asarray(plane_view(before, 3, form), np.float32), 2.0)), 0, 255)
@@ -259,7 +259,7 @@ def test_rgb_networks_keep_matrix_and_range(tmp_path: Path, matrix: int, color_r
     source = clips.write(tmp_path / "a.mkv", clip)
     VideoRun(rgb_engine(tmp_path), 1, VideoOptions("ffv1", overlap=False)).run(source, tmp_path / "b.mkv")
     before, after = clips.frames(source)[0], clips.frames(tmp_path / "b.mkv")[0]
-    form = parsed_format(before.format.name)
+    form = parse_format(before.format.name)
     assert form is not None and (after.colorspace, after.color_range) == (matrix, color_range)
     for index in range(3):
         a, b = (plane_view(frame, index, form).astype(int) for frame in (before, after))

@@ -13,7 +13,7 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from sr_deploy.runtime.video.frames import parsed_format, plane_view
+from sr_deploy.runtime.video.frames import parse_format, plane_view
 
 MILLISECOND = Fraction(1, 1000)
 AUDIO_RATE = 8000
@@ -83,7 +83,7 @@ def _video(container: av.container.OutputContainer, clip: Clip) -> VideoStream:
 def frame_of(clip: Clip, index: int, pts: int) -> av.VideoFrame:
     """Return a frame with content."""
     frame = av.VideoFrame(*clip.size, clip.form)
-    form = parsed_format(clip.form)
+    form = parse_format(clip.form)
     if form is None:
         rgb = np.random.default_rng(index).integers(0, 256, (clip.size[1], clip.size[0], 3), np.uint8)
         frame = av.VideoFrame.from_ndarray(rgb, "rgb24").reformat(format=clip.form)
@@ -116,7 +116,7 @@ def luma_planes(path: Path) -> list[NDArray[np.uint8] | NDArray[np.uint16]]:
     """Return the luma of all frames, (h, w) each, copied."""
     found: list[NDArray[np.uint8] | NDArray[np.uint16]] = []
     for frame in frames(path):
-        form = parsed_format(frame.format.name)
+        form = parse_format(frame.format.name)
         assert form is not None
         found.append(plane_view(frame, 0, form).copy())
     return found
