@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import onnx
 import torch
 from PIL import Image
 
@@ -48,3 +49,11 @@ def exported(tiny: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory)
     options = ["--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
     assert main([str(tiny), "-o", str(folder), *options]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def fp32(exported: Path) -> onnx.ModelProto:
+    """Return the fp32 graph of the small network, without its card."""
+    model = onnx.load(exported / "tiny_fp32.onnx")
+    del model.metadata_props[:]
+    return model

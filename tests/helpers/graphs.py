@@ -1,17 +1,21 @@
-"""Graphs of small networks, made once a process: torch's exporter takes a second for each."""
+"""Graphs of small networks, made once a process because torch's exporter takes a second for each, and what they compute."""
 
 from __future__ import annotations
 
 import hashlib
 from io import BytesIO
 
+import numpy as np
 import onnx
+import onnxruntime as ort
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from sr_deploy.card import Shape
 from sr_deploy.export.graphs.to_onnx import graph_from_network
 
+Floats = NDArray[np.float32]
 _MADE: dict[tuple[str, Shape], bytes] = {}
 
 
@@ -25,3 +29,17 @@ def cached_graph(network: nn.Module, shape: Shape) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.ParseFromString(_MADE[key])
     return model
+
+
+def outputs(model: onnx.ModelProto, tiles: Floats, watch: tuple[str, ...] = (), *, optimize: bool = False) -> list[Floats]:
+    """Return the output and the integer values ``watch``; operators run one by one as the standard has them by default."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT8, None) for name in watch)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found: list[Floats] = session.run(None, {"input": tiles})
+    return found

@@ -54,14 +54,6 @@ def select(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fp32(exported: Path) -> onnx.ModelProto:
-    """Return the fp32 graph of the small network, without its card."""
-    model = onnx.load(exported / "tiny_fp32.onnx")
-    del model.metadata_props[:]
-    return model
-
-
-@pytest.fixture(scope="module")
 def thresholds(exported: Path) -> dict[str, float]:
     """Return the thresholds of the small network."""
     return read_calibration(exported / "tiny_int8.thresholds.json").thresholds

@@ -32,14 +32,6 @@ from sr_deploy.runtime.upscaling.tiling import tile_corners
 SHAPE: Shape = (1, 1, 32, 32)
 
 
-@pytest.fixture(scope="module")
-def fp32(exported: Path) -> onnx.ModelProto:
-    """Return the fp32 graph of the small network, without its card."""
-    model = onnx.load(exported / "tiny_fp32.onnx")
-    del model.metadata_props[:]
-    return model
-
-
 def tile_set(folder: Path, *, limit: int = 48, scale: int = 2, shape: Shape = SHAPE) -> CalibrationSet:
     return CalibrationSet(Photographs(folder, "y"), Cut((scale,), shape, limit))
 

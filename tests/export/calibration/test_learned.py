@@ -12,10 +12,9 @@ pytest.importorskip("onnx")
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 from torch import nn
 
 from sr_deploy.card import card_from_json
@@ -29,6 +28,7 @@ from sr_deploy.export.graphs.to_onnx import graph_from_network
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.train.networks.registry import at_each_scale, build, card_of, convolutions, folded
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.graphs import outputs
 
 Floats = NDArray[np.float32]
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,19 +42,6 @@ def photograph(side: int) -> Floats:
 
     plane = read_measured(ROOT / "calib_data" / "calibrate" / "chelsea.png", "y")
     return np.ascontiguousarray(plane[100 : 100 + side, 120 : 120 + side][None, None] / np.float32(255.0))
-
-
-def run(model: onnx.ModelProto, tile: Floats, watch: tuple[str, ...] = ()) -> list[NDArray[np.generic]]:
-    """Return the output and the integers ``watch``; operators run one by one, as the standard defines them."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.INT8, None) for name in watch)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    found: list[NDArray[np.generic]] = session.run(None, {"input": tile})
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +129,7 @@ def test_the_first_integers_are_equal_and_the_output_agrees(tiny: Path) -> None:
     model = quantized(graph_from_network(network, (1, 1, 96, 96)), THRESHOLDS, keep=set(KEEP))
     names = {node.name: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
     first = next(n for n in model.graph.node if names["conv2"] in n.output).input[0]
-    output, integers = run(model, tile, (first,))
+    output, integers = outputs(model, tile, (first,))
     scale = rounded_up(torch.tensor(THRESHOLDS["conv2"] / 127, dtype=torch.float64))
     # conv1 computes in float in both: a value on the edge between two integers may fall to either side
     assert np.mean(integers_of(seen["x"], scale, -128).numpy() != integers) < 1e-4
@@ -182,7 +169,7 @@ def test_every_network_computes_what_its_graph_computes(arch: str, config: dict[
         with torch.no_grad():
             found = fake_quantized(one, ours, [name for name in where.keep if name in names])(torch.from_numpy(tile)).numpy()
             plain = one(torch.from_numpy(tile)).numpy()
-        difference = np.abs(found - np.asarray(run(graph, tile)[0], np.float32)).mean()
+        difference = np.abs(found - np.asarray(outputs(graph, tile)[0], np.float32)).mean()
         loss = np.abs(found - plain).mean()
         # sums in another order move single values by one integer; a pair that is missing or too many shifts all of them
         assert difference < 0.1 * loss and loss > 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch")
@@ -16,12 +14,6 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from sr_deploy.export.graphs.half import half_precision, nodes_that_may_overflow
 from sr_deploy.export.graphs.model import make_model
 from sr_deploy.runtime.backends.onnx_engine import open_session
-
-
-@pytest.fixture(scope="module")
-def fp32(exported: Path) -> onnx.ModelProto:
-    """Return the fp32 graph of the small network."""
-    return onnx.load(exported / "tiny_fp32.onnx")
 
 
 def run(

@@ -13,41 +13,21 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.graphs.model import make_model
 from sr_deploy.export.graphs.quantize import check_names, kept_by_default, quantize_weight, quantized, rounded_up
+from tests.helpers.graphs import outputs
 
 Floats = NDArray[np.float32]
 THRESHOLDS = {"conv1": 1.0, "conv2": 2.0, "conv3": 1.5, "conv4": 1.25}
 FIRST_LAST = frozenset({"conv1", "conv4"})
 
 
-@pytest.fixture(scope="module")
-def fp32(exported: Path) -> onnx.ModelProto:
-    """Return the fp32 graph of the small network."""
-    return onnx.load(exported / "tiny_fp32.onnx")
-
-
 def tensors(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-
-
-def run(model: onnx.ModelProto, tile: Floats, watch: tuple[str, ...] = (), *, optimize: bool = False) -> list[Floats]:
-    """Return the output and the integer values ``watch``; operators run one by one as the standard has them by default."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    copy.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.INT8, None) for name in watch)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    found: list[Floats] = ort.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(
-        None, {"input": tile}
-    )
-    return found
 
 
 def optimized_operators(model: onnx.ModelProto, folder: Path) -> list[str]:
@@ -128,7 +108,7 @@ def test_kept_convolutions_have_their_own_weights(fp32: onnx.ModelProto) -> None
 
 def test_everything_kept_is_the_same_network(fp32: onnx.ModelProto) -> None:
     model = quantized(fp32, THRESHOLDS, keep={f"conv{n}" for n in range(1, 5)})
-    assert np.array_equal(run(model, photograph())[0], run(fp32, photograph())[0])
+    assert np.array_equal(outputs(model, photograph())[0], outputs(fp32, photograph())[0])
 
 
 def test_an_unknown_name_is_refused(fp32: onnx.ModelProto) -> None:
@@ -184,7 +164,7 @@ def test_the_inner_pair_changes_no_integer(fp32: onnx.ModelProto, factor: float)
     watched = tuple(n.output[0] for n in plain.graph.node if n.op_type == "QuantizeLinear")
     assert len(watched) == 3
     # dq(q(x)) divided by the scale again is a whole number up to float32 rounding, far from a half
-    for ours, theirs in zip(run(model, photograph(), watched), run(plain, photograph(), watched), strict=True):
+    for ours, theirs in zip(outputs(model, photograph(), watched), outputs(plain, photograph(), watched), strict=True):
         assert np.array_equal(ours, theirs)
 
 
@@ -201,7 +181,7 @@ def test_one_convolution_equals_integer_arithmetic(threshold: float) -> None:
     integers = np.clip(np.rint(photograph()[0] / step), -128, 127).astype(np.int64)
     kernels, scales = quantize_weight(weight)
     expected = convolved(integers, kernels.astype(np.int64)) * (step * scales.astype(np.float64))[:, None, None]
-    found = run(quantized(single(weight), {"conv1": threshold}, keep=set()), photograph())[0][0]
+    found = outputs(quantized(single(weight), {"conv1": threshold}, keep=set()), photograph())[0][0]
     # nine float32 products against exact integers
     assert np.allclose(found, expected, atol=1e-5)
 
@@ -221,7 +201,7 @@ def test_integers_between_two_convolutions_equal_integer_arithmetic() -> None:
     kernels, scales = quantize_weight(first)
     sums = convolved(integers, kernels.astype(np.int64)) * (steps[0] * scales.astype(np.float64))[:, None, None]
     hidden = np.maximum(np.clip(np.rint(sums / steps[1]), -128, 127), 0).astype(np.int64)
-    (found,) = run(model, photograph(), ("b.quantized",))[1:]
+    (found,) = outputs(model, photograph(), ("b.quantized",))[1:]
     # a sum within float32 rounding of a half may fall to either side
     assert np.abs(found[0].astype(int) - hidden).max() <= 1
     assert np.count_nonzero(found[0] != hidden) < 0.002 * hidden.size
@@ -229,12 +209,12 @@ def test_integers_between_two_convolutions_equal_integer_arithmetic() -> None:
     expected = (
         convolved(found[0].astype(np.int64), kernels.astype(np.int64)) * (steps[1] * scales.astype(np.float64))[:, None, None]
     )
-    assert np.allclose(run(model, photograph())[0][0], expected, atol=1e-4)
+    assert np.allclose(outputs(model, photograph())[0][0], expected, atol=1e-4)
 
 
 def test_optimized_integers_differ_by_rounding_only(exported: Path) -> None:
     model = onnx.load(exported / "tiny_int8.onnx")
-    plain, fast = run(model, photograph())[0], run(model, photograph(), optimize=True)[0]
+    plain, fast = outputs(model, photograph())[0], outputs(model, photograph(), optimize=True)[0]
     # single steps of rounding, of a residual of a few hundredths
     assert np.abs(plain - fast).mean() < 1e-3
 
@@ -274,7 +254,7 @@ def test_a_relu_between_integers_is_a_leaky_one_of_slope_0(fp32: onnx.ModelProto
             assert [(a.name, a.f) for a in node.attribute] == [("alpha", 0.0)]
             node.op_type = "Relu"
             del node.attribute[:]
-    assert np.array_equal(run(model, photograph())[0], run(plain, photograph())[0])
+    assert np.array_equal(outputs(model, photograph())[0], outputs(plain, photograph())[0])
 
 
 def test_onnx_runtime_computes_it_in_integers(exported: Path, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ pytest.importorskip("onnx")
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from sr_deploy.export.graphs.quantize import quantized
 from sr_deploy.export.plans.graph import float_weights, half_remainder, pairs_behind_relus, with_batch
+from tests.helpers.graphs import outputs
 
 THRESHOLDS = {"conv1": 1.0, "conv2": 2.0, "conv3": 1.5, "conv4": 1.25}
 Floats = NDArray[np.float32]
@@ -30,14 +30,6 @@ def int8(request: pytest.FixtureRequest, exported: Path) -> onnx.ModelProto:
     chosen = keep.get(request.param, {"conv1", "conv3"})
     thresholds = {n: t for n, t in THRESHOLDS.items() if request.param != "conv3 reads floats" or n != "conv3"}
     return quantized(fp32, thresholds, keep=chosen)
-
-
-def run(model: onnx.ModelProto, tiles: Floats) -> Floats:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"input": tiles})[0], np.float32)
 
 
 def tiles(n: int = 1) -> Floats:
@@ -57,7 +49,7 @@ def test_no_pair_stands_before_a_relu_and_nothing_changes(int8: onnx.ModelProto)
     made = makers(found)
     relus = [node for node in found.graph.node if node.op_type == "Relu"]
     assert len(relus) == 3 and all(made[relu.input[0]].op_type == "Conv" for relu in relus)
-    assert np.array_equal(run(found, tiles()), run(int8, tiles()))
+    assert np.array_equal(outputs(found, tiles())[0], outputs(int8, tiles())[0])
 
 
 def test_what_read_integers_still_does(int8: onnx.ModelProto) -> None:
@@ -88,7 +80,7 @@ def test_float_weights_have_equal_values(int8: onnx.ModelProto) -> None:
     found = float_weights(int8)
     sizes = {t.name: t.data_type for t in found.graph.initializer if len(t.dims) == 4}
     assert sizes and all(kind == TensorProto.FLOAT for kind in sizes.values())
-    assert np.array_equal(run(found, tiles()), run(int8, tiles()))
+    assert np.array_equal(outputs(found, tiles())[0], outputs(int8, tiles())[0])
 
 
 def test_the_remainder_is_float16_and_opset_19(int8: onnx.ModelProto) -> None:
@@ -108,13 +100,13 @@ def test_the_scales_lose_nothing_in_float16(int8: onnx.ModelProto) -> None:
 
 
 def test_the_float16_remainder_computes_the_same_up_to_float16(int8: onnx.ModelProto) -> None:
-    found, expected = run(half_remainder(pairs_behind_relus(int8)), tiles()), run(int8, tiles())
+    found, expected = outputs(half_remainder(pairs_behind_relus(int8)), tiles())[0], outputs(int8, tiles())[0]
     assert np.sqrt(np.mean(np.square(found - expected))) < 2e-3  # a few steps of float16 near one, and flips of rounding
 
 
 @pytest.mark.parametrize("batch", [1, 3, None])
 def test_the_batch_is_a_dimension_and_nowhere_a_constant(int8: onnx.ModelProto, batch: int | None) -> None:
     for model in (int8, pairs_behind_relus(int8), float_weights(int8)):
-        found = run(with_batch(model, batch), tiles(batch or 5))
+        found = outputs(with_batch(model, batch), tiles(batch or 5))[0]
         assert len(found) == (batch or 5)
-        assert np.array_equal(found[-1:], run(model, tiles(batch or 5)[-1:]))
+        assert np.array_equal(found[-1:], outputs(model, tiles(batch or 5)[-1:])[0])
