@@ -13,15 +13,10 @@ from PIL import Image
 from sr_deploy.degrade import Plane, Upscale, bicubic_pair, network_pair
 from sr_deploy.errors import InputError
 from sr_deploy.planes import read_luma
-from sr_deploy.train.data.batches import Batch, DataConfig, PatchSource
+from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.pairs import FRACTION, Raster
-from sr_deploy.train.data.picture_patches import PicturePatches
 from sr_deploy.train.loop.validation import load_validation
-
-
-def pictures_of(source: PatchSource) -> PicturePatches:
-    assert isinstance(source.samples, PicturePatches)
-    return source.samples
+from tests.helpers.batches import equal, pictures_of
 
 
 def source(
@@ -57,10 +52,6 @@ def test_a_network_that_enlarges_gets_the_small_patch_at_the_same_place(
         assert top % scale == left % scale == 0
         window = stored[top // scale : (top + 12) // scale, left // scale : (left + 12) // scale]
         assert np.array_equal(window, upright(a, turns, mirror))
-
-
-def equal(a: Batch, b: Batch) -> bool:
-    return torch.equal(a.degraded, b.degraded) and torch.equal(a.original, b.original) and a.scale == b.scale
 
 
 def as_integers(patches: torch.Tensor, factor: int) -> NDArray[np.int64]:

@@ -19,13 +19,7 @@ import sr_deploy.train.data.cache
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.cache import Cache, most_maps, read_header
-from sr_deploy.train.data.picture_patches import PicturePatches
-
-
-def pictures_of(source: PatchSource) -> PicturePatches:
-    assert isinstance(source.samples, PicturePatches)
-    return source.samples
-
+from tests.helpers.batches import pictures_of
 
 SETTINGS = [
     {"scales": (2, 3), "patch": 16, "shrink": (1.0, 0.7)},

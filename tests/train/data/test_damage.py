@@ -16,10 +16,11 @@ from sr_deploy.errors import InputError
 from sr_deploy.train import options
 from sr_deploy.train.command import main
 from sr_deploy.train.data import damage
-from sr_deploy.train.data.batches import Batch, DataConfig, PatchSource
+from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.damage import DAMAGES, damaged
 from sr_deploy.train.data.pairs import FRACTION, Corner, Planes
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.batches import equal
 
 ALL = ("blur", "noise", "jpeg")
 PLAIN = ["--arch", "plain", "--scale", "2", "--width", "8", "--blocks", "1", "--expand", "0", "--patch", "32"]
@@ -28,10 +29,6 @@ PLAIN += ["--batch-size", "4", "--device", "cpu"]
 
 def source(folder: Path, degrade: tuple[str, ...] = ("jpeg",), *, colors: int = 1, workers: int = 1) -> PatchSource:
     return PatchSource(DataConfig((folder,), (2,), 32, (1.0,), 0.0, "inside", colors, degrade=degrade), workers=workers)
-
-
-def equal(a: Batch, b: Batch) -> bool:
-    return torch.equal(a.degraded, b.degraded) and torch.equal(a.original, b.original) and a.scale == b.scale
 
 
 def whole_levels(pictures: Path, colors: int) -> NDArray[np.uint8]:

@@ -13,12 +13,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.hr_lr import common_size, listed
 from sr_deploy.train.data.pairs import FRACTION
-from sr_deploy.train.data.picture_patches import PicturePatches
-
-
-def pictures_of(source: PatchSource) -> PicturePatches:
-    assert isinstance(source.samples, PicturePatches)
-    return source.samples
+from tests.helpers.batches import pictures_of
 
 
 def shrunk(crop: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

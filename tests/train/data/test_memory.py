@@ -8,12 +8,7 @@ import pytest
 from sr_deploy.train.data import memory
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.hr_lr import listed
-from sr_deploy.train.data.picture_patches import PicturePatches
-
-
-def pictures_of(source: PatchSource) -> PicturePatches:
-    assert isinstance(source.samples, PicturePatches)
-    return source.samples
+from tests.helpers.batches import pictures_of
 
 
 @pytest.mark.parametrize(
