@@ -34,7 +34,7 @@ from sr_deploy.train.loop.optimizers import make_optimizer
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.status import Status
 from sr_deploy.train.losses.expression import loss_from
-from sr_deploy.train.networks.registry import build, card_of, upscale_of
+from sr_deploy.train.networks.registry import build, card_of
 
 ROOT = Path(__file__).resolve().parent.parent
 ADAM = {"optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "halve", "clip_mode": "none"}
@@ -130,7 +130,7 @@ def run_of(case: Case, network: nn.Module, arguments: argparse.Namespace) -> Run
         precision=arguments.precision,
         **case.recipe,  # type: ignore[arg-type]
     )
-    config = DataConfig(tuple(arguments.data), (case.scale,), case.patch, (1.0,), upscale=upscale_of(network))
+    config = DataConfig(tuple(arguments.data), (case.scale,), case.patch, (1.0,), upscale=network.upscale)
     return Run(
         recipe=recipe,
         data=PatchSource(config),

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.console import table
 from sr_deploy.degrade import Planes
 from sr_deploy.train.loop.validation import validate
-from sr_deploy.train.networks.registry import at_scale, macs, weight_count
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import macs, weight_count
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,11 @@ class Row:
     psnr_db: dict[int, float]  # by scale; empty without --val
 
 
-def row(stage: str, network: nn.Module, shape: Shape, pictures: Sequence[Planes], card: ModelCard) -> Row:
+def row(stage: str, network: Network, shape: Shape, pictures: Sequence[Planes], card: ModelCard) -> Row:
     """Measure one stage; of a network with a branch for each scale, all weights, and the MACs of the default scale."""
     quality = validate(network, pictures, card.scales) if pictures else {}
     network.eval()
-    return Row(stage, weight_count(network), macs(at_scale(network, card.default_scale), shape), quality)
+    return Row(stage, weight_count(network), macs(network.at_scale(card.default_scale), shape), quality)
 
 
 @dataclass(frozen=True)

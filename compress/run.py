@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.options import PruneOptions
@@ -34,7 +34,8 @@ from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.status import Report, silent
 from sr_deploy.train.loop.validation import load_validation
 from sr_deploy.train.losses.content import Content
-from sr_deploy.train.networks.registry import at_each_scale, config_of, folded, widths_of
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import widths_of
 from sr_deploy.train.preflight import check_device, check_log_dir, check_output
 from sr_deploy.train.weights import checkpoint
 
@@ -71,7 +72,7 @@ class Pruning:
     def __init__(self, path: Path, options: PruneOptions, report: Report) -> None:
         network, card = checkpoint.load(path)
         self.options, self.card, self.report = options, card, report
-        self.dense = folded(network)
+        self.dense = network.folded()
         check_scales(options.scale, card)
         self.qat = awareness_of(options, self.dense, card) if options.qat else None
         self.tuning = tuning_of(options, self.dense, card) if options.finetune_steps else None
@@ -104,15 +105,15 @@ class Pruning:
             tuple(self.rows),
             self.shape,
             self.plan.layers,
-            self.card.default_scale if len(at_each_scale(small)) > 1 else None,
+            self.card.default_scale if len(small.at_each_scale()) > 1 else None,
             self.plan.share,
         )
 
-    def row(self, name: str, network: nn.Module) -> Row:
+    def row(self, name: str, network: Network) -> Row:
         """Measure ``network``."""
         return row(name, network, self.shape, self.pictures, self.card)
 
-    def without_filters(self, network: nn.Module, config_list: ConfigList, left: Survivors) -> nn.Module:
+    def without_filters(self, network: Network, config_list: ConfigList, left: Survivors) -> Network:
         """Return the smaller network of one round, and take what it lost from ``left``.
 
         Raises:
@@ -126,12 +127,12 @@ class Pruning:
         left.remove_(masks)
         return small
 
-    def smaller_card(self, small: nn.Module, facts: Mapping[str, str]) -> ModelCard:
+    def smaller_card(self, small: Network, facts: Mapping[str, str]) -> ModelCard:
         """Return the card of what is left; thresholds were learned for other weights."""
-        changed = {"widths": widths_of(small), "config": config_of(small), "parent_digest": self.card.digest}
+        changed = {"widths": widths_of(small), "config": small.facts, "parent_digest": self.card.digest}
         return self.card.with_changes(**changed, recipe=dict(facts), thresholds={}, keep=())
 
-    def tuned(self, small: nn.Module, card: ModelCard, number: int, left: Survivors) -> tuple[nn.Module, ModelCard]:
+    def tuned(self, small: Network, card: ModelCard, number: int, left: Survivors) -> tuple[Network, ModelCard]:
         """Return the network fine-tuned and its card, both written; where it is only to learn int8 yet, nothing is."""
         if self.tuning is not None:
             tuning = self.tuning.of_round(number, self.plan.rounds, left)
@@ -140,7 +141,7 @@ class Pruning:
             return small, checkpoint.read_card(self.options.output)
         return small, card if self.qat is not None else checkpoint.save(self.options.output, small, card)
 
-    def quantization_aware(self, network: nn.Module, card: ModelCard, plan: Awareness) -> Iterator[tuple[str, nn.Module]]:
+    def quantization_aware(self, network: Network, card: ModelCard, plan: Awareness) -> Iterator[tuple[str, Network]]:
         """Yield the fake-quantized network before and after its training, which writes the checkpoint."""
         options = self.options
         source = PatchSource(plan.data, workers=max(options.workers, 1), cache=options.cache)
@@ -153,7 +154,7 @@ class Pruning:
         yield "int8 after qat", finetune(options, rounded, card, tuning, self.report)
 
 
-def awareness_of(options: PruneOptions, network: nn.Module, card: ModelCard) -> Awareness:
+def awareness_of(options: PruneOptions, network: Network, card: ModelCard) -> Awareness:
     """Return how the network learns to compute in int8: with the loss and the data of fine-tuning."""
     return awareness(options, network, card, loss=loss_of(options, card), data=finetune_data(options, card))
 

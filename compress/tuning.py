@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
-from torch import nn
-
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.options import FINETUNING, PruneOptions
 from sr_deploy.compress.pruning.rounds import recipe_of
@@ -24,6 +22,7 @@ from sr_deploy.train.loop.stepper import MakeStepper
 from sr_deploy.train.losses.content import RANDOM_VGG, Content, Kind, Wish, choose_content
 from sr_deploy.train.losses.expression import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.losses.vgg import Distance
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.recipe_options import recipe_from, stepper_for
 
 
@@ -52,7 +51,7 @@ def loss_of(options: PruneOptions, card: ModelCard) -> str:
     return options.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
 
 
-def tuning_of(options: PruneOptions, network: nn.Module, card: ModelCard) -> Tuning:
+def tuning_of(options: PruneOptions, network: Network, card: ModelCard) -> Tuning:
     """Return how the pruned network is trained: with the dense network's loss and data, unless told otherwise.
 
     A loss with a GAN term begins with a new discriminator.
@@ -97,7 +96,7 @@ def inherited_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:
     return Wish(kind, options.vgg, distance)
 
 
-def finetune(options: PruneOptions, network: nn.Module, card: ModelCard, tuning: Tuning, report: Report) -> nn.Module:
+def finetune(options: PruneOptions, network: Network, card: ModelCard, tuning: Tuning, report: Report) -> Network:
     """Train the pruned network on the dense network's task and write the checkpoint."""
     taught = {} if tuning.teaching is None else tuning.teaching.facts
     run = Run(

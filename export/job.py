@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from torch import nn
 
 from sr_deploy.card import ModelCard
 from sr_deploy.degrade import imresize
@@ -26,6 +25,7 @@ from sr_deploy.export.settings import Settings
 from sr_deploy.files import write_bytes
 from sr_deploy.notes import LINES
 from sr_deploy.runtime.backends.engine import Tiles
+from sr_deploy.train.networks.network import Network
 
 AGREEMENT_DB = {"fp16": 60.0, "int8": 30.0}  # below it a graph is broken, not merely worse
 DEAD_MARGIN_DB = 1.0  # a graph must be closer to fp32's output than its own input is, or it does nothing of use
@@ -39,7 +39,7 @@ class Export:
     checkpoint: Path
     options: ExportOptions
     settings: Settings
-    network: nn.Module
+    network: Network
     card: ModelCard  # of the fp32 graph
     model: onnx.ModelProto
     tiles: CalibrationSet

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from torch import nn
 
 from sr_deploy import __version__
 from sr_deploy.calib_data import folder
@@ -28,7 +27,8 @@ from sr_deploy.export.preflight import check_apart, check_places
 from sr_deploy.export.sessions import Sessions
 from sr_deploy.export.settings import Settings, check_halo, settings_for
 from sr_deploy.notes import LINES, NOTES
-from sr_deploy.train.networks.registry import folded, taken_at
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import taken_at
 from sr_deploy.train.weights import checkpoint
 
 TOLERANCE = 1e-4  # fp32 graph against PyTorch
@@ -38,7 +38,7 @@ TOLERANCE = 1e-4  # fp32 graph against PyTorch
 class Source:
     """A checkpoint as it was read, and what is to become of it."""
 
-    network: nn.Module
+    network: Network
     card: ModelCard
     learned: Learned | None
     settings: Settings
@@ -58,7 +58,7 @@ def prepare(path: Path, options: ExportOptions) -> Export:
     check_halo(settings.shape, card.halo)
     tiles = calibration_tiles(card, settings, options)
     selection = selection_photographs(tiles, options)
-    model = graph_from_network(folded(network), settings.shape)
+    model = graph_from_network(network.folded(), settings.shape)
     check_names(model, set(options.keep))
     card = card_of_graph(model, card, settings)
     check_halo(settings.shape, card.halo)

@@ -25,6 +25,8 @@ from sr_deploy.runtime.upscaling.tiling import run_whole
 if TYPE_CHECKING:
     from torch import nn
 
+    from sr_deploy.train.networks.network import Network
+
 
 @dataclass(frozen=True)
 class Model:
@@ -103,7 +105,7 @@ def model_path(name: str) -> Path:
     return path
 
 
-def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Module, ModelCard]:
+def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[Network, ModelCard]:
     """Return the network and card of a checkpoint; here the gate imports torch (and for LPIPS and FID).
 
     Raises:
@@ -122,7 +124,7 @@ def open_checkpoint(path: Path, *, threads: int | None = None) -> tuple[nn.Modul
     return checkpoint.load(path)
 
 
-def network_at(network: nn.Module, card: ModelCard, scale: int) -> tuple[nn.Module, ModelCard]:
+def network_at(network: Network, card: ModelCard, scale: int) -> tuple[Network, ModelCard]:
     """Return the network that runs at a scale and its card: what an MDSR has for it, every other network as it is.
 
     Raises:
@@ -144,7 +146,7 @@ def run_network(network: nn.Module, tiles: Tiles) -> Tiles:
 class CheckpointEngine:
     """A checkpoint that runs tiles of a given shape, so that it can stand beside an engine."""
 
-    def __init__(self, network: nn.Module, card: ModelCard, shape: Shape) -> None:
+    def __init__(self, network: Network, card: ModelCard, shape: Shape) -> None:
         factor = 1 if card.upscale == "before" else card.default_scale
         self.network = network
         self._card = card.with_changes(input_shape=shape, output_shape=(*shape[:2], shape[2] * factor, shape[3] * factor))

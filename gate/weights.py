@@ -47,9 +47,8 @@ def reference_weights(path: Path, scale: int) -> Mapping[str, Array]:
         graph = read_graph(path)
         return {name: graph.tensors[node.inputs[1]] for name, node in graph.convolutions.items()}
     with missing_package("train"):
-        from sr_deploy.train.networks.registry import at_scale, folded
         from sr_deploy.train.weights import checkpoint
-    network = at_scale(folded(checkpoint.load(path)[0]), scale)
+    network = checkpoint.load(path)[0].folded().at_scale(scale)
     tensors = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return {name.removesuffix(".weight"): value for name, value in tensors.items() if value.ndim == 4}
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from sr_deploy.card import ModelCard
 from sr_deploy.progress import OnStep, progress_to
@@ -18,12 +17,13 @@ from sr_deploy.train.loop import loop
 from sr_deploy.train.loop.status import Report, Status, silent
 from sr_deploy.train.loop.validation import load_validation
 from sr_deploy.train.losses.content import choose_content
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.srresnet_from_edsr import settle_norms_
 from sr_deploy.train.options import PrepareOptions, TrainOptions
 from sr_deploy.train.preflight import check_device, check_log_dir, check_output
 from sr_deploy.train.recipe_options import recipe_from, stepper_for, wish_of
 from sr_deploy.train.start import begin_with_, fresh_network, served_card
 from sr_deploy.train.weights import checkpoint
-from sr_deploy.train.weights.srresnet_from_edsr import settle_norms_
 
 SETTLE_BATCHES = 8  # of 16 patches, for the statistics of batch norms that a warm start made
 
@@ -64,7 +64,7 @@ def train(options: TrainOptions, *, report: Report = silent, progress: OnStep | 
     )
 
 
-def begin_run(options: TrainOptions, report: Report) -> tuple[loop.Run, nn.Module]:
+def begin_run(options: TrainOptions, report: Report) -> tuple[loop.Run, Network]:
     """Return the run and the network that it begins with, all options checked and all pictures read."""
     check_output(options.output, overwrite=options.overwrite or options.resume)
     check_device(options)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +16,17 @@ from torch import Tensor, nn
 from sr_deploy.card import Shape
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
-from sr_deploy.train.networks.registry import Network, at_each_scale, build_like, convolutions
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import build_like, convolutions
 
 Kept = Mapping[ChannelGroup, int]
 """How many channels of each group stay."""
 
 
-def channels_of(network: nn.Module) -> dict[ChannelGroup, int]:
+def channels_of(network: Network) -> dict[ChannelGroup, int]:
     """Return how many channels each group has, as its readers count them."""
     convs = convolutions(network)
-    groups = cast(Network, network).channel_groups()
+    groups = network.channel_groups()
     return {group: convs[group.producers[0]].out_channels // group.blocks[group.producers[0]] for group in groups}
 
 
@@ -51,7 +51,7 @@ def part_of_the_way(channels: Kept, kept: Kept, *, step: int, steps: int) -> dic
     return {group: n - (n - kept[group]) * step // steps for group, n in channels.items()}
 
 
-def config_list_from(network: nn.Module, kept: Kept) -> list[dict[str, object]]:
+def config_list_from(network: Network, kept: Kept) -> list[dict[str, object]]:
     """Return the ``config_list`` that keeps exactly so many channels of each group: one entry for each, in NNI's dialect.
 
     Producers of one group share a ``dependency_group_id``; in front of PixelShuffle each has an entry of its own with its
@@ -108,13 +108,13 @@ class Convolution:
         return self.makes if isinstance(self.makes, int) else kept[self.makes] * self.block
 
 
-def cost_of(network: nn.Module, shape: Shape) -> Cost:
+def cost_of(network: Network, shape: Shape) -> Cost:
     """Return the cost of a network at ``shape`` (n, c, h, w); of one with a branch for each scale, their sum."""
-    groups = cast(Network, network).channel_groups()
+    groups = network.channel_groups()
     readers = {name: group for group in groups for name in group.consumers}
     makers = {name: group for group in groups for name in group.producers}
     found = []
-    for one in at_each_scale(network):
+    for one in network.at_each_scale():
         for name, (conv, positions) in _run(one, shape).items():
             made = makers.get(name)
             found.append(
@@ -128,7 +128,7 @@ def cost_of(network: nn.Module, shape: Shape) -> Cost:
     return Cost(tuple(found))
 
 
-def _run(network: nn.Module, shape: Sequence[int]) -> dict[str, tuple[nn.Conv2d, int]]:
+def _run(network: Network, shape: Sequence[int]) -> dict[str, tuple[nn.Conv2d, int]]:
     """Return each convolution with the positions it is computed at, nothing computed."""
     clone = build_like(network).to("meta")
     found: dict[str, tuple[nn.Conv2d, int]] = {}

@@ -11,13 +11,14 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.networks.registry import Network, convolutions
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import convolutions
 
 ConfigList = Sequence[Mapping[str, object]]
 Backend = Literal["auto", "nni", "native"]
@@ -33,7 +34,7 @@ RATIO = ("sparsity", "sparsity_per_layer", "sparse_ratio")
 KNOWN_KEYS = frozenset((*SELECT, *EXCLUDE, *RATIO, "exclude", "dependency_group_id", "target_settings"))
 
 
-def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, object]]:
+def config_list_for(network: Network, sparsity: float) -> list[dict[str, object]]:
     """Return the ``config_list`` for ``--sparsity``: every convolution but the output one.
 
     Convolutions that share a residual stream get one mask (``dependency_group_id``); those in front of PixelShuffle(r) lose whole
@@ -46,7 +47,7 @@ def config_list_for(network: nn.Module, sparsity: float) -> list[dict[str, objec
     if not 0.0 <= sparsity < 1.0:
         raise InputError(f"--sparsity {sparsity} is not in [0, 1); 0.5 halves every convolution")
     convs = convolutions(network)
-    groups = cast(Network, network).channel_groups()
+    groups = network.channel_groups()
     special = [group for group in groups if len(group.producers) > 1 or max(group.blocks.values()) > 1]
     names = [name for group in special for name in group.producers]
     entries: list[dict[str, object]] = [

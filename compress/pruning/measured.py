@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
-
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.pruning.criterion import taylor_scores
 from sr_deploy.compress.pruning.masks import Scores
@@ -14,6 +12,7 @@ from sr_deploy.compress.pruning.sensitivity import batches_from, batches_of
 from sr_deploy.degrade import Planes
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.stepper import MicroBatch
+from sr_deploy.train.networks.network import Network
 
 TAYLOR_BATCHES = 16  # that a filter's importance is averaged over
 
@@ -28,12 +27,12 @@ class Measured:
     seed: int
     criterion: str
 
-    def batches(self, network: nn.Module, *, count: int = 1) -> list[MicroBatch]:
+    def batches(self, network: Network, *, count: int = 1) -> list[MicroBatch]:
         """Return what ``network`` is measured on; ``count`` times as many patches."""
         if self.source is None:
             return batches_of(self.pictures, network, self.card)
         return [batch for number in range(count) for batch in batches_from(self.source(), seed=self.seed + number)]
 
-    def scores(self, network: nn.Module) -> Scores | None:
+    def scores(self, network: Network) -> Scores | None:
         """Return how much each filter matters; ``None``: its L1 norm says so."""
         return None if self.criterion == "l1" else taylor_scores(network, self.batches(network, count=TAYLOR_BATCHES))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import nn
-
 from sr_deploy.card import Shape
 from sr_deploy.compress.pruning.allocation import (
     Cost,
@@ -23,6 +21,7 @@ from sr_deploy.compress.pruning.masks import ConfigList, config_list_for
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.sensitivity import curves_of
 from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.network import Network
 
 SHOWN = 0.5  # sparsity at which a layer's sensitivity is shown
 
@@ -54,14 +53,14 @@ class Plan:
     layers: Sequence[Sequence[str]] = ()  # a table, where the widths do not follow from one sparsity
     share: float | None = None  # of the dense network's multiplications that is left
 
-    def of_round(self, network: nn.Module, number: int) -> ConfigList:
+    def of_round(self, network: Network, number: int) -> ConfigList:
         """Return the ``config_list`` of round ``number``, counted from 1, of the network that the round before left."""
         if self.config_list is not None:
             return self.config_list
         return config_list_from(network, part_of_the_way(self.channels, self.kept, step=number, steps=self.rounds))
 
 
-def plan_of(wanted: Wanted, network: nn.Module, measured: Measured, shape: Shape) -> Plan:
+def plan_of(wanted: Wanted, network: Network, measured: Measured, shape: Shape) -> Plan:
     """Return what is removed of ``network``, after measuring its layers where a budget is wanted; MACs are counted at ``shape``.
 
     Raises:
@@ -74,7 +73,7 @@ def plan_of(wanted: Wanted, network: nn.Module, measured: Measured, shape: Shape
     return budget_plan(wanted, cost, channels, curves_of(network, measured.batches(network), measured.scores(network)))
 
 
-def uniform_plan(network: nn.Module, wanted: Wanted, cost: Cost, channels: Kept) -> Plan:
+def uniform_plan(network: Network, wanted: Wanted, cost: Cost, channels: Kept) -> Plan:
     """Return the plan of one sparsity for every convolution, rounded up where wanted."""
     kept = asked = uniform(channels, wanted.uniform_sparsity)
     facts = {"prune.sparsity": f"{wanted.uniform_sparsity:g}"}

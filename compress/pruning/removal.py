@@ -7,20 +7,20 @@ weights that read it changes nothing: both networks compute the same picture up 
 from __future__ import annotations
 
 import copy
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_deploy.compress.pruning.masks import Masks
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.groups import ChannelGroup
-from sr_deploy.train.networks.registry import Network, arch_of, at_each_scale, build, config_of, convolutions
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import arch_of, build, convolutions
 
 TOLERANCE = 1e-5
 
 
-def masked(network: nn.Module, masks: Masks) -> nn.Module:
+def masked(network: Network, masks: Masks) -> Network:
     """Return a copy of ``network`` in which the filters that do not stay are zero."""
     clone = copy.deepcopy(network)
     with torch.no_grad():
@@ -32,13 +32,13 @@ def masked(network: nn.Module, masks: Masks) -> nn.Module:
     return clone
 
 
-def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
+def without_filters(network: Network, masks: Masks) -> Network:
     """Return a new, smaller network of the same class whose output equals the masked network's.
 
     Raises:
         InputError: convolutions that share channels have different masks, or a pruned one belongs to no group.
     """
-    groups = cast(Network, network).channel_groups()
+    groups = network.channel_groups()
     kept = {group: kept_channels(group, masks) for group in groups}
     produced = {name for group in groups for name in group.producers}
     for name in masks:
@@ -58,18 +58,18 @@ def without_filters(network: nn.Module, masks: Masks) -> nn.Module:
         for name in group.slopes:
             state[f"{name}.weight"] = state[f"{name}.weight"][channels]
     widths = tuple(state[f"{name}.weight"].shape[0] for name in convolutions(network))
-    small = build(arch_of(network), widths, config_of(network))
+    small = build(arch_of(network), widths, network.facts)
     small.load_state_dict(state)
     return small.train(network.training)
 
 
-def check_equal(masked_network: nn.Module, small: nn.Module, x: Tensor) -> float:
+def check_equal(masked_network: Network, small: Network, x: Tensor) -> float:
     """Return the largest difference of both networks' outputs on ``x`` (n, c, h, w), over every scale that has its own branch.
 
     Raises:
         CheckError: it is above ``TOLERANCE``.
     """
-    pairs = zip(at_each_scale(masked_network), at_each_scale(small), strict=True)
+    pairs = zip(masked_network.at_each_scale(), small.at_each_scale(), strict=True)
     with torch.no_grad():
         worst = float(torch.stack([(ours(x) - theirs(x)).abs().max() for ours, theirs in pairs]).max())
     if not worst <= TOLERANCE:

@@ -25,7 +25,7 @@ from sr_deploy.progress import progress
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.groups import ChannelGroup
-from sr_deploy.train.networks.registry import at_each_scale
+from sr_deploy.train.networks.network import Network
 
 SPARSITIES = (0.25, 0.5, 0.75, 0.9)
 PATCHES, PICTURES, SIDE = 16, 8, 96  # from training data, at each scale of its own; parts of validation pictures, in pixels
@@ -72,7 +72,7 @@ class Curve:
         return hull
 
 
-def curves_of(network: nn.Module, batches: Sequence[MicroBatch], scores: Scores | None = None) -> dict[ChannelGroup, Curve]:
+def curves_of(network: Network, batches: Sequence[MicroBatch], scores: Scores | None = None) -> dict[ChannelGroup, Curve]:
     """Return the curve of every channel group: what is left of ``network`` when that group alone loses its least filters.
 
     Those of least L1 norm, or of least ``scores``.
@@ -108,9 +108,9 @@ def batches_from(source: PatchSource, *, seed: int) -> list[MicroBatch]:
     return taken
 
 
-def batches_of(pictures: Sequence[Planes], network: nn.Module, card: ModelCard) -> list[MicroBatch]:
+def batches_of(pictures: Sequence[Planes], network: Network, card: ModelCard) -> list[MicroBatch]:
     """Return the middle of up to eight pictures, (h, w) or (3, h, w) in grey levels, at the card's scales in turns."""
-    branched = len(at_each_scale(network)) > 1
+    branched = len(network.at_each_scale()) > 1
     chosen, taken = pictures[:: math.ceil(len(pictures) / PICTURES)], []
     for number in range(max(len(chosen), len(card.scales))):
         scale = card.scales[number % len(card.scales)]

@@ -31,7 +31,8 @@ from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.losses.content import without_features
 from sr_deploy.train.losses.expression import ADVERSARIAL, FEATURE_TERMS, expression, terms_of
-from sr_deploy.train.networks.registry import at_each_scale, convolutions
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import convolutions
 
 STEPS, LEARNING_RATE, TEACHER_WEIGHT = 300, 1e-4, 0.5
 PIXELS, AT_ONCE = 2**20, 2**16  # that go into the first thresholds, at least; in one batch
@@ -50,7 +51,7 @@ def is_perceptual(text: str) -> bool:
     return any(name in (*FEATURE_TERMS, ADVERSARIAL) for name, _ in terms_of(text))
 
 
-def first_thresholds(network: nn.Module, plan: Awareness, source: PatchSource) -> dict[str, float]:
+def first_thresholds(network: Network, plan: Awareness, source: PatchSource) -> dict[str, float]:
     """Return thresholds as calibration chooses them, from what flows through the float network on training patches.
 
     Of those that ``plan`` names; a value that is never anything but zero has none. ``network`` is in evaluation mode, on the
@@ -69,7 +70,7 @@ def first_thresholds(network: nn.Module, plan: Awareness, source: PatchSource) -
     return {name: choose(found, plan.method, name=name) for name, found in histograms.items() if found.maximum > TINY}
 
 
-def as_learned(network: nn.Module, card: ModelCard) -> tuple[nn.Module, ModelCard]:
+def as_learned(network: Network, card: ModelCard) -> tuple[Network, ModelCard]:
     """Return the float32 network under a fake-quantized one and its card, with what was learned."""
     return unquantized(network), card.with_changes(thresholds=thresholds_in(network), keep=kept_in(network))
 
@@ -114,13 +115,13 @@ class Awareness:
         return {"qat.first_thresholds": self.method, "qat.teacher_weight": f"{self.teacher_weight:g}"}
 
 
-def awareness(options: PruneOptions, network: nn.Module, card: ModelCard, *, loss: str, data: DataConfig) -> Awareness:
+def awareness(options: PruneOptions, network: Network, card: ModelCard, *, loss: str, data: DataConfig) -> Awareness:
     """Return how ``network`` learns, as the options ask; ``loss`` is what it was trained with.
 
     Raises:
         InputError: options that do not fit the network or each other.
     """
-    if len(at_each_scale(network)) > 1 and set(data.scales) != set(card.scales):
+    if len(network.at_each_scale()) > 1 and set(data.scales) != set(card.scales):
         shown = " ".join(map(str, data.scales))
         raise InputError(f"--scale {shown}: an {card.arch} learns thresholds for all its scales together; leave --scale out")
     weight = options.qat_teacher_weight
@@ -130,7 +131,7 @@ def awareness(options: PruneOptions, network: nn.Module, card: ModelCard, *, los
     return Awareness(placement(network, options.keep), qat_recipe(options, loss), data, method, weight)
 
 
-def begun(network: nn.Module, plan: Awareness, source: PatchSource, device: str) -> nn.Module:
+def begun(network: Network, plan: Awareness, source: PatchSource, device: str) -> Network:
     """Return the fake-quantized network with calibrated thresholds, on the CPU.
 
     Raises:

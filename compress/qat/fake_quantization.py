@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.thresholds import OUTPUT_KEY, QMAX
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build_like, convolutions
 
 QMIN = -128  # QuantizeLinear uses all of int8
@@ -127,7 +128,7 @@ class FakeQuantizedConv2d(nn.Conv2d):
         return result if self.end is None else cast(Tensor, self.end(result))
 
 
-def fake_quantized(network: nn.Module, thresholds: Mapping[str, float], keep: Collection[str]) -> nn.Module:
+def fake_quantized(network: Network, thresholds: Mapping[str, float], keep: Collection[str]) -> Network:
     """Return a copy of ``network`` that computes as its int8 graph does, of the same class.
 
     Args:
@@ -154,7 +155,7 @@ def fake_quantized(network: nn.Module, thresholds: Mapping[str, float], keep: Co
     return clone.train(network.training)
 
 
-def unquantized(network: nn.Module) -> nn.Module:
+def unquantized(network: Network) -> Network:
     """Return a new network with the float32 weights under a fake-quantized one."""
     plain = build_like(network)
     state = network.state_dict()

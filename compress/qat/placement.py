@@ -15,8 +15,8 @@ from torch.fx import Node, Tracer
 
 from sr_deploy.errors import InputError
 from sr_deploy.thresholds import OUTPUT_KEY
-from sr_deploy.train.networks.mdsr import MDSR
-from sr_deploy.train.networks.registry import at_each_scale, convolutions
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import convolutions
 
 FUNCTIONS = {"relu": "relu", "add": "add", "iadd": "add"}
 MODULES: tuple[tuple[type[nn.Module], str], ...] = (
@@ -35,7 +35,7 @@ class Placement:
     keep: tuple[str, ...]  # convolutions that compute in float
 
 
-def placement(network: nn.Module, named: Collection[str] = ()) -> Placement:
+def placement(network: Network, named: Collection[str] = ()) -> Placement:
     """Return where an int8 graph of ``network`` quantizes, over all its scales, in the order the convolutions run.
 
     Args:
@@ -49,7 +49,7 @@ def placement(network: nn.Module, named: Collection[str] = ()) -> Placement:
     for name in named:
         if name not in known:
             raise InputError(f"--keep {name}: no convolution of this network; known: {', '.join(known)}")
-    sites = {site.name: site for one in at_each_scale(network) for site in _sites(one)}
+    sites = {site.name: site for one in network.at_each_scale() for site in _sites(one)}
     keep = {name for name, site in sites.items() if site.at_an_end} | set(named)
     pairs = []
     for name, site in sites.items():
@@ -72,9 +72,9 @@ class _Site:
     ends_block: bool  # as ``export.graph.residual_outputs`` has it
 
 
-def _sites(network: nn.Module) -> Iterator[_Site]:
+def _sites(network: Network) -> Iterator[_Site]:
     modules = dict(network.named_modules())
-    graph = Tracer().trace(network, {"scale": None} if isinstance(network, MDSR) else None)
+    graph = Tracer().trace(network, network.fixed_inputs())
     found = [node for node in graph.nodes if _kind(node, modules) == "conv"]
     for node in found:
         source = _source(node, modules)

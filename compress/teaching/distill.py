@@ -28,6 +28,7 @@ from sr_deploy.compress.teaching.features import Seen, reading
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.stepper import MicroBatch, PixelStepper
 from sr_deploy.train.losses.content import Content
+from sr_deploy.train.networks.network import Network
 
 What = Literal["none", "output", "features", "both"]
 
@@ -36,7 +37,7 @@ What = Literal["none", "output", "features", "both"]
 class Distilling:
     """What builds the step of a run with a teacher; every process of it is sent this by value."""
 
-    teacher: nn.Module
+    teacher: Network
     what: What = "output"
     weight: float = 0.5  # of the teacher; the rest is that of the originals
     content: Content = field(default_factory=lambda: Content("pixel"))
@@ -56,7 +57,7 @@ class TaughtStepper(PixelStepper):
     ) -> None:
         super().__init__(fabric, network, recipe, compiled=compiled, content=options.content)
         self.options = options
-        teacher: nn.Module = copy.deepcopy(options.teacher).requires_grad_(False).eval()
+        teacher: Network = copy.deepcopy(options.teacher).requires_grad_(False).eval()
         self.teacher = teacher.to(fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.kept = {name: channels.to(fabric.device) for name, channels in options.kept.items()}
 
@@ -95,7 +96,7 @@ def feature_error(ours: Seen, theirs: Seen, kept: Mapping[str, Tensor], units: M
 
 
 def units_of(
-    teacher: nn.Module, kept: Mapping[str, Tensor], batches: Sequence[MicroBatch], objective: nn.Module
+    teacher: Network, kept: Mapping[str, Tensor], batches: Sequence[MicroBatch], objective: nn.Module
 ) -> dict[str, float]:
     """Return the unit of every layer: the teacher's loss against the originals over the mean square of its kept features.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,8 @@ from sr_deploy.compress.pruning.masks import Masks
 from sr_deploy.compress.pruning.removal import kept_channels
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
-from sr_deploy.train.networks.registry import Network, at_each_scale, convolutions
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import convolutions
 
 Seen = Mapping[str, Tensor]
 """Convolution -> what it read: (n, c, h, w)."""
@@ -45,7 +45,7 @@ def reading(network: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Ten
         yield seen
 
 
-def layers_of(network: nn.Module, names: Sequence[str] = ()) -> tuple[str, ...]:
+def layers_of(network: Network, names: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the convolutions whose input is compared: those of ``names``, or up to four, evenly spaced.
 
     Without names they are readers of the residual stream where there is one, which every block adds to. What only one scale
@@ -54,8 +54,8 @@ def layers_of(network: nn.Module, names: Sequence[str] = ()) -> tuple[str, ...]:
     Raises:
         InputError: a name is no convolution that reads channels which can be removed.
     """
-    common = set.intersection(*({*convolutions(one)} for one in at_each_scale(network)))
-    groups = cast(Network, network).channel_groups()
+    common = set.intersection(*({*convolutions(one)} for one in network.at_each_scale()))
+    groups = network.channel_groups()
     readers = [name for group in groups for name in group.consumers if name in common]
     for name in names:
         if name not in readers:
@@ -71,11 +71,11 @@ def layers_of(network: nn.Module, names: Sequence[str] = ()) -> tuple[str, ...]:
 class Survivors:
     """Which channels of the dense network are left after one removal or several, as the dense network counts them."""
 
-    def __init__(self, dense: nn.Module) -> None:
+    def __init__(self, dense: Network) -> None:
         convs = convolutions(dense)
         self._left: dict[ChannelGroup, Tensor] = {
             group: torch.arange(convs[group.producers[0]].out_channels // group.blocks[group.producers[0]])
-            for group in cast(Network, dense).channel_groups()
+            for group in dense.channel_groups()
         }
 
     def remove_(self, masks: Masks) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.options import FEATURES, PruneOptions
 from sr_deploy.compress.pruning.sensitivity import batches_from
@@ -17,7 +15,7 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.losses.content import Content
 from sr_deploy.train.losses.expression import ADVERSARIAL, weight_of
-from sr_deploy.train.networks.registry import at_each_scale, at_scale, folded
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.weights import checkpoint
 
 WEIGHT = 0.5  # of the teacher where none is given
@@ -27,7 +25,7 @@ WEIGHT = 0.5  # of the teacher where none is given
 class Teaching:
     """A teacher and what is learnt from it."""
 
-    teacher: nn.Module
+    teacher: Network
     what: What
     weight: float
     layers: tuple[str, ...]  # convolutions whose input is compared
@@ -54,7 +52,7 @@ class Teaching:
         return {**facts, "prune.distill_layers": " ".join(self.layers)} if self.layers else facts
 
 
-def teaching_of(options: PruneOptions, network: nn.Module, card: ModelCard, *, loss: str, data: DataConfig) -> Teaching | None:
+def teaching_of(options: PruneOptions, network: Network, card: ModelCard, *, loss: str, data: DataConfig) -> Teaching | None:
     """Return what the options say of a teacher, by default the dense ``network`` itself; ``None``: there is none.
 
     Raises:
@@ -76,19 +74,19 @@ def teaching_of(options: PruneOptions, network: nn.Module, card: ModelCard, *, l
     return Teaching(teacher, what, weight, layers, digest)
 
 
-def fitting_teacher(path: Path, card: ModelCard, data: DataConfig) -> tuple[nn.Module, str]:
+def fitting_teacher(path: Path, card: ModelCard, data: DataConfig) -> tuple[Network, str]:
     """Return the network in a file, as it is called in training on ``data``, and the file's digest.
 
     Raises:
         InputError: its result is not comparable with that of the network that ``card`` tells of.
     """
     teacher, found = checkpoint.load(path)
-    teacher = folded(teacher)
+    teacher = teacher.folded()
     for what, theirs, ours in (("colour", found.color, card.color), ("enlargement", found.upscale, card.upscale)):
         if theirs != ours:
             raise InputError(f"--teacher {path}: its {what} is {theirs!r}, that of the pruned network {ours!r}; choose another")
     missing = [scale for scale in data.scales if scale not in found.scales]
-    if missing or (data.one_scale and len(at_each_scale(teacher)) == 1):
+    if missing or (data.one_scale and len(teacher.at_each_scale()) == 1):
         served, wanted = (" ".join(map(str, scales)) for scales in (found.scales, data.scales))
         raise InputError(f"--teacher {path}: serves scale {served}, fine-tuning wants {wanted}; choose another, or name --scale")
-    return (teacher if data.one_scale else at_scale(teacher, data.scales[0])), found.digest
+    return (teacher if data.one_scale else teacher.at_scale(data.scales[0])), found.digest

@@ -13,7 +13,7 @@ from sr_deploy.compress.command import main
 from sr_deploy.compress.pruning.masks import nni_installed
 from sr_deploy.compress.pruning.rounds import recipe_of, steps_of
 from sr_deploy.train.loop.recipe import Recipe
-from sr_deploy.train.networks.registry import at_each_scale, build, card_of, folded, macs, widths_of
+from sr_deploy.train.networks.registry import build, card_of, macs, widths_of
 from sr_deploy.train.weights import checkpoint
 
 SHAPE = (1, 1, 16, 16)
@@ -28,7 +28,7 @@ FAMILIES: dict[str, dict[str, float]] = {
 
 def dense_of(folder: Path, arch: str, name: str = "dense", **config: float) -> Path:
     torch.manual_seed(0)
-    network = folded(build(arch, config={**FAMILIES[arch], **config}))
+    network = build(arch, config={**FAMILIES[arch], **config}).folded()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.05)
     scales = (2, 3, 4) if arch in ("vdsr", "mdsr") else (int(FAMILIES[arch]["scale"]),)
@@ -129,7 +129,7 @@ def test_a_budget_is_met(photos: Path, tmp_path: Path, arch: str, capsys: pytest
     code, output = prune(dense, "--target-macs", "0.4", "--val", str(photos), "--json", str(tmp_path / "table.json"))
     assert code == 0
     before, after = (checkpoint.load(path)[0] for path in (dense, output))
-    share = sum(macs(one, SHAPE) for one in at_each_scale(after)) / sum(macs(one, SHAPE) for one in at_each_scale(before))
+    share = sum(macs(one, SHAPE) for one in after.at_each_scale()) / sum(macs(one, SHAPE) for one in before.at_each_scale())
     assert 0.3 < share <= 0.4
     assert json.loads((tmp_path / "table.json").read_text("utf-8"))["macs_share"] == pytest.approx(share)
     card = checkpoint.read_card(output)

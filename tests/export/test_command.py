@@ -28,6 +28,7 @@ from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.command import main, options_from, parser
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint
 from tests.helpers.cli import error_lines
@@ -46,7 +47,7 @@ def run(tiny: Path, photos: Path, tmp_path: Path) -> Run:
     return export
 
 
-def seeded(widths: tuple[int, ...]) -> torch.nn.Module:
+def seeded(widths: tuple[int, ...]) -> Network:
     """Return a freshly initialised VDSR, always the same."""
     with torch.random.fork_rng():
         torch.manual_seed(1)

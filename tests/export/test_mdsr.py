@@ -22,7 +22,7 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.infer.command import main as infer
 from sr_deploy.runtime.upscaling.tiling import run_whole
-from sr_deploy.train.networks.registry import at_scale, build, card_of, convolutions, macs
+from sr_deploy.train.networks.registry import build, card_of, convolutions, macs
 from sr_deploy.train.weights import checkpoint
 
 SCALES = (2, 3, 4)
@@ -63,14 +63,14 @@ def graph(stem: Path, precision: str) -> Path:
 
 def test_one_scale_is_taken_out(stem: Path, network: Path, scale: int) -> None:
     whole, parent = checkpoint.load(network)
-    one = at_scale(whole, scale)
+    one = whole.at_scale(scale)
     for precision in ("fp32", "fp16", "int8"):
         card = read_card(graph(stem, precision))
         assert (card.arch, card.scales, card.default_scale, card.upscale) == ("mdsr", (scale,), scale, "inside")
         assert card.config == {**{f"x{s}": int(s == scale) for s in SCALES}, "colors": 1, "res_scale": 1.0}
         assert card.input_shape == (1, 1, TILE, TILE) and card.output_shape == (1, 1, scale * TILE, scale * TILE)
         assert card.widths == one.config.widths and card.parent_digest == parent.digest  # type: ignore[union-attr]
-        assert card.macs == macs(one, (1, 1, TILE, TILE)) and card.halo == one.halo() == 16  # type: ignore[operator]
+        assert card.macs == macs(one, (1, 1, TILE, TILE)) and card.halo == one.halo() == 16
     found = onnx.load(graph(stem, "fp32")).graph
     assert {node.op_type for node in found.node} == {"Conv", "Relu", "Add", "DepthToSpace"}  # no leftover slicing
     assert {node.name for node in found.node if node.op_type == "Conv"} == set(convolutions(one))

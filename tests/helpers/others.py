@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_deploy.train.networks import registry as networks
+from sr_deploy.train.networks.network import Network
 
 
 class BasicBlock(nn.Module):
@@ -40,15 +40,15 @@ def levels_apart(ours: nn.Module, theirs: nn.Module, value_range: float = 255.0,
     return float((255.0 * found - expected * 255.0 / value_range).abs().max())
 
 
-def graph_apart(network: nn.Module, colors: int = 3) -> float:
+def graph_apart(network: Network, colors: int = 3) -> float:
     """Return the largest difference, of 255, between a network and its fp32 graph in ONNX Runtime."""
     pytest.importorskip("onnx")
     from sr_deploy.export.graphs.reading import halo
     from sr_deploy.export.graphs.to_onnx import graph_from_network
     from sr_deploy.runtime.backends.onnx_engine import open_session
 
-    model = graph_from_network(networks.folded(network), (1, colors, 24, 20))
-    assert halo(model) == networks.halo(network)
+    model = graph_from_network(network.folded(), (1, colors, 24, 20))
+    assert halo(model) == network.halo()
     x = torch.rand(1, colors, 24, 20)
     session = open_session(model.SerializeToString(), ["CPUExecutionProvider"], 1)
     with torch.no_grad():

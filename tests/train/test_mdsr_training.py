@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sr_deploy.train.command import main
-from sr_deploy.train.networks.registry import at_scale, build, card_of, config_of, convolutions
+from sr_deploy.train.networks.registry import build, card_of, convolutions
 from sr_deploy.train.weights import checkpoint
 
 SMALL = ("--blocks", "1", "--width", "8", "--batch-size", "2", "--device", "cpu", "--steps", "1")
@@ -53,7 +53,7 @@ def test_several_scales_are_trained_in_one_network_and_continued(photos: Path, t
     for scale in card.scales:  # twelve steps of a drawn scale reach all three
         name = f"pre.x{scale}.0.conv1"
         assert not torch.equal(convolutions(network)[name].weight, fresh[name].weight)
-        assert at_scale(network, scale)(torch.rand(1, 1, 5, 7)).shape == (1, 1, 5 * scale, 7 * scale)
+        assert network.at_scale(scale)(torch.rand(1, 1, 5, 7)).shape == (1, 1, 5 * scale, 7 * scale)
     assert main([str(photos), "-o", str(output), *options, "14", "--resume"]) == 0
     assert checkpoint.read_card(output).recipe["train.done_steps"] == "14"
 
@@ -74,7 +74,7 @@ def test_it_starts_from_an_edsr(photos: Path, tmp_path: Path, capsys: pytest.Cap
 def test_the_card_names_only_scales_that_have_a_branch() -> None:
     network = build("mdsr", config={"blocks": 1, "features": 8, "x2": 0})
     card = card_of(network, scales=(2, 3, 4), default_scale=2)
-    assert (card.scales, card.default_scale, card.config) == ((3, 4), 3, config_of(network))
+    assert (card.scales, card.default_scale, card.config) == ((3, 4), 3, network.facts)
 
 
 @pytest.mark.slow

@@ -7,19 +7,22 @@ Every step moves it by ``1 - decay`` towards the present weights. So that the ra
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+N = TypeVar("N", bound=nn.Module)
 
-class Average:
+
+class Average(Generic[N]):
     """A second network that holds the averaged weights, in evaluation mode."""
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: N, decay: float) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.decay = decay
 
-    def update(self, network: nn.Module, step: int) -> None:
+    def update(self, network: N, step: int) -> None:
         """Take in the weights of ``network`` after ``step`` steps.
 
         Buffers are copied: those of batch normalisation are running averages already and belong to the data, not to one

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from sr_deploy.card import ModelCard
@@ -30,14 +30,14 @@ from sr_deploy.train.loop.status import Meter, Report, Status, silent, write_sca
 from sr_deploy.train.loop.stepper import MakeStepper, MicroBatch, PixelStepper
 from sr_deploy.train.loop.validation import validate
 from sr_deploy.train.networks.expansion import collapse_, expand_
-from sr_deploy.train.networks.registry import at_each_scale
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.weights import checkpoint
 
-AsSaved = Callable[[nn.Module, ModelCard], tuple[nn.Module, ModelCard]]
+AsSaved = Callable[[Network, ModelCard], tuple[Network, ModelCard]]
 WATCH_STEPS = 20  # on CUDA, between two looks at whether all was a number: each waits for the device
 
 
-def as_it_is(network: nn.Module, card: ModelCard) -> tuple[nn.Module, ModelCard]:
+def as_it_is(network: Network, card: ModelCard) -> tuple[Network, ModelCard]:
     """Return both unchanged."""
     return network, card
 
@@ -74,7 +74,7 @@ class Run:
         return self.recipe.batch_size * self.recipe.accumulate * self.devices
 
 
-def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
+def train(run: Run, network: Network, *, resume: bool = False) -> Network:
     """Train ``network`` (changed in place) and return it with the weights of its checkpoint, averaged ones with an EMA.
 
     The checkpoint and its training state are on disk. Ctrl-C saves both and raises ``KeyboardInterrupt`` again. Processes
@@ -93,14 +93,14 @@ def train(run: Run, network: nn.Module, *, resume: bool = False) -> nn.Module:
 
 
 def _take_part(task: object, team: Team) -> None:
-    run, network, resume = cast(tuple[Run, nn.Module, bool], task)
+    run, network, resume = cast(tuple[Run, Network, bool], task)
     _Loop(run, network, team, resume=resume).train(HeldSignals())
 
 
 class _Loop:
-    def __init__(self, run: Run, network: nn.Module, team: Team, *, resume: bool) -> None:
+    def __init__(self, run: Run, network: Network, team: Team, *, resume: bool) -> None:
         self.run, self.recipe, self.network, self.team = run, run.recipe, network, team
-        branched = len(at_each_scale(network)) > 1
+        branched = len(network.at_each_scale()) > 1
         self.fabric = make_fabric(run.device, run.recipe.precision, team.place, branched=branched)
         if run.compile:
             check_compiler(self.fabric.device)
@@ -119,7 +119,7 @@ class _Loop:
             self.meter = Meter(found.losses, self.fabric.device)
             self.stepper.restore_(found.numbers)
 
-    def train(self, interrupt: HeldSignals) -> nn.Module:
+    def train(self, interrupt: HeldSignals) -> Network:
         began, saved = time.monotonic() - self.elapsed, time.monotonic()
         first_step, first_time = self.step, time.monotonic()
         batches = self.run.data.batches(

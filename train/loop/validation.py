@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from sr_deploy.degrade import Color, Planes, imresize, through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
 from sr_deploy.measure import mean, score
 from sr_deploy.planes import read_measured
-from sr_deploy.train.networks.registry import at_scale, upscale_of
+from sr_deploy.train.networks.network import Network
 
 MEASURED_SIDE = 11  # pixels that SSIM needs
 
@@ -35,14 +34,14 @@ def load_validation(source: Path | Sequence[Path], scales: Sequence[int], color:
     return found
 
 
-def validate(network: nn.Module, pictures: Sequence[Planes], scales: Sequence[int]) -> dict[int, float]:
+def validate(network: Network, pictures: Sequence[Planes], scales: Sequence[int]) -> dict[int, float]:
     """Return the mean luma PSNR in dB by scale of a network on whole pictures, (h, w) or (3, h, w) in grey levels."""
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
 
     def enlarge(lr: Planes, scale: int) -> Planes:
-        given, one = imresize(lr, float(scale)) if upscale_of(network) == "before" else lr, at_scale(network, scale)
+        given, one = imresize(lr, float(scale)) if network.upscale == "before" else lr, network.at_scale(scale)
 
         def run(planes: Planes) -> Planes:
             with torch.no_grad():

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.blocks import ResidualBlock, Upsampler, conv
 from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.residual import blocks_of, check_res_scale, check_widths, halo_of, residual_groups, uniform_widths
 
 UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 3: (3,), 4: (2, 2)}  # the factor of each PixelShuffle, section 3.3
@@ -51,14 +53,14 @@ def edsr_widths(*, blocks: int = 16, features: int = 64, scale: int = 2, colors:
     return uniform_widths(blocks, features, UPSAMPLERS.get(scale, ()), colors)
 
 
-class EDSR(nn.Module):
+class EDSR(Network):
     """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), not clipped."""
 
-    upscale = "inside"
+    upscale: Upscale = "inside"
     mean: Tensor
 
     def __init__(self, config: EDSRConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         widths = iter(config.widths)
         width = next(widths)

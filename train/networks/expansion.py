@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import convolutions
 
 BRANCH = 0.3  # of the product in the kernel
@@ -63,7 +64,7 @@ def expand_(network: nn.Module, times: int) -> None:
         network.set_submodule(name, ExpandedConv2d(layer, times))
 
 
-def collapse_(network: nn.Module) -> nn.Module:
+def collapse_(network: Network) -> Network:
     """Multiply the kernels of ``network`` out, where it was expanded, and return it: the plain network that it computed."""
     for name, layer in convolutions(network).items():
         if isinstance(layer, ExpandedConv2d):

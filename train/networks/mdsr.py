@@ -7,16 +7,19 @@ picture goes through one branch, so ``at_scale`` takes a network for one scale o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.blocks import ResidualBlock, Upsampler, conv
 from sr_deploy.train.networks.edsr import UPSAMPLERS, mean_of
 from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.residual import (
     Factors,
     blocks_of,
@@ -104,14 +107,14 @@ def mdsr_widths(
     return uniform_widths(BEFORE * len(scales) + blocks, features, factors, colors)
 
 
-class MDSR(nn.Module):
+class MDSR(Network):
     """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), not clipped, for a scale it serves."""
 
-    upscale = "inside"
+    upscale: Upscale = "inside"
     mean: Tensor
 
     def __init__(self, config: MDSRConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         widths = iter(config.widths)
         width = next(widths)
@@ -159,6 +162,18 @@ class MDSR(nn.Module):
         one.pre, one.up = (nn.ModuleDict({branch: parts[branch]}) for parts in (self.pre, self.up))
         one.training = self.training
         return one
+
+    def at_each_scale(self) -> tuple[Network, ...]:
+        """Return the network for each scale."""
+        return tuple(self.at_scale(scale) for scale in self.config.scales)
+
+    def served(self, scales: Sequence[int]) -> tuple[int, ...]:
+        """Return those of ``scales`` that it has a branch for."""
+        return tuple(scale for scale in scales if scale in self.config.scales)
+
+    def fixed_inputs(self) -> dict[str, object]:
+        """Return that no scale is named: what is traced has one branch."""
+        return {"scale": None}
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: inside each block, the stream they share, and those of the upsamplers.

@@ -13,8 +13,10 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.residual import MOST_BLOCKS, MOST_WIDTH, Factors
 
 UPSAMPLERS: dict[int, Factors] = {2: (2,), 3: (3,), 4: (2, 2)}  # the factor of each PixelShuffle
@@ -64,13 +66,13 @@ def msrresnet_widths(*, blocks: int = 16, features: int = 64, scale: int = 4, co
     return (features, *(features, features) * blocks, *shuffled, features, colors)
 
 
-class MSRResNet(nn.Module):
+class MSRResNet(Network):
     """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), not clipped."""
 
-    upscale = "inside"
+    upscale: Upscale = "inside"
 
     def __init__(self, config: MSRResNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         widths = iter(config.widths)
         width = next(widths)

@@ -15,9 +15,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.blocks import conv
 from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.network import Network, Start, State
 
 MOST_WIDTH, MOST_SCALE, MOST_DEPTH = 4096, 8, 1024
 BRANCH = 0.3  # of a layer's random kernel beside its identity at the start: deep chains of ReLU keep their signal
@@ -65,14 +67,14 @@ def rescaled(filters: Tensor, *, colors: int, old: int, new: int) -> Tensor:
     return grid[:, place][:, :, place].reshape(colors * new**2, *filters.shape[1:])
 
 
-class Plain(nn.Module):
+class Plain(Network):
     """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), clipped only by ``clip``."""
 
-    upscale = "inside"
+    upscale: Upscale = "inside"
     sources: Tensor
 
     def __init__(self, config: PlainConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         head, *body, tail = config.widths
         inputs = [head, *body]
@@ -107,6 +109,26 @@ class Plain(nn.Module):
             self.tail.weight.mul_(0.1)
             for layer in (self.head, *self.body, self.tail):
                 nn.init.zeros_(cast(Tensor, layer.bias))
+
+    def state_from(self, start: Start) -> State:
+        """Return the tensors of another plain network, the last convolution made for this scale.
+
+        Raises:
+            InputError: it is another kind of network, or computes in another way.
+        """
+        source, theirs, ours = start.source, start.config, self.facts
+        if start.arch != "plain":
+            raise InputError(
+                f"--init-from {source}: is {start.arch}, a plain network begins with a plain one; leave it out, or name one"
+            )
+        for name in ("residual", "clip", "prelu"):
+            if theirs.get(name, ours[name]) != ours[name]:
+                raise InputError(
+                    f"--init-from {source}: has {name} {theirs[name]:g}, this network {ours[name]:g}; "
+                    "begin with a checkpoint of sr-train"
+                )
+        scales = {"colors": self.config.colors, "old": int(theirs["scale"]), "new": self.config.scale}
+        return start.state | {name: rescaled(start.state[name], **scales) for name in ("tail.weight", "tail.bias")}
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: those between one convolution and the next, with their slopes."""

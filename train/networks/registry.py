@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, cast
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr_deploy.card import ModelCard, Shape
-from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.edsr import EDSR, EDSRConfig, edsr_widths
-from sr_deploy.train.networks.groups import ChannelGroup
 from sr_deploy.train.networks.mdsr import MDSR, MDSRConfig, mdsr_widths
 from sr_deploy.train.networks.msrresnet import MSRResNet, MSRResNetConfig, msrresnet_widths
+from sr_deploy.train.networks.network import Config, Network
 from sr_deploy.train.networks.plain import Plain, PlainConfig, plain_widths
 from sr_deploy.train.networks.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 from sr_deploy.train.networks.vdsr import VDSR, VDSRConfig
-
-
-class Network(Protocol):
-    """What every network offers beside being an ``nn.Module``."""
-
-    config: object  # a dataclass: widths, and what they do not tell
-    upscale: Upscale
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-    def channel_groups(self) -> tuple[ChannelGroup, ...]: ...
-
-    def halo(self) -> int: ...
-
-
-Config = Mapping[str, float]
-"""What the widths of an architecture do not tell; what is left out is the paper's.
-
-``scale`` (MDSR: ``x2``, ``x3``, ``x4``, each 0 or 1), ``colors``, ``res_scale``; of a plain network ``prelu``, ``residual``,
-``clip``, each 0 or 1."""
 
 
 @dataclass(frozen=True)
 class Family:
     """One architecture: how to build it from channel widths and the rest, and its constants."""
 
-    build: Callable[[tuple[int, ...], Config], nn.Module]
+    build: Callable[[tuple[int, ...], Config], Network]
     widths: Callable[[Config], tuple[int, ...]]  # of the paper, or uniform with ``blocks`` and ``features``
 
 
@@ -61,27 +39,27 @@ def integers(config: Config, **defaults: int) -> dict[str, int]:
     return {name: int(config.get(name, value)) for name, value in defaults.items()}
 
 
-def edsr_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+def edsr_from(widths: tuple[int, ...], config: Config) -> Network:
     """Return an EDSR."""
     return EDSR(EDSRConfig(widths, **integers(config, scale=2, colors=1), res_scale=float(config.get("res_scale", 1.0))))
 
 
-def mdsr_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+def mdsr_from(widths: tuple[int, ...], config: Config) -> Network:
     """Return an MDSR."""
     return MDSR(MDSRConfig(widths, **integers(config, x2=1, x3=1, x4=1, colors=1), res_scale=float(config.get("res_scale", 1.0))))
 
 
-def srresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+def srresnet_from(widths: tuple[int, ...], config: Config) -> Network:
     """Return an SRResNet, the generator of SRGAN."""
     return SRResNet(SRResNetConfig(widths, **integers(config, scale=4, colors=1, norm=1, end_act=0, tanh=0)))
 
 
-def msrresnet_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+def msrresnet_from(widths: tuple[int, ...], config: Config) -> Network:
     """Return an MSRResNet, BasicSR's SRResNet."""
     return MSRResNet(MSRResNetConfig(widths, **integers(config, scale=4, colors=1)))
 
 
-def plain_from(widths: tuple[int, ...], config: Config) -> nn.Module:
+def plain_from(widths: tuple[int, ...], config: Config) -> Network:
     """Return a plain network in low resolution."""
     return Plain(PlainConfig(widths, **integers(config, scale=2, colors=1, prelu=0, residual=1, clip=0)))
 
@@ -100,7 +78,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(arch: str, widths: tuple[int, ...] | None = None, config: Config | None = None) -> nn.Module:
+def build(arch: str, widths: tuple[int, ...] | None = None, config: Config | None = None) -> Network:
     """Return a freshly initialised network; ``widths`` and what ``config`` leaves out default to the paper's.
 
     Raises:
@@ -117,58 +95,23 @@ def convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
 
 
-def halo(network: nn.Module) -> int:
-    """Return how many input pixels around an output pixel influence it."""
-    return cast(Network, network).halo()
-
-
-def config_of(network: nn.Module) -> dict[str, float]:
-    """Return what the widths of a network do not tell."""
-    values = asdict(cast(Any, network).config)
-    return {name: value for name, value in values.items() if name != "widths"}
-
-
-def folded(network: nn.Module) -> nn.Module:
-    """Return the network in the form that is pruned and exported: batch normalisation in the convolutions before it."""
-    return network.folded() if isinstance(network, SRResNet) else network
-
-
-def at_scale(network: nn.Module, scale: int) -> nn.Module:
-    """Return the network for one scale: what an MDSR has for it, with its weights; every other network as it is.
-
-    Raises:
-        InputError: an MDSR does not serve the scale.
-    """
-    return network.at_scale(scale) if isinstance(network, MDSR) else network
-
-
-def at_each_scale(network: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the networks that run on their own: of an MDSR one for each scale, of every other network itself."""
-    return tuple(network.at_scale(scale) for scale in network.config.scales) if isinstance(network, MDSR) else (network,)
-
-
-def taken_at(network: nn.Module, card: ModelCard, scale: int) -> tuple[nn.Module, ModelCard]:
+def taken_at(network: Network, card: ModelCard, scale: int) -> tuple[Network, ModelCard]:
     """Return the network for one scale and the card that tells of it, under the digest of the file that holds both.
 
     Raises:
-        InputError: an MDSR does not serve the scale.
+        InputError: the network has branches, and none for the scale.
     """
-    one = at_scale(network, scale)
+    one = network.at_scale(scale)
     if one is network:
         return network, card
-    facts = {"widths": widths_of(one), "config": config_of(one), "halo": halo(one), "scales": (scale,), "default_scale": scale}
+    facts = {"widths": widths_of(one), "config": one.facts, "halo": one.halo(), "scales": (scale,), "default_scale": scale}
     return one, card.with_changes(**facts, digest=card.digest)
 
 
-def upscale_of(network: nn.Module) -> Upscale:
-    """Return where the enlargement happens."""
-    return cast(Network, network).upscale
-
-
-def macs(network: nn.Module, shape: Shape) -> int:
+def macs(network: Network, shape: Shape) -> int:
     """Return the multiplications of one forward pass at ``shape`` (n, c, h, w), counted by torch, nothing computed.
 
-    An MDSR of several scales has no such number: ask for one of ``at_each_scale``.
+    A network of several branches has no such number: ask for one of ``at_each_scale``.
     """
     clone = build_like(network).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -186,29 +129,26 @@ def widths_of(network: nn.Module) -> tuple[int, ...]:
     return tuple(conv.out_channels for conv in convolutions(network).values())
 
 
-def build_like(network: nn.Module) -> nn.Module:
+def build_like(network: Network) -> Network:
     """Return a fresh network of the same architecture and widths."""
-    return build(arch_of(network), widths_of(network), config_of(network))
+    return build(arch_of(network), widths_of(network), network.facts)
 
 
-def arch_of(network: nn.Module) -> str:
+def arch_of(network: Network) -> str:
     """Return the registry's name of a network."""
     return type(network).__name__.lower()
 
 
-def card_of(network: nn.Module, *, scales: tuple[int, ...], default_scale: int) -> ModelCard:
-    """Return the card of a checkpoint that holds ``network``; of an MDSR, with those of ``scales`` that it has a branch for."""
-    config = config_of(network)
-    if isinstance(network, MDSR):
-        scales = tuple(scale for scale in scales if scale in network.config.scales)
-        default_scale = default_scale if default_scale in scales else scales[0]
+def card_of(network: Network, *, scales: tuple[int, ...], default_scale: int) -> ModelCard:
+    """Return the card of a checkpoint that holds ``network``, with those of ``scales`` that it can serve."""
+    served = network.served(scales)
     return ModelCard(
         arch=arch_of(network),
         widths=widths_of(network),
-        config=config,
-        color="rgb" if config.get("colors") == 3 else "y",
-        upscale=upscale_of(network),
-        scales=scales,
-        default_scale=default_scale,
-        halo=halo(network),
+        config=network.facts,
+        color="rgb" if network.facts.get("colors") == 3 else "y",
+        upscale=network.upscale,
+        scales=served,
+        default_scale=default_scale if default_scale in served else served[0],
+        halo=network.halo(),
     )

@@ -15,9 +15,12 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.network import Network, Start, State
 from sr_deploy.train.networks.residual import blocks_of, check_widths, residual_groups, uniform_widths
+from sr_deploy.train.networks.srresnet_from_edsr import is_edsr, srresnet_state
 
 UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 4: (2, 2), 8: (2, 2, 2)}  # the factor of each PixelShuffle; 4 in the paper
 INSTANCE = 2
@@ -62,13 +65,13 @@ def srresnet_widths(*, blocks: int = 16, features: int = 64, scale: int = 4, col
     return uniform_widths(blocks, features, UPSAMPLERS.get(scale, ()), colors)
 
 
-class SRResNet(nn.Module):
+class SRResNet(Network):
     """Enlarge: float (n, c, h, w), nominally in [0, 1], to (n, c, scale * h, scale * w), not clipped."""
 
-    upscale = "inside"
+    upscale: Upscale = "inside"
 
     def __init__(self, config: SRResNetConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         widths = iter(config.widths)
         width = next(widths)
@@ -114,6 +117,18 @@ class SRResNet(nn.Module):
             reach += Fraction(1, factor)
             factor *= step
         return math.ceil(reach + Fraction(4, factor))
+
+    def state_from(self, start: Start) -> State:
+        """Return the tensors of another SRResNet, or those that compute what an EDSR does."""
+        if not is_edsr(start.state):
+            return super().state_from(start)
+        scaling = float(start.config.get("res_scale", 1.0))
+        grown = srresnet_state(start.state, self, res_scale=scaling)
+        return super().state_from(replace(start, state=grown))
+
+    def invents_norms(self, start: Start) -> bool:
+        """Return whether ``start`` is an EDSR, which has no norms."""
+        return is_edsr(start.state)
 
     def folded(self) -> SRResNet:
         """Return a new network without batch normalisation that computes the same, in evaluation mode.

@@ -12,8 +12,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
+from sr_deploy.train.networks.network import Network
 
 MOST_WIDTH = 4096
 
@@ -34,13 +36,13 @@ class VDSRConfig:
             raise InputError(f"VDSR: {max(self.widths)} filters in one layer, the most is {MOST_WIDTH}; 64 is the paper's")
 
 
-class VDSR(nn.Module):
+class VDSR(Network):
     """Sharpen a picture enlarged by bicubic: float (n, c, h, w), nominally in [0, 1], to the same shape, not clipped."""
 
-    upscale = "before"
+    upscale: Upscale = "before"
 
     def __init__(self, config: VDSRConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         channels = (config.colors, *config.widths)
         for number, (n_in, n_out) in enumerate(pairwise(channels), start=1):

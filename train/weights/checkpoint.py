@@ -8,16 +8,17 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_deploy.card import KEY, ModelCard, card_from_json, check_seal, seal
 from sr_deploy.errors import InputError
 from sr_deploy.files import is_checkpoint, read_bytes, write_bytes
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build
 from sr_deploy.train.weights.pretrained import whereabouts
 
 
-def save(path: Path, network: nn.Module, card: ModelCard) -> ModelCard:
+def save(path: Path, network: Network, card: ModelCard) -> ModelCard:
     """Write the weights of ``network`` as float32 with ``card``, whole or not at all; return the sealed card."""
     state = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in network.state_dict().items()}
     content = seal(safetensors.torch.save(state, {KEY: card.with_changes().to_json()}), source=str(path))
@@ -25,7 +26,7 @@ def save(path: Path, network: nn.Module, card: ModelCard) -> ModelCard:
     return _card_in(content, path)
 
 
-def load(path: Path) -> tuple[nn.Module, ModelCard]:
+def load(path: Path) -> tuple[Network, ModelCard]:
     """Return the network with its weights, in evaluation mode, and its card.
 
     Raises:
@@ -49,7 +50,7 @@ def load(path: Path) -> tuple[nn.Module, ModelCard]:
     return network.eval(), card
 
 
-def check_finite(network: nn.Module, path: Path) -> None:
+def check_finite(network: Network, path: Path) -> None:
     """Check that the weights of a network, read from ``path``, are numbers.
 
     Raises:

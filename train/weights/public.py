@@ -23,12 +23,13 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.files import digest_bytes
-from sr_deploy.train.networks.registry import card_of, config_of
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import card_of
 from sr_deploy.train.weights.public_edsr import basicsr_edsr, edsr_pytorch
 from sr_deploy.train.weights.public_mdsr import edsr_pytorch_mdsr
 from sr_deploy.train.weights.public_plain import abpn, compact, ecbsr, etds
@@ -54,7 +55,7 @@ STATE_OF = (
     "if hasattr(v, 'state_dict') or isinstance(v, (dict, torch.Tensor))}}, 'state.pth')"
 )
 
-FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
+FAMILIES: dict[str, Callable[[State, Path], Network | Found | None]] = {
     "pytorch-vdsr": pytorch_vdsr,
     "EDSR-PyTorch": edsr_pytorch,
     "BasicSR EDSR": basicsr_edsr,
@@ -69,7 +70,7 @@ FAMILIES: dict[str, Callable[[State, Path], nn.Module | Found | None]] = {
 }
 
 
-def load_public(content: bytes, path: Path) -> tuple[nn.Module, ModelCard]:
+def load_public(content: bytes, path: Path) -> tuple[Network, ModelCard]:
     """Return the network in a foreign checkpoint, in evaluation mode, and a card for it; its digest is the file's.
 
     The first state of a known network decides, wherever it lies in the file.
@@ -92,14 +93,14 @@ def load_public(content: bytes, path: Path) -> tuple[nn.Module, ModelCard]:
 
 def public_card(found: Found, family: str, digest: str) -> ModelCard:
     """Return the card of a foreign checkpoint; a network that enlarges inside serves the scale it is built for."""
-    scale = config_of(found.network).get("scale")
+    scale = found.network.facts.get("scale")
     scales = (2, 3, 4) if scale is None else (int(scale),)
     facts = {f"source.{name}": text for name, text in found.facts.items()}
     recipe = {"source": f"weights of {family}", "source.digest": digest, **facts}
     return card_of(found.network, scales=scales, default_scale=scales[0]).with_changes(recipe=recipe, digest=digest)
 
 
-def recognised(recognise: Callable[[State, Path], nn.Module | Found | None], state: State, path: Path) -> Found | None:
+def recognised(recognise: Callable[[State, Path], Network | Found | None], state: State, path: Path) -> Found | None:
     """Return what a recogniser makes of a state, or ``None``.
 
     Raises:

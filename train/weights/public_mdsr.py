@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.edsr import UPSAMPLERS
 from sr_deploy.train.networks.mdsr import BEFORE
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build
 from sr_deploy.train.weights.public_edsr import shift_range
 from sr_deploy.train.weights.public_state import Foreign, Found, State
@@ -82,7 +82,7 @@ def shapes_of(state: State, scales: Mapping[int, int]) -> tuple[tuple[int, ...] 
     return None, {"blocks": blocks, "features": head.shape[0], "colors": head.shape[1], **served}
 
 
-def theirs(network: nn.Module, scales: Mapping[int, int]) -> dict[str, str]:
+def theirs(network: Network, scales: Mapping[int, int]) -> dict[str, str]:
     """Return their name of every tensor, by ours."""
     blocks = sum(name.startswith("body.") and name.endswith("conv1.weight") for name in network.state_dict())
     names = {"head": "head.0", "body_end": f"body.{blocks}", "tail": "tail.0"}

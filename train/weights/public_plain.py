@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.weights.public_state import Foreign, State, matches
 
 PART = r"\.(?:weight|bias)"
@@ -49,7 +50,7 @@ class Chain:
             yield f"{self.slopes[number]}.weight"
 
 
-def etds(state: State, path: Path) -> nn.Module | None:
+def etds(state: State, path: Path) -> Network | None:
     """Return the network of an ETDS state in its form for inference, or ``None`` where it is another."""
     if not matches(state, ETDS, ETDS_OWN):
         return None
@@ -59,7 +60,7 @@ def etds(state: State, path: Path) -> nn.Module | None:
     return loaded(foreign, Chain(("conv_first", *inner, "conv_last"), clip="conv_clip"))
 
 
-def ecbsr(state: State, path: Path) -> nn.Module | None:
+def ecbsr(state: State, path: Path) -> Network | None:
     """Return the network of an ECBSR state in its plain form, with or without ETDS's transformation, or ``None``."""
     if not matches(state, ECBSR, ECBSR):
         return None
@@ -73,7 +74,7 @@ def ecbsr(state: State, path: Path) -> nn.Module | None:
     return loaded(foreign, Chain(names, slopes, f"backbone.{last}.0" if clipped else None))
 
 
-def abpn(state: State, path: Path) -> nn.Module | None:
+def abpn(state: State, path: Path) -> Network | None:
     """Return the network of an ABPN state, with or without ETDS's transformation, or ``None`` where it is another."""
     if not matches(state, ABPN, ABPN_OWN):
         return None
@@ -85,7 +86,7 @@ def abpn(state: State, path: Path) -> nn.Module | None:
     return loaded(foreign, Chain(convs, clip=f"backbone.{last_block + 5}" if clipped else None))
 
 
-def compact(state: State, path: Path) -> nn.Module | None:
+def compact(state: State, path: Path) -> Network | None:
     """Return the network of an SRVGGNetCompact state (Real-ESRGAN's ``srvgg_arch.py``), or ``None`` where it is another."""
     if not matches(state, COMPACT, COMPACT):
         return None
@@ -95,7 +96,7 @@ def compact(state: State, path: Path) -> nn.Module | None:
     return loaded(foreign, Chain(convs, tuple(f"body.{n}" for n in range(1, last, 2))))
 
 
-def loaded(foreign: Foreign, chain: Chain) -> nn.Module:
+def loaded(foreign: Foreign, chain: Chain) -> Network:
     """Return the plain network that computes what a chain does.
 
     Raises:

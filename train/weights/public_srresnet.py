@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_deploy.train.networks.msrresnet import msrresnet_widths
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.srresnet import INSTANCE, srresnet_widths
 from sr_deploy.train.weights.public_state import Foreign, Found, State, both, matches, normalisation
 
@@ -26,7 +27,7 @@ MSR_OWN = re.compile(rf"upconv[12]{PART}|conv_hr{PART}")
 MSR = re.compile(rf"conv_first{PART}|body\.\d+\.conv[12]{PART}|{MSR_OWN.pattern}|conv_last{PART}")
 
 
-def basicsr_msrresnet(state: State, path: Path) -> nn.Module | None:
+def basicsr_msrresnet(state: State, path: Path) -> Network | None:
     """Return the network of a BasicSR MSRResNet state, or ``None`` where it is another."""
     if not matches(state, MSR, MSR_OWN):
         return None
@@ -46,7 +47,7 @@ def basicsr_msrresnet(state: State, path: Path) -> nn.Module | None:
     return network
 
 
-def leftthomas_srgan(state: State, path: Path) -> nn.Module | None:
+def leftthomas_srgan(state: State, path: Path) -> Network | None:
     """Return the generator of a leftthomas/SRGAN state, or ``None`` where it is another network.
 
     ``block7`` ends in batch normalisation; in the repository's older form (its issue 39), in a PReLU.
@@ -82,7 +83,7 @@ def leftthomas_srgan(state: State, path: Path) -> nn.Module | None:
 
 
 def with_norms(
-    foreign: Foreign, network: nn.Module, names: dict[str, str], normed: list[tuple[str, str, str, str]]
+    foreign: Foreign, network: Network, names: dict[str, str], normed: list[tuple[str, str, str, str]]
 ) -> dict[str, Tensor]:
     """Return a state for ``network``; ``normed`` names convolutions with biases and their norms: our two, their two.
 

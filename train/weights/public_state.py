@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.networks.registry import Config, build
+from sr_deploy.train.networks.network import Config, Network
+from sr_deploy.train.networks.registry import build
 from sr_deploy.train.networks.residual import MOST_BLOCKS
 
 State = Mapping[str, Tensor]
@@ -23,7 +24,7 @@ SCALES: dict[tuple[int, ...], int] = {(2,): 2, (3,): 3, (2, 2): 4, (2, 2, 2): 8}
 class Found:
     """A network with the weights of a foreign checkpoint, and what its card says of things that the file does not hold."""
 
-    network: nn.Module
+    network: Network
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,7 +72,7 @@ class Foreign:
             raise self.problem(f"{name} is {_times(found.shape)}, {_times(shape)} is needed; the file is damaged")
         return found
 
-    def values(self, network: nn.Module, names: Mapping[str, str]) -> dict[str, Tensor]:
+    def values(self, network: Network, names: Mapping[str, str]) -> dict[str, Tensor]:
         """Return a new state for ``network``: by our name the tensor of their name, for what is not named zeros.
 
         Raises:
@@ -83,7 +84,7 @@ class Foreign:
             for ours, like in own.items()
         }
 
-    def build(self, arch: str, widths: tuple[int, ...], config: Config) -> nn.Module:
+    def build(self, arch: str, widths: tuple[int, ...], config: Config) -> Network:
         """Return a fresh network.
 
         Raises:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from torch import nn
-
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.weights.public_state import Foreign, State, matches
 
 INNER = r"residual_layer\.(\d+)\.conv\.weight"
 EVERY, SOME = re.compile(rf"input\.weight|output\.weight|{INNER}"), re.compile(INNER)
 
 
-def pytorch_vdsr(state: State, path: Path) -> nn.Module | None:
+def pytorch_vdsr(state: State, path: Path) -> Network | None:
     """Return the network of such a state, or ``None`` where it is another."""
     if not matches(state, EVERY, SOME):
         return None

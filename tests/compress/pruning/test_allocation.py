@@ -21,7 +21,8 @@ from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, nati
 from sr_deploy.compress.pruning.removal import without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
-from sr_deploy.train.networks.registry import at_each_scale, build, folded, macs
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import build, macs
 
 FAMILIES: dict[str, dict[str, float]] = {
     "vdsr": {"features": 24},
@@ -33,15 +34,15 @@ FAMILIES: dict[str, dict[str, float]] = {
 SHAPE = (1, 1, 10, 12)
 
 
-def random_network(arch: str) -> nn.Module:
+def random_network(arch: str) -> Network:
     torch.manual_seed(0)
-    network = folded(build(arch, config=FAMILIES[arch]))
+    network = build(arch, config=FAMILIES[arch]).folded()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     return network.eval()
 
 
-def random_choice(network: nn.Module, seed: int) -> dict[ChannelGroup, int]:
+def random_choice(network: Network, seed: int) -> dict[ChannelGroup, int]:
     rng = random.Random(seed)
     return {group: rng.randint(1, n) for group, n in channels_of(network).items()}
 
@@ -54,8 +55,8 @@ def test_the_list_keeps_exactly_so_many_and_the_cost_is_that_of_the_smaller_netw
     small = without_filters(network, filter_masks(network, config_list_from(network, kept), backend="native"))
     assert channels_of(small) == kept
     cost = cost_of(network, SHAPE)
-    assert cost.macs(kept) == sum(macs(one, SHAPE) for one in at_each_scale(small))
-    assert cost.macs(channels_of(network)) == sum(macs(one, SHAPE) for one in at_each_scale(network))
+    assert cost.macs(kept) == sum(macs(one, SHAPE) for one in small.at_each_scale())
+    assert cost.macs(channels_of(network)) == sum(macs(one, SHAPE) for one in network.at_each_scale())
 
 
 @pytest.mark.skipif(not nni_installed(), reason="NNI is not installed")

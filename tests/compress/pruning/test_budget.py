@@ -17,7 +17,8 @@ from sr_deploy.compress.pruning.sensitivity import Curve, batches_of, curves_of
 from sr_deploy.errors import InputError
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.groups import ChannelGroup
-from sr_deploy.train.networks.registry import at_each_scale, build, card_of, convolutions, folded, macs
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import build, card_of, convolutions, macs
 
 FAMILIES: dict[str, dict[str, float]] = {
     "vdsr": {"features": 16},
@@ -29,9 +30,9 @@ FAMILIES: dict[str, dict[str, float]] = {
 SHAPE = (1, 1, 16, 16)
 
 
-def random_network(arch: str, **config: float) -> nn.Module:
+def random_network(arch: str, **config: float) -> Network:
     torch.manual_seed(0)
-    network = folded(build(arch, config={**FAMILIES[arch], **config}))
+    network = build(arch, config={**FAMILIES[arch], **config}).folded()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     return network.eval()
@@ -42,7 +43,7 @@ def batches_for(arch: str) -> list[MicroBatch]:
     return [MicroBatch(torch.rand(2, 1, 12, 12), torch.empty(0), scale) for scale in ((2, 3, 4) if arch == "mdsr" else (None,))]
 
 
-def named(network: nn.Module, name: str) -> ChannelGroup:
+def named(network: Network, name: str) -> ChannelGroup:
     return next(group for group in channels_of(network) if name in group.producers)
 
 
@@ -51,12 +52,12 @@ def named(network: nn.Module, name: str) -> ChannelGroup:
 def test_the_budget_is_never_exceeded_and_nearly_used(arch: str, multiple: int) -> None:
     network = random_network(arch)
     channels, cost, curves = channels_of(network), cost_of(network, SHAPE), curves_of(network, batches_for(arch))
-    dense = sum(macs(one, SHAPE) for one in at_each_scale(network))
+    dense = sum(macs(one, SHAPE) for one in network.at_each_scale())
     for share in (0.2, 0.25, 0.5, 0.9):
         kept = channels_for(cost, channels, curves, share=share, multiple=multiple)
         assert all(n % multiple == 0 or n == channels[group] for group, n in kept.items())
         small = without_filters(network, filter_masks(network, config_list_from(network, kept), backend="native"))
-        reached = sum(macs(one, SHAPE) for one in at_each_scale(small)) / dense
+        reached = sum(macs(one, SHAPE) for one in small.at_each_scale()) / dense
         assert reached <= share
         # Nothing more fits: the next step of any group would exceed the budget.
         for group, n in kept.items():

@@ -9,10 +9,11 @@ from torch import nn
 from sr_deploy.compress.pruning.criterion import taylor_scores
 from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, l1_norms, native_masks
 from sr_deploy.train.loop.stepper import MicroBatch
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions
 
 
-def random_network(arch: str = "vdsr", **config: float) -> nn.Module:
+def random_network(arch: str = "vdsr", **config: float) -> Network:
     torch.manual_seed(0)
     network = build(arch, (8, 8, 1) if arch == "vdsr" else None, config)
     for parameter in network.parameters():

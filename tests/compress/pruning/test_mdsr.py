@@ -13,14 +13,15 @@ from sr_deploy.compress.command import main
 from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, native_masks, nni_installed
 from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
 from sr_deploy.errors import CheckError, InputError
-from sr_deploy.train.networks.registry import at_each_scale, at_scale, build, card_of, convolutions, macs, weight_count, widths_of
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import build, card_of, convolutions, macs, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
 
 SCALES = (2, 3, 4)
 LAST = {"up.x2.0": 4, "up.x3.0": 9, "up.x4.1": 4}  # what ends in the tail, and the filters that make one of its inputs
 
 
-def random_mdsr(seed: int = 0, **config: float) -> nn.Module:
+def random_mdsr(seed: int = 0, **config: float) -> Network:
     torch.manual_seed(seed)
     network = build("mdsr", config={"blocks": 2, "features": 8, **config})
     for parameter in network.parameters():
@@ -73,7 +74,7 @@ def test_the_smaller_network_computes_what_the_masked_one_computes_at_every_scal
     assert check_equal(masked(network, masks), small, x) <= 1e-5
     for scale in SCALES:
         with torch.no_grad():
-            assert torch.allclose(at_scale(masked(network, masks), scale)(x), at_scale(small, scale)(x), atol=1e-5)
+            assert torch.allclose(masked(network, masks).at_scale(scale)(x), small.at_scale(scale)(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -89,7 +90,7 @@ def test_a_difference_at_any_scale_is_seen(scale: int) -> None:
         check_equal(masked(network, masks), small, torch.rand(1, 1, 11, 13))
 
 
-def masks_of(network: nn.Module, **changed: Tensor) -> dict[str, Tensor]:
+def masks_of(network: Network, **changed: Tensor) -> dict[str, Tensor]:
     return {**native_masks(network, config_list_for(network, 0.5)), **{n.replace("_", "."): mask for n, mask in changed.items()}}
 
 
@@ -112,10 +113,10 @@ def test_sr_prune_halves_it_and_says_at_which_scale_it_counts(tmp_path: Path, ca
     assert main([str(dense), "-o", str(output), *options]) == 0
     small, card = checkpoint.load(output)
     assert card.widths == widths_of(small) and card.scales == SCALES and card.config["x3"] == 1
-    assert [widths_of(one)[-2:] for one in at_each_scale(small)] == [(16, 1), (36, 1), (16, 1)]
+    assert [widths_of(one)[-2:] for one in small.at_each_scale()] == [(16, 1), (36, 1), (16, 1)]
     assert "GMAC at 1x1x32x32, x3" in capsys.readouterr().out
     found = json.loads((tmp_path / "t.json").read_text())
-    expected = [macs(at_scale(module, 3), (1, 1, 32, 32)) for module in (network, small)]
+    expected = [macs(module.at_scale(3), (1, 1, 32, 32)) for module in (network, small)]
     assert found["macs_scale"] == 3 and [row["macs"] for row in found["results"]] == expected
 
 
@@ -139,4 +140,4 @@ def test_one_scale_of_several_can_be_tuned(tmp_path: Path) -> None:
     ]
     assert main([str(tmp_path / "m.safetensors"), "-o", str(tmp_path / "small.safetensors"), *options]) == 0
     tuned, card = checkpoint.load(tmp_path / "small.safetensors")
-    assert card.scales == SCALES and card.recipe["data.scales"] == "3" and len(at_each_scale(tuned)) == 3
+    assert card.scales == SCALES and card.recipe["data.scales"] == "3" and len(tuned.at_each_scale()) == 3

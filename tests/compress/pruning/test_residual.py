@@ -11,12 +11,13 @@ from torch import nn
 from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, native_masks, nni_installed
 from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
 from sr_deploy.errors import CheckError, InputError
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions, weight_count, widths_of
 
 SCALES = (2, 3, 4)
 
 
-def random_edsr(scale: int, seed: int = 0) -> nn.Module:
+def random_edsr(scale: int, seed: int = 0) -> Network:
     torch.manual_seed(seed)
     network = build("edsr", config={"scale": scale, "blocks": 3, "features": 16})
     for parameter in network.parameters():

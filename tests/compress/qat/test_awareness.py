@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from sr_deploy.card import card_from_json
 from sr_deploy.compress.command import main, parser
@@ -27,6 +26,7 @@ from sr_deploy.thresholds import Counting, choose
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.devices import Place, make_fabric
 from sr_deploy.train.loop.stepper import MicroBatch
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, card_of, convolutions
 from sr_deploy.train.weights import checkpoint
 
@@ -49,7 +49,7 @@ def learn(dense: Path, photos: Path, *more: str) -> tuple[int, Path]:
     return main([*options, *more]), output
 
 
-def plan_of(path: Path, photos: Path, *more: str) -> tuple[nn.Module, Awareness, PatchSource]:
+def plan_of(path: Path, photos: Path, *more: str) -> tuple[Network, Awareness, PatchSource]:
     network, card = checkpoint.load(path)
     options = [str(path), "-o", "x.safetensors", "--qat", "--data", str(photos), *SMALL, *more]
     plan = awareness_of(options_from(PruneOptions, parser().parse_args(options)), network, card)

@@ -17,7 +17,8 @@ from sr_deploy.train.loop.devices import Place, make_fabric
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.stepper import MicroBatch, PixelStepper
 from sr_deploy.train.losses.expression import Objective, half_sum_of_squares
-from sr_deploy.train.networks.registry import build, convolutions, folded
+from sr_deploy.train.networks.network import Network
+from sr_deploy.train.networks.registry import build, convolutions
 
 FAMILIES: dict[str, dict[str, float]] = {
     "vdsr": {"features": 8},
@@ -29,9 +30,9 @@ FAMILIES: dict[str, dict[str, float]] = {
 RECIPE = Recipe(steps=1, optimizer="adam", lr=1e-3, weight_decay=0.0, clip_mode="none")
 
 
-def random_network(arch: str, seed: int = 0) -> nn.Module:
+def random_network(arch: str, seed: int = 0) -> Network:
     torch.manual_seed(seed)
-    network = folded(build(arch, config=FAMILIES[arch]))
+    network = build(arch, config=FAMILIES[arch]).folded()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     return network.eval()
@@ -45,7 +46,7 @@ def batch_for(arch: str, seed: int = 1, scale: int = 3) -> MicroBatch:
     return MicroBatch(torch.rand(2, 1, side, side), original, scale if arch == "mdsr" else None)
 
 
-def stepper_of(student: nn.Module, options: Distilling, recipe: Recipe = RECIPE) -> TaughtStepper:
+def stepper_of(student: Network, options: Distilling, recipe: Recipe = RECIPE) -> TaughtStepper:
     fabric = make_fabric("cpu", "fp32", Place(), branched=False)
     return options(fabric, student, recipe, compiled=False)
 
@@ -54,11 +55,11 @@ def terms_of(stepper: TaughtStepper, batch: MicroBatch) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in stepper.losses_of(batch).items()}
 
 
-def taught_by(teacher: nn.Module, what: What, kept: dict[str, Tensor], batch: MicroBatch) -> Distilling:
+def taught_by(teacher: Network, what: What, kept: dict[str, Tensor], batch: MicroBatch) -> Distilling:
     return Distilling(teacher, what, 0.5, kept=kept, units=units_of(teacher, kept, [batch], Objective("mse")))
 
 
-def halved(network: nn.Module) -> tuple[nn.Module, Survivors]:
+def halved(network: Network) -> tuple[Network, Survivors]:
     masks = native_masks(network, config_list_for(network, 0.5))
     left = Survivors(network)
     left.remove_(masks)

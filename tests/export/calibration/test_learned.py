@@ -26,7 +26,7 @@ from sr_deploy.export.graphs.quantize import rounded_up as rounded_up_numpy
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.export.graphs.to_onnx import graph_from_network
 from sr_deploy.runtime.backends.onnx_file import read_card
-from sr_deploy.train.networks.registry import at_each_scale, build, card_of, convolutions, folded
+from sr_deploy.train.networks.registry import build, card_of, convolutions
 from sr_deploy.train.weights import checkpoint
 from tests.helpers.graphs import outputs
 
@@ -154,12 +154,12 @@ def test_the_first_integers_are_equal_and_the_output_agrees(tiny: Path) -> None:
 def test_every_network_computes_what_its_graph_computes(arch: str, config: dict[str, float], named: bool) -> None:
     torch.manual_seed(0)
     widths = (8, 8, 8, 3) if arch == "vdsr" else None
-    network = folded(build(arch, widths, {"blocks": 2, "features": 8, **config}).eval())
+    network = build(arch, widths, {"blocks": 2, "features": 8, **config}).eval().folded()
     more = [list(convolutions(network))[2]] if named else []
     where = placement(network, more)
     colors = int(config.get("colors", 1))
     tile = np.repeat(photograph(32), colors, axis=1)
-    for one in at_each_scale(network):
+    for one in network.at_each_scale():
         model = graph_from_network(one, (1, colors, 32, 32))
         names = {node.name for node in convolution_nodes(model)}
         values = ranges(one, tile, {*names, *(f"{name}{OUTPUT_KEY}" for name in residual_outputs(model))})

@@ -7,7 +7,7 @@ import torch
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.edsr import DIV2K_MEAN, EDSR, EDSRConfig, edsr_widths
-from sr_deploy.train.networks.registry import build, card_of, config_of, convolutions, halo, macs, weight_count, widths_of
+from sr_deploy.train.networks.registry import build, card_of, convolutions, macs, weight_count, widths_of
 
 
 def tiny(scale: int = 2, colors: int = 1, res_scale: float = 1.0) -> EDSR:
@@ -60,7 +60,7 @@ def test_the_mean_is_taken_off_and_put_back() -> None:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_halo_is_what_reaches_an_output_pixel(scale: int) -> None:
     network = tiny(scale).double()
-    reach, side = halo(network), 31
+    reach, side = network.halo(), 31
     x = torch.rand(1, 1, side, side, dtype=torch.float64)
     changed = x.clone()
     changed[0, 0, side // 2, side // 2] += 1.0
@@ -72,9 +72,9 @@ def test_the_halo_is_what_reaches_an_output_pixel(scale: int) -> None:
 def test_the_card_says_all_that_is_needed_to_build_it_again() -> None:
     network = tiny(4, 3, 0.1)
     card = card_of(network, scales=(4,), default_scale=4)
-    assert (card.arch, card.upscale, card.color, card.halo) == ("edsr", "inside", "rgb", halo(network))
+    assert (card.arch, card.upscale, card.color, card.halo) == ("edsr", "inside", "rgb", network.halo())
     again = build(card.arch, card.widths, card.config)
-    assert config_of(again) == config_of(network) and widths_of(again) == widths_of(network)
+    assert again.facts == network.facts and widths_of(again) == widths_of(network)
     again.load_state_dict(network.state_dict())
     x = torch.rand(1, 3, 6, 6)
     assert torch.equal(again.eval()(x), network(x))

@@ -12,6 +12,7 @@ from torch import nn
 
 from sr_deploy.train.command import main
 from sr_deploy.train.networks.expansion import BRANCH, ExpandedConv2d, collapse_, expand_
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions, widths_of
 from sr_deploy.train.weights import checkpoint
 
@@ -19,7 +20,7 @@ PHOTOS = Path(__file__).resolve().parents[2] / "pictures"
 TINY = ["--arch", "plain", "--blocks", "1", "--width", "4", "--batch-size", "2", "--patch", "24", "--threads", "1"]
 
 
-def expanded(times: int = 4) -> tuple[nn.Module, nn.Module]:
+def expanded(times: int = 4) -> tuple[Network, Network]:
     torch.manual_seed(0)
     network = build("plain", config={"blocks": 2, "features": 8})
     wide = copy.deepcopy(network)

@@ -10,13 +10,9 @@ from sr_deploy.errors import InputError
 from sr_deploy.train.networks.edsr import DIV2K_MEAN
 from sr_deploy.train.networks.mdsr import MDSR, MDSRConfig, mdsr_widths
 from sr_deploy.train.networks.registry import (
-    at_each_scale,
-    at_scale,
     build,
     card_of,
-    config_of,
     convolutions,
-    halo,
     macs,
     taken_at,
     weight_count,
@@ -106,7 +102,7 @@ def test_the_scale_is_named_where_several_are_served() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_network_for_one_scale_computes_the_same_from_the_same_weights(scale: int) -> None:
     network, x = tiny(colors=3), torch.rand(1, 3, 6, 5)
-    one = at_scale(network, scale)
+    one = network.at_scale(scale)
     assert isinstance(one, MDSR) and one.config.scales == (scale,) and not one.training
     assert torch.equal(one(x), network(x, scale))
     whole = dict(network.named_parameters())
@@ -120,17 +116,17 @@ def test_the_network_for_one_scale_computes_the_same_from_the_same_weights(scale
 
 def test_what_serves_one_scale_is_returned_as_it_is() -> None:
     for network in (build("edsr", config={"blocks": 1, "features": 8}), build("vdsr", (8, 1)), tiny(3)):
-        assert at_scale(network, 3) is network and at_each_scale(network) == (network,)
+        assert network.at_scale(3) is network and network.at_each_scale() == (network,)
 
 
 def test_a_scale_that_is_not_served_is_refused() -> None:
     with pytest.raises(InputError, match="MDSR: scale 3 is not served; this network serves 2, 4"):
-        at_scale(tiny(2, 4), 3)
+        tiny(2, 4).at_scale(3)
 
 
 def test_the_whole_network_and_its_scales_are_trained_together() -> None:
     network = tiny()
-    at_scale(network, 2)(torch.rand(1, 1, 4, 4)).sum().backward()
+    network.at_scale(2)(torch.rand(1, 1, 4, 4)).sum().backward()
     reached = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
     assert {name.split(".")[1] for name in reached if name.startswith(("pre.", "up."))} == {"x2"} and "body_end.weight" in reached
 
@@ -138,7 +134,7 @@ def test_the_whole_network_and_its_scales_are_trained_together() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_halo_is_what_reaches_an_output_pixel(scale: int) -> None:
     network = tiny(scale).double()
-    reach, side = halo(network), 47
+    reach, side = network.halo(), 47
     x = torch.rand(1, 1, side, side, dtype=torch.float64)
     changed = x.clone()
     changed[0, 0, side // 2, side // 2] += 1.0
@@ -149,17 +145,17 @@ def test_the_halo_is_what_reaches_an_output_pixel(scale: int) -> None:
 
 def test_the_halo_of_several_scales_is_the_furthest() -> None:
     network = tiny()
-    assert halo(network) == max(halo(one) for one in at_each_scale(network))
+    assert network.halo() == max(one.halo() for one in network.at_each_scale())
 
 
 @pytest.mark.parametrize("scales", [(2,), (4, 2), SCALES])
 def test_the_card_says_all_that_is_needed_to_build_it_again(scales: tuple[int, ...]) -> None:
     network = tiny(*scales, colors=3, res_scale=0.1)
     card = card_of(network, scales=tuple(sorted(scales)), default_scale=2)
-    assert (card.arch, card.upscale, card.color, card.halo) == ("mdsr", "inside", "rgb", halo(network))
+    assert (card.arch, card.upscale, card.color, card.halo) == ("mdsr", "inside", "rgb", network.halo())
     assert card.config == {**{f"x{s}": int(s in scales) for s in SCALES}, "colors": 3, "res_scale": 0.1}
     again = build(card.arch, card.widths, card.config)
-    assert config_of(again) == config_of(network) and widths_of(again) == widths_of(network)
+    assert again.facts == network.facts and widths_of(again) == widths_of(network)
     again.load_state_dict(network.state_dict())
     x = torch.rand(1, 3, 6, 6)
     assert torch.equal(again.eval()(x, 2), network(x, 2))
@@ -169,14 +165,14 @@ def test_the_card_of_one_scale_tells_of_that_alone() -> None:
     network = tiny()
     card = card_of(network, scales=SCALES, default_scale=2).with_changes(digest="sha256:" + "1" * 64)
     one, found = taken_at(network, card, 3)
-    assert (found.scales, found.default_scale, found.widths, found.halo) == ((3,), 3, widths_of(one), halo(one))
+    assert (found.scales, found.default_scale, found.widths, found.halo) == ((3,), 3, widths_of(one), one.halo())
     assert found.config == {"x2": 0, "x3": 1, "x4": 0, "colors": 1, "res_scale": 1.0} and found.digest == card.digest
     assert taken_at(one, found, 3) == (one, found)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_multiplications_are_counted_at_the_size_where_they_are_done(scale: int) -> None:
-    one = at_scale(tiny(), scale)
+    one = tiny().at_scale(scale)
     sizes = dict.fromkeys(convolutions(one), 16 * 16) | {"tail": (16 * scale) ** 2, "up.x4.1": 32 * 32}
     expected = sum(conv.weight.numel() * sizes[name] for name, conv in convolutions(one).items())
     assert macs(one, (1, 1, 16, 16)) == expected

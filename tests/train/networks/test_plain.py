@@ -12,7 +12,7 @@ from sr_deploy.compress.pruning.removal import masked, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.train.command import main
 from sr_deploy.train.networks.plain import Plain, PlainConfig, plain_widths, rescaled
-from sr_deploy.train.networks.registry import build, card_of, config_of, convolutions, halo, macs, weight_count, widths_of
+from sr_deploy.train.networks.registry import build, card_of, convolutions, macs, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
 
 
@@ -28,7 +28,7 @@ def tiny(scale: int = 2, colors: int = 1, prelu: int = 0) -> Plain:
 def test_the_presets_have_the_sizes_they_are_known_by(preset: tuple[int, int], kernels: int, reach: int) -> None:
     network = build("plain", config={"blocks": preset[0], "features": preset[1]})
     assert sum(conv.weight.numel() for conv in convolutions(network).values()) == kernels
-    assert halo(network) == reach == len(convolutions(network))
+    assert network.halo() == reach == len(convolutions(network))
 
 
 def test_the_default_is_l_at_x2() -> None:
@@ -67,16 +67,16 @@ def test_the_halo_is_what_reaches_an_output_pixel(scale: int) -> None:
     changed[0, 0, side // 2, side // 2] += 1.0
     moved = ((network(changed) - network(x))[0, 0].abs() > 0).any(dim=0).nonzero().flatten()
     far = max(side // 2 - int(moved.min()) // scale, int(moved.max()) // scale - side // 2)
-    assert far == halo(network)
+    assert far == network.halo()
 
 
 @pytest.mark.parametrize("prelu", [0, 1])
 def test_the_card_says_all_that_is_needed_to_build_it_again(prelu: int) -> None:
     network = tiny(4, 3, prelu)
     card = card_of(network, scales=(4,), default_scale=4)
-    assert (card.arch, card.upscale, card.color, card.halo) == ("plain", "inside", "rgb", halo(network))
+    assert (card.arch, card.upscale, card.color, card.halo) == ("plain", "inside", "rgb", network.halo())
     again = build(card.arch, card.widths, card.config)
-    assert config_of(again) == config_of(network) and widths_of(again) == widths_of(network)
+    assert again.facts == network.facts and widths_of(again) == widths_of(network)
     again.load_state_dict(network.state_dict())
     x = torch.rand(1, 3, 6, 6)
     assert torch.equal(again.eval()(x), network(x))

@@ -13,7 +13,6 @@ from sr_deploy.train.networks.registry import (
     build_like,
     card_of,
     convolutions,
-    halo,
     macs,
     weight_count,
     widths_of,
@@ -73,7 +72,7 @@ def test_training_begins_close_to_the_bicubic_picture() -> None:
 
 def test_halo_is_one_pixel_a_convolution() -> None:
     network, x = tiny().double(), torch.rand(1, 1, 15, 15, dtype=torch.float64)
-    assert halo(network) == 3
+    assert network.halo() == 3
     changed = x.clone()
     changed[0, 0, 7, 7] += 1.0
     moved = (network(changed) - network(x))[0, 0].abs() > 0

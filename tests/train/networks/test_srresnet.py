@@ -12,7 +12,7 @@ from sr_deploy.compress.pruning.masks import config_list_for, native_masks
 from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.to_onnx import graph_from_network
-from sr_deploy.train.networks.registry import build, card_of, config_of, convolutions, folded, halo, weight_count, widths_of
+from sr_deploy.train.networks.registry import build, card_of, convolutions, weight_count, widths_of
 from sr_deploy.train.networks.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 from sr_deploy.train.weights import checkpoint
 
@@ -44,13 +44,13 @@ def test_the_papers_network_has_one_and_a_half_million_weights() -> None:
 
 
 def test_folding_the_norms_changes_nothing(trained: SRResNet) -> None:
-    x, plain = torch.rand(2, 1, 19, 23), folded(trained)
+    x, plain = torch.rand(2, 1, 19, 23), trained.folded()
     assert not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
-    assert config_of(plain)["norm"] == 0 and config_of(trained)["norm"] == 1
+    assert plain.facts["norm"] == 0 and trained.facts["norm"] == 1
     with torch.no_grad():
         assert (plain(x) - trained(x)).abs().max() < 1e-5
-        assert (plain(x) - build("srresnet", config={"blocks": 2, "features": 16, **config_of(plain)})(x)).abs().max() > 1e-3
-    assert folded(plain) is plain
+        assert (plain(x) - build("srresnet", config={"blocks": 2, "features": 16, **plain.facts})(x)).abs().max() > 1e-3
+    assert plain.folded() is plain
 
 
 def test_the_halo_is_what_reaches_an_output_pixel(trained: SRResNet) -> None:
@@ -61,20 +61,20 @@ def test_the_halo_is_what_reaches_an_output_pixel(trained: SRResNet) -> None:
     with torch.no_grad():
         moved = ((network(changed) - network(x))[0, 0].abs() > 0).any(dim=0).nonzero().flatten()
     far = max(side // 2 - int(moved.min()) // scale, int(moved.max()) // scale - side // 2)
-    assert far == halo(network)
+    assert far == network.halo()
 
 
 def test_pruned_and_masked_compute_the_same(trained: SRResNet) -> None:
-    plain = folded(trained)
+    plain = trained.folded()
     masks = native_masks(plain, config_list_for(plain, 0.5))
     small = without_filters(plain, masks)
     assert check_equal(masked(plain, masks), small, torch.rand(1, 1, 17, 21)) <= 1e-5
-    assert weight_count(small) < 0.35 * weight_count(plain) and config_of(small) == config_of(plain)
+    assert weight_count(small) < 0.35 * weight_count(plain) and small.facts == plain.facts
 
 
 def test_the_graph_has_no_norms(trained: SRResNet) -> None:
     pytest.importorskip("onnx")
-    graph = graph_from_network(folded(trained), (1, 1, 40, 40))
+    graph = graph_from_network(trained.folded(), (1, 1, 40, 40))
     assert {node.op_type for node in graph.graph.node} == {"Conv", "PRelu", "Add", "DepthToSpace"}
 
 
@@ -89,7 +89,7 @@ def test_a_checkpoint_holds_the_norms(trained: SRResNet, tmp_path: Path) -> None
 
 
 def test_a_card_from_before_the_new_entries_builds_the_same_network(trained: SRResNet) -> None:
-    config = {name: value for name, value in config_of(trained).items() if name in ("scale", "colors", "norm")}
+    config = {name: value for name, value in trained.facts.items() if name in ("scale", "colors", "norm")}
     older = build("srresnet", widths_of(trained), config)
     older.load_state_dict(trained.state_dict())
     x = torch.rand(1, 1, 12, 12)
@@ -99,11 +99,11 @@ def test_a_card_from_before_the_new_entries_builds_the_same_network(trained: SRR
 
 @pytest.mark.parametrize("end_act", [0, 1])
 def test_a_tanh_and_a_prelu_at_the_end_of_the_skip_are_folded_and_pruned_too(trained: SRResNet, end_act: int) -> None:
-    config = {**config_of(trained), "end_act": end_act, "tanh": 1}
+    config = {**trained.facts, "end_act": end_act, "tanh": 1}
     network = build("srresnet", widths_of(trained), config).eval()
     state = trained.state_dict()
     network.load_state_dict({**network.state_dict(), **{k: v for k, v in state.items() if k in network.state_dict()}})
-    plain, x = folded(network), torch.rand(1, 1, 13, 17)
+    plain, x = network.folded(), torch.rand(1, 1, 13, 17)
     with torch.no_grad():
         assert (plain(x) - network(x)).abs().max() < 1e-5 and 0.0 <= float(network(x).min()) <= float(network(x).max()) <= 1.0
     masks = native_masks(plain, config_list_for(plain, 0.5))
@@ -113,7 +113,7 @@ def test_a_tanh_and_a_prelu_at_the_end_of_the_skip_are_folded_and_pruned_too(tra
 def test_instance_normalisation_is_not_folded() -> None:
     network = build("srresnet", config={"blocks": 1, "features": 8, "norm": 2}).eval()
     with pytest.raises(InputError, match="takes mean and variance of the whole picture, so tiles could not be exact"):
-        folded(network)
+        network.folded()
 
 
 @pytest.mark.parametrize(

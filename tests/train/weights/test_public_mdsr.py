@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.train.networks.mdsr import MDSR
-from sr_deploy.train.networks.registry import at_scale, convolutions, weight_count
+from sr_deploy.train.networks.registry import convolutions, weight_count
 from sr_deploy.train.weights import checkpoint
 from sr_deploy.train.weights.public_mdsr import edsr_pytorch_mdsr
 from tests.helpers.others import saved
@@ -83,7 +83,7 @@ def test_it_computes_their_picture(scales: tuple[int, ...], levels: float, tmp_p
     x = torch.rand(1, 3, 11, 9)
     for scale in scales:
         with torch.no_grad():
-            ours, expected = at_scale(network, scale)(x) * 255.0, theirs(x * levels, scale) * (255.0 / levels)
+            ours, expected = network.at_scale(scale)(x) * 255.0, theirs(x * levels, scale) * (255.0 / levels)
         assert expected.std() > 1.0 and (ours - expected).abs().max() < 1e-4 * 255.0  # float32 sums at 255 times the size
 
 

@@ -21,7 +21,7 @@ from sr_deploy.compress.pruning.removal import check_equal, masked, without_filt
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.train.networks.plain import Plain
-from sr_deploy.train.networks.registry import build, config_of, halo, weight_count, widths_of
+from sr_deploy.train.networks.registry import build, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
 from tests.conftest import Outside
 from tests.helpers.others import saved
@@ -176,7 +176,7 @@ def graph_apart(network: Plain) -> float:
 
     x = torch.rand(1, network.config.colors, 24, 20)
     model = graph_from_network(network, (1, network.config.colors, 24, 20))
-    assert halo_of_graph(model) == halo(network)
+    assert halo_of_graph(model) == network.halo()
     session = open_session(model.SerializeToString(), ["CPUExecutionProvider"], 1)
     with torch.no_grad():
         return float(np.abs(np.asarray(session.run(None, {"input": x.numpy()})[0]) - network(x).numpy()).max())
@@ -207,7 +207,7 @@ def test_its_card_builds_it_again(family: str, make: Make, tmp_path: Path) -> No
     x = torch.rand(1, int(card.config["colors"]), 9, 9)
     with torch.no_grad():
         assert torch.equal(again(x), network(x)) and own.widths == card.widths == widths_of(again)
-    assert own.config == config_of(network)
+    assert own.config == network.facts
 
 
 def test_a_card_without_the_new_entries_adds_the_picture_and_does_not_clip() -> None:
@@ -249,7 +249,7 @@ def test_the_halo_is_what_reaches_an_output_pixel(family: str, make: Make, tmp_p
     changed[0, :, side // 2, side // 2] += 0.1
     with torch.no_grad():
         moved = ((network(changed) - network(x))[0, 0].abs() > 0).any(dim=0).nonzero().flatten()
-    assert side // 2 - int(moved.min()) // 2 == int(moved.max()) // 2 - side // 2 == halo(network)
+    assert side // 2 - int(moved.min()) // 2 == int(moved.max()) // 2 - side // 2 == network.halo()
 
 
 @every_family

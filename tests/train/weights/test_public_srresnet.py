@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
-from sr_deploy.train.networks.registry import folded
 from sr_deploy.train.weights import checkpoint
 from tests.helpers.others import BasicBlock, graph_apart, levels_apart, saved
 
@@ -210,7 +209,7 @@ def test_srresnet_with_instance_normalisation_is_evaluated_and_not_exported(
     ours, card = checkpoint.load(path)
     assert levels_apart(ours, theirs, 1.0) < LEVELS and card.config["norm"] == 2
     with pytest.raises(InputError, match="so tiles could not be exact"):
-        folded(ours)
+        ours.folded()
     export = pytest.importorskip("sr_deploy.export.command").main
     assert export([str(path), "-o", str(tmp_path / "out"), "--shape", "1", "3", "64", "64"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -9,12 +9,15 @@ of Net2Net, Chen et al., ICLR 2016).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from sr_deploy.train.networks.edsr import DIV2K_MEAN
-from sr_deploy.train.networks.srresnet import SRResNet
+
+if TYPE_CHECKING:
+    from sr_deploy.train.networks.srresnet import SRResNet
 
 State = Mapping[str, Tensor]
 

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from sr_deploy.train.networks.edsr import EDSR, EDSRConfig, edsr_widths
-from sr_deploy.train.networks.registry import folded
 from sr_deploy.train.networks.srresnet import SRResNet, SRResNetConfig, srresnet_widths
-from sr_deploy.train.weights.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
+from sr_deploy.train.networks.srresnet_from_edsr import is_edsr, settle_norms_, srresnet_state
 from sr_deploy.train.weights.warm_start import warm_start_
 
 
@@ -32,7 +31,7 @@ def test_it_computes_what_the_edsr_computes(scale: int, norm: int) -> None:
     x = torch.rand(1, 1, 12, 11)
     with torch.no_grad():
         assert torch.allclose(edsr(x), srresnet(x), atol=1e-5)  # float32 sums in another order
-        assert torch.allclose(edsr(x), folded(srresnet)(x), atol=1e-5)
+        assert torch.allclose(edsr(x), srresnet.folded()(x), atol=1e-5)
 
 
 def test_residual_scaling_goes_into_the_convolutions_that_end_blocks() -> None:
