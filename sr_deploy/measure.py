@@ -121,12 +121,6 @@ def enlarged_pair(enlarge: Enlarge, hr: Planes, scale: int) -> tuple[Planes, Pla
     return enlarge(levels(lr) / np.float32(255.0) if lr.ndim == 3 else lr, scale), hr
 
 
-def score_fixed(restore: Restore, hr: Plane, scale: int) -> Score:
-    """Return the quality under the fixed-256 protocol of published deployment figures; see :func:`fixed_pair`."""
-    sr, hr = fixed_pair(restore, hr, scale)
-    return compare(levels(sr), hr, scale)
-
-
 def fixed_pair(restore: Restore, hr: Plane, scale: int) -> tuple[Plane, Plane]:
     """Return ``(sr, hr)`` as :func:`enlarged_pair` does, by the fixed-256 protocol.
 

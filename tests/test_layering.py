@@ -138,7 +138,7 @@ def test_every_folder_has_its_rule(root: Path) -> None:
         ("gate", "class A:\n    from sr_deploy.train.weights import checkpoint"),
         ("gate", "def f():\n    from sr_deploy.compress.pruning import masks"),
         ("gate", "from sr_deploy.export.graphs.reading import halo"),
-        ("train", "from sr_deploy.compress.pruning.masks import l1_mask"),
+        ("train", "from sr_deploy.compress.pruning.masks import native_masks"),
         ("train", "import sr_deploy.gate"),
         ("compress", "from sr_deploy.export.graphs import reading as graph"),
         ("export", "from sr_deploy.gate import budgets"),

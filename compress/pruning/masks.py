@@ -1,14 +1,13 @@
 """Which filters stay: L1-norm filter pruning (Li et al., ICLR 2017) from an NNI ``config_list``.
 
-NNI's ``L1NormPruner`` decides where it is installed. Where it is not, ``native_masks`` makes the same masks from the
-same keys; a test holds both equal. A key that the native code does not know is refused by name, never ignored.
+NNI's ``L1NormPruner`` decides where it is installed. Where it is not, ``native_masks`` makes the same masks of the lists that
+this project writes itself; a test holds both equal. Another key of NNI's is an error that names it, never ignored.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -28,10 +27,9 @@ Masks = dict[str, Tensor]
 Scores = Mapping[str, Tensor]
 """Convolution -> float (out_channels,), the more a filter matters the higher."""
 
-SELECT = ("op_types", "op_names", "op_names_re", "op_partial_names")
-EXCLUDE = ("exclude_op_types", "exclude_op_names", "exclude_op_names_re")
-RATIO = ("sparsity", "sparsity_per_layer", "sparse_ratio")
-KNOWN_KEYS = frozenset((*SELECT, *EXCLUDE, *RATIO, "exclude", "dependency_group_id", "target_settings"))
+RATIO = ("sparsity", "sparse_ratio")
+NAMES = ("op_types", "op_names", "exclude_op_names")
+KNOWN_KEYS = frozenset((*RATIO, *NAMES, "dependency_group_id", "target_settings"))
 
 
 def config_list_for(network: Network, sparsity: float) -> list[dict[str, object]]:
@@ -143,7 +141,7 @@ def native_masks(network: nn.Module, config_list: ConfigList, scores: Scores | N
     groups: dict[object, dict[str, int]] = {}
     rows: dict[str, Tensor] = {}  # a score for each filter
     ratios: dict[object, float] = {}
-    for entry in _without_legacy_excludes(config_list):
+    for entry in config_list:
         ratio = next((entry[k] for k in RATIO if k in entry), None)
         if not isinstance(ratio, (int, float)) or not 0.0 <= ratio < 1.0:
             raise InputError(f"config_list entry {dict(entry)}: needs one of {', '.join(RATIO)} in [0, 1), has {ratio}")
@@ -183,11 +181,6 @@ def mask_of(norms: Tensor, sparsity: float) -> Tensor:
     """Return which stay when the ``int(n * sparsity)`` of least norm go: bool (n,)."""
     _, removed = norms.topk(int(norms.numel() * sparsity), largest=False)
     return torch.ones_like(norms, dtype=torch.bool).scatter(0, removed, False)
-
-
-def l1_mask(weight: Tensor, sparsity: float, *, block: int = 1) -> Tensor:
-    """Return which rows of ``weight`` (out, ...) stay: bool (out,); rows of one block stay or go together."""
-    return mask_of(summed(l1_norms(weight), block), sparsity).repeat_interleave(block)
 
 
 def nni_installed() -> bool:
@@ -238,46 +231,23 @@ def _per_filter(mask: Tensor) -> Tensor:
     return rows[:, 0].bool()
 
 
-def _without_legacy_excludes(config_list: ConfigList) -> list[dict[str, object]]:
-    """Return the selecting entries; an ``exclude`` entry (NNI before 3.0) applies to all of them."""
-    for entry in config_list:
-        unknown = sorted(set(entry) - KNOWN_KEYS)
-        if unknown:
-            raise InputError(
-                f"config_list key {unknown[0]!r} is not known without NNI (known: {', '.join(sorted(KNOWN_KEYS))}); "
-                "pip install 'sr-deploy[compress]'"
-            )
-    entries = [{k: v for k, v in e.items() if k != "exclude"} for e in config_list if not e.get("exclude")]
-    excluding = [e for e in config_list if e.get("exclude")]
-    if excluding:
-        for entry in entries:
-            for key in ("op_types", "op_names", "op_names_re"):
-                entry[f"exclude_{key}"] = [v for e in excluding for v in _strings(e, key)]
-    return entries
-
-
 def _selected(network: nn.Module, entry: Mapping[str, object]) -> list[str]:
+    """Return the modules that an entry selects, by type, by name, or by both."""
+    unknown = sorted(set(entry) - KNOWN_KEYS)
+    if unknown:
+        raise InputError(
+            f"config_list key {unknown[0]!r} is not known without NNI (known: {', '.join(sorted(KNOWN_KEYS))}); "
+            "pip install 'sr-deploy[compress]'"
+        )
     types = {name: type(module).__name__ for name, module in network.named_modules()}
-    missing = [name for name in _strings(entry, "op_names") if name not in types]
+    kinds, names, excluded = (_strings(entry, key) for key in NAMES)
+    missing = [name for name in names if name not in types]
     if missing:
         raise InputError(
             f"config_list: op_names {missing[0]!r} is no module of this network; known: {', '.join(filter(None, types))}"
         )
-    patterns = [*_patterns(entry, "op_names_re"), *(re.compile(f".*{p}.*") for p in _strings(entry, "op_partial_names"))]
-    named = set(_strings(entry, "op_names")) | {n for n in types if any(p.match(n) for p in patterns)}
-    by_name = any(key in entry for key in ("op_names", "op_names_re", "op_partial_names"))
-    wanted = set(_strings(entry, "op_types"))
-    chosen = [n for n in types if (n in named or not by_name) and (not wanted or types[n] in wanted) and (by_name or wanted)]
-    out_names, out_types = set(_strings(entry, "exclude_op_names")), set(_strings(entry, "exclude_op_types"))
-    out_patterns = _patterns(entry, "exclude_op_names_re")
-    return [n for n in chosen if n not in out_names and types[n] not in out_types and not any(p.match(n) for p in out_patterns)]
-
-
-def _patterns(entry: Mapping[str, object], key: str) -> list[re.Pattern[str]]:
-    try:
-        return [re.compile(text) for text in _strings(entry, key)]
-    except re.error as err:
-        raise InputError(f"config_list key {key!r}: {err.pattern!r} is not a regular expression ({err})") from err
+    chosen = names if "op_names" in entry else types
+    return [n for n in types if n in chosen and (types[n] in kinds or (names and not kinds)) and n not in excluded]
 
 
 def _strings(entry: Mapping[str, object], key: str) -> list[str]:

@@ -228,7 +228,7 @@ def test_a_wrong_option_is_one_line(dense: Path, capsys: pytest.CaptureFixture[s
         ([{"sparsity": 0.5, "op_types": ["Linear"]}], "selects no module of this network"),
         (
             [{"sparsity": 1.0, "op_names": ["conv1"]}],
-            "needs one of sparsity, sparsity_per_layer, sparse_ratio in [0, 1), has 1.0",
+            "needs one of sparsity, sparse_ratio in [0, 1), has 1.0",
         ),
     ],
 )
