@@ -1,8 +1,8 @@
 """HDF5 files of training patches, as pytorch-vdsr's ``train.h5``: data sets ``data`` (degraded) and ``label`` (original).
 
 Both are float (n, c, side, side) in [0, 1]; where the network enlarges, ``data`` holds low-resolution patches. Files that
-``sr-train --prepare`` wrote say in their attributes what they hold (``scales``, ``colors``, ``upscale``, ``patch``), which is
-checked; of others, shapes and values are checked.
+``sr-train --prepare`` wrote say in their attributes which ``scales`` they hold, and for which ``upscale``. Shapes and values of
+all files are checked.
 """
 
 from __future__ import annotations
@@ -127,25 +127,19 @@ class PatchFile:
             )
         if not data[0] or data[:2] != label[:2] or label[2] % max(data[2], 1):
             raise InputError(f"{self.path}: data {data} and label {label} do not fit each other, or are empty; prepare it again")
-        scales = self._told("scales")
-        for name, found in (("colors", data[1]), ("patch", label[2])):
-            if self._told(name) not in ((), (found,)):
-                raise InputError(
-                    f"{self.path}: its attributes say {name} {self._told(name)}, its patches {found}; prepare it again"
-                )
+        scales = self._scales()
         if not scales and label[2] > data[2]:
             scales = (label[2] // data[2],)
         upscale = str(self._file.attrs["upscale"]) if "upscale" in self._file.attrs else None
         return Layout(data[0], data[1], data[2], label[2], scales, upscale)
 
-    def _told(self, name: str) -> tuple[int, ...]:
-        """Return the whole numbers of an attribute, () where the file does not have it."""
-        value = self._file.attrs.get(name, ())
+    def _scales(self) -> tuple[int, ...]:
+        value = self._file.attrs.get("scales", ())
         try:
             return tuple(int(number) for number in np.atleast_1d(value))
         except (TypeError, ValueError, OverflowError) as err:
             raise InputError(
-                f"{self.path}: its attribute {name} is {value!r}, whole numbers are needed; prepare it again"
+                f"{self.path}: its attribute scales is {value!r}, whole numbers are needed; prepare it again"
             ) from err
 
     def _check_values(self) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -32,24 +31,6 @@ from sr_deploy.train.data.store import Memory, Store
 from sr_deploy.train.options import PrepareOptions
 
 CHUNK_BYTES = 65536  # read at once for one patch
-
-
-class GrowingSet(Protocol):
-    """What is used of h5py's data sets."""
-
-    def __len__(self) -> int: ...
-
-    def __setitem__(self, index: slice, rows: NDArray[np.float32], /) -> None: ...
-
-    def resize(self, size: int, axis: int) -> None: ...
-
-
-class Group(Protocol):
-    """What is used of h5py's files."""
-
-    def create_dataset(
-        self, name: str, shape: tuple[int, ...], dtype: str, *, maxshape: tuple[int | None, ...], chunks: tuple[int, ...]
-    ) -> GrowingSet: ...
 
 
 @dataclass(frozen=True)
@@ -202,7 +183,11 @@ def fill(output: Spool, grid: Grid, pictures: Sequence[Listed], store: Store, *,
     """Write the patches of ``pictures`` into a new file and return their number; see :func:`write_patches`."""
     config = grid.config
     with library().File(output, "w") as file:
-        sets = [empty_set(file, name, config.colors, side) for name, side in (("data", grid.given()), ("label", grid.side()))]
+        sets = []  # that grow
+        for name, side in (("data", grid.given()), ("label", grid.side())):
+            shape = (config.colors, side, side)
+            chunk = max(CHUNK_BYTES // (4 * config.colors * side * side), 1)
+            sets.append(file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(chunk, *shape)))
         for picture in pairs_in_order(pictures, config, store, workers=workers):
             for scale, pair, _ in picture:
                 for rows in rows_of_patches(pair, config.step(scale), grid):
@@ -218,13 +203,6 @@ def fill(output: Spool, grid: Grid, pictures: Sequence[Listed], store: Store, *,
         told = {"scales": sorted(set(config.scales)), "colors": config.colors, "upscale": config.upscale, "patch": config.patch}
         file.attrs.update({**told, "shrink": config.shrink, "stride": grid.stride})
     return count
-
-
-def empty_set(file: Group, name: str, colors: int, side: int) -> GrowingSet:
-    """Return a new data set that grows."""
-    shape = (colors, side, side)
-    chunk = max(CHUNK_BYTES // (4 * colors * side * side), 1)
-    return file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(chunk, *shape))
 
 
 def pairs_in_order(pictures: Sequence[Listed], config: DataConfig, store: Store, *, workers: int) -> Iterator[list[Found]]:

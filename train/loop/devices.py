@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.strategies.ddp import DDPStrategy
 
 from sr_deploy.errors import InputError, MachineError
@@ -32,38 +32,18 @@ class Place:
     count: int = 1
 
 
-class Neighbours(ClusterEnvironment):
+class Neighbours(LightningEnvironment):
     """Tells Fabric of processes on one machine that are there already and have met."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-
     creates_processes_externally = True
-    main_address = "127.0.0.1"
-    main_port = 0  # they meet in a file
 
-    @staticmethod
-    def detect() -> bool:
-        """Return False: nothing in the surroundings decides."""
-        return False
-
-    def world_size(self) -> int:
-        return self._place.count
-
-    def set_world_size(self, size: int) -> None:
-        """Keep what is known."""
-
-    def global_rank(self) -> int:
-        return self._place.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """Keep what is known."""
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.set_world_size(place.count)
+        self.set_global_rank(place.rank)
 
     def local_rank(self) -> int:
-        return self._place.rank
-
-    def node_rank(self) -> int:
-        return 0
+        return self.global_rank()
 
 
 def chosen(device: str) -> str:

@@ -1,10 +1,11 @@
 """The other processes of a run on several devices: started, met, watched and ended.
 
 The process that calls :func:`together` is process 0 and stays what it was: its terminal, its reporter, its arguments. The others
-are new interpreters (``multiprocessing``'s *spawn*) that are handed the run itself. Fabric's own launchers do not fit a command:
-re-launching the script repeats ``sys.argv``, which is another program's under pytest or when arguments were passed to ``main``,
-and kills process 0 when another one fails; its *spawn* makes process 0 a child too, whose reports and errors reach the caller as
-text. So Fabric is told that its processes exist already (:class:`~sr_deploy.train.loop.devices.Neighbours`).
+are new interpreters (``multiprocessing``'s *spawn*) that are handed the run itself. Launchers of others do not fit a command.
+torchrun (torch 2.13) makes process 0 a child, whose reports and errors reach the caller as text, says 45 lines where a process
+fails, and leaves its processes running when it is killed. Fabric's *spawn* has a child as process 0 too; its script launcher
+repeats ``sys.argv``, which is another program's where a run is started from Python. So Fabric is told that its processes exist
+already (:class:`~sr_deploy.train.loop.devices.Neighbours`).
 
 They meet in a file, so no port and no environment variable is needed. Process 0 decides about everything that is not
 computed: signals do not reach the others, and they end when it does, however it ends. A script that trains on several

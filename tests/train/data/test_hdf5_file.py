@@ -127,8 +127,6 @@ def test_a_file_for_each_scale_serves_one_scale_a_batch(tmp_path: Path) -> None:
         ((9, 1, 14, 14), (9, 1, 14, 14), {}, "its patches have side 14, --patch says 12; leave --patch out"),
         ((9, 1, 12, 12), (9, 1, 12, 12), {"upscale": "inside"}, "do not fit, this network reads enlarged patches"),
         ((9, 1, 12, 12), (9, 1, 12, 12), {"scales": "all"}, "its attribute scales is 'all', whole numbers are needed"),
-        ((9, 1, 12, 12), (9, 1, 12, 12), {"colors": 3}, r"its attributes say colors \(3,\), its patches 1; prepare it again"),
-        ((9, 1, 12, 12), (9, 1, 12, 12), {"patch": 41}, r"its attributes say patch \(41,\), its patches 12; prepare it again"),
         ((9, 1, 12, 12), (9, 1, 12, 12), {"scales": [2]}, "holds patches of scale 2, the network is trained for 2 3; --scale 2"),
         ((9, 1, 12, 12), (9, 1, 12, 12), {"scales": [2, 3, 4]}, "of scale 2 3 4, the network is trained for 2 3"),
     ],
