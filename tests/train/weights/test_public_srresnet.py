@@ -177,7 +177,7 @@ def test_srgan_computes_the_same(scale: int, older: bool, tmp_path: Path) -> Non
     ours, card = checkpoint.load(path)
     assert (
         levels_apart(ours, theirs, 1.0) < LEVELS
-        and levels_apart(folded(ours), theirs, 1.0) < LEVELS
+        and levels_apart(ours.folded(), theirs, 1.0) < LEVELS
         and graph_apart(ours) < LEVELS
     )
     assert (card.arch, card.color, card.scales, card.config["tanh"]) == ("srresnet", "rgb", (scale,), 1)
@@ -189,7 +189,7 @@ def test_srresnet_with_batch_normalisation_computes_the_same(tmp_path: Path) -> 
     ours, card = checkpoint.load(saved({"epoch": 1, "model": theirs.state_dict()}, tmp_path / "a.pth"))
     assert (
         levels_apart(ours, theirs, 1.0) < LEVELS
-        and levels_apart(folded(ours), theirs, 1.0) < LEVELS
+        and levels_apart(ours.folded(), theirs, 1.0) < LEVELS
         and graph_apart(ours) < LEVELS
     )
     assert (card.arch, card.color, card.scales) == ("srresnet", "rgb", (4,))
