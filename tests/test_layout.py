@@ -23,6 +23,14 @@ SCRIPTS: dict[str, str] = PROJECT["project"]["scripts"]
 HEAVY = ("numpy", "cv2", "torch", "onnx", "onnxruntime", "lightning", "nni", "PIL", "rich")
 
 
+APIS = {
+    "train": "TrainOptions",
+    "compress": "PruneOptions",
+    "export": "ExportOptions",
+    "export.plans": "BuildOptions",
+    "gate": "GateOptions",
+    "gate.eval": "EvalOptions",
+}
 PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
 
 
@@ -99,19 +107,20 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert done.stdout == "True []\nsr_deploy.runtime.upscaler []\n"
 
 
-@pytest.mark.parametrize(("room", "options"), [("train", "TrainOptions"), ("compress", "PruneOptions")])
-def test_the_options_of_a_stage_import_nothing_heavy(room: str, options: str) -> None:
+@pytest.mark.parametrize("room", APIS)
+def test_the_options_of_a_stage_import_nothing_heavy(room: str) -> None:
     script = (
-        f"import sys\nfrom sr_deploy.{room} import {options}\nimport sr_deploy.{room}\n"
-        f"print({options!r} in dir(sr_deploy.{room}), [name for name in {HEAVY} if name in sys.modules])"
+        f"import sys\nfrom sr_deploy.{room} import {APIS[room]}\nimport sr_deploy.{room}\n"
+        f"print({APIS[room]!r} in dir(sr_deploy.{room}), [name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "True []\n"
 
 
-@pytest.mark.parametrize("room", ["train", "compress"])
+@pytest.mark.parametrize("room", [*APIS, "runtime.bench"])
 def test_every_name_of_a_stage_is_there(room: str) -> None:
     module = importlib.import_module(f"sr_deploy.{room}")
+    assert set(module.__all__) <= set(dir(module))
     assert all(getattr(module, name) is not None for name in module.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = module.nonsense
