@@ -10,27 +10,15 @@ Imports ``train``.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from sr_deploy.lazy import lazy
 
 if TYPE_CHECKING:
     from sr_deploy.compress.options import PruneOptions
     from sr_deploy.compress.report import Pruned, Row
     from sr_deploy.compress.run import prune
+else:
+    __getattr__, __dir__ = lazy(__name__, PruneOptions="options", Pruned="report", Row="report", prune="run")
 
 __all__ = ["PruneOptions", "Pruned", "Row", "prune"]
-
-PLACES = {"PruneOptions": "options", "Pruned": "report", "Row": "report", "prune": "run"}
-
-if not TYPE_CHECKING:  # else a type checker takes every name for one of this module
-
-    def __getattr__(name: str) -> object:
-        """Return a name of the API, imported at its first use."""
-        if name not in PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """Return the names of the module, those that are not imported yet among them."""
-    return sorted({*globals(), *__all__})

@@ -10,33 +10,25 @@ Imports ``sr_deploy`` and no other folder.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from sr_deploy.lazy import lazy
 
 if TYPE_CHECKING:
     from sr_deploy.train.data.prepare import Prepared
     from sr_deploy.train.loop.status import Status
     from sr_deploy.train.options import PrepareOptions, TrainOptions
     from sr_deploy.train.run import Trained, prepare, train
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        PrepareOptions="options",
+        Prepared="data.prepare",
+        Status="loop.status",
+        TrainOptions="options",
+        Trained="run",
+        prepare="run",
+        train="run",
+    )
 
 __all__ = ["PrepareOptions", "Prepared", "Status", "TrainOptions", "Trained", "prepare", "train"]
-
-PLACES = {
-    **dict.fromkeys(("PrepareOptions", "TrainOptions"), "options"),
-    **dict.fromkeys(("Trained", "prepare", "train"), "run"),
-    "Prepared": "data.prepare",
-    "Status": "loop.status",
-}
-
-if not TYPE_CHECKING:  # else a type checker takes every name for one of this module
-
-    def __getattr__(name: str) -> object:
-        """Return a name of the API, imported at its first use."""
-        if name not in PLACES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """Return the names of the module, those that are not imported yet among them."""
-    return sorted({*globals(), *__all__})
