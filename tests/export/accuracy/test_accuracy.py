@@ -330,8 +330,6 @@ def test_a_damaged_layer_is_given_back_and_the_drop_is_that_of_the_written_graph
     photos: Path, select: Path, tmp_path: Path
 ) -> None:
     network = ROOT / "train" / "pretrained" / "vdsr_pruned.safetensors"  # an untrained network gains by being clipped
-    if not network.is_file():
-        pytest.skip("no pretrained network")
     shape = ("1", "1", "64", "64")
     fixed = ["--shape", *shape, "--calib", str(photos), "--threads", "1", "--precision", "fp32", "int8", "--scale", "2"]
     assert main([str(network), "-o", str(tmp_path), *fixed, "--method", "mse"]) == 0
@@ -396,8 +394,6 @@ def test_pictures_too_small_to_refine_on_are_named(export: Export, tmp_path: Pat
 
 def test_what_is_committed_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ROOT / "train" / "pretrained"
-    if not (place / "vdsr_pruned_int8.guard.json").is_file():
-        pytest.skip("no committed decision")
     options = ["-o", str(tmp_path), "--precision", "int8", "--max-drop", "0.05", "--threads", "1"]
     assert main([str(place / "vdsr_pruned.safetensors"), *options]) == 0
     out = capsys.readouterr().out
