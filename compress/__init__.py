@@ -16,9 +16,9 @@ from sr_deploy.lazy import lazy
 
 if TYPE_CHECKING:
     from sr_deploy.compress.options import PruneOptions
-    from sr_deploy.compress.report import Pruned, Row
+    from sr_deploy.compress.report import PruneResult, Row
     from sr_deploy.compress.run import prune
 else:
-    __getattr__, __dir__ = lazy(__name__, PruneOptions="options", Pruned="report", Row="report", prune="run")
+    __getattr__, __dir__ = lazy(__name__, PruneOptions="options", PruneResult="report", Row="report", prune="run")
 
-__all__ = ["PruneOptions", "Pruned", "Row", "prune"]
+__all__ = ["PruneOptions", "PruneResult", "Row", "prune"]

@@ -33,7 +33,7 @@ def row(stage: str, network: Network, shape: Shape, pictures: Sequence[Planes], 
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PruneResult:
     """What a pruning wrote, and what it cost."""
 
     checkpoint: Path
@@ -50,7 +50,7 @@ class Pruned:
         return self.rows[-1].psnr_db
 
 
-def tables_of(result: Pruned) -> list[str]:
+def tables_of(result: PruneResult) -> list[str]:
     """Return what each layer keeps, where that was chosen, and the before/after table."""
     rows, scales = result.rows, list(result.rows[0].psnr_db)
     size = "x".join(map(str, result.shape)) + (f", x{result.macs_scale}" if result.macs_scale else "")
@@ -59,7 +59,7 @@ def tables_of(result: Pruned) -> list[str]:
     return [*([table(result.layers)] if result.layers else []), table([heading, *lines])]
 
 
-def json_of(result: Pruned) -> str:
+def json_of(result: PruneResult) -> str:
     """Return the before/after table as JSON."""
     results = [
         {"stage": r.stage, "weights": r.weights, "macs": r.macs, "psnr_db": {str(s): v for s, v in r.psnr_db.items()}}

@@ -21,7 +21,7 @@ from sr_deploy.compress.pruning.plan import Plan, Wanted, plan_of
 from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
 from sr_deploy.compress.pruning.rounds import round_facts, stage
 from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, begun
-from sr_deploy.compress.report import Pruned, Row, row
+from sr_deploy.compress.report import PruneResult, Row, row
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.compress.teaching.features import Survivors
 from sr_deploy.compress.tuning import Tuning, finetune, finetune_data, loss_of, source_for, tuning_of
@@ -43,7 +43,7 @@ MOST_SIDE = 16384
 PROBE_SIDE = 160  # pixels of what masked and smaller network are compared on
 
 
-def prune(path: Path, options: PruneOptions, *, report: Report = silent, progress: OnStep | None = None) -> Pruned:
+def prune(path: Path, options: PruneOptions, *, report: Report = silent, progress: OnStep | None = None) -> PruneResult:
     """Prune the network in the checkpoint ``path``, write the smaller one, and return what it costs and reaches; print nothing.
 
     Args:
@@ -85,7 +85,7 @@ class Pruning:
         self.plan = Plan(given) if given is not None else plan_of(wanted, self.dense, self.measured, self.shape)
         self.rows = [self.row("dense", self.dense)]
 
-    def run(self) -> Pruned:
+    def run(self) -> PruneResult:
         """Prune in rounds, train, and return what was reached."""
         parent = {f"parent.{name}": value for name, value in self.card.recipe.items()}
         facts = {**parent, "prune.criterion": NAMES[self.options.criterion], **self.plan.facts}
@@ -99,7 +99,7 @@ class Pruning:
         if self.qat is not None:
             for name, rounded in self.quantization_aware(small, card, self.qat):
                 self.rows.append(replace(self.rows[-1], stage=name, psnr_db=self.row(name, rounded).psnr_db))
-        return Pruned(
+        return PruneResult(
             self.options.output,
             checkpoint.read_card(self.options.output),
             tuple(self.rows),

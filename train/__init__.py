@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 from sr_deploy.lazy import lazy
 
 if TYPE_CHECKING:
-    from sr_deploy.train.data.prepare import Prepared
+    from sr_deploy.train.data.prepare import PrepareResult
     from sr_deploy.train.loop.status import Status
     from sr_deploy.train.options import PrepareOptions, TrainOptions
-    from sr_deploy.train.run import Trained, prepare, train
+    from sr_deploy.train.run import TrainResult, prepare, train
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         PrepareOptions="options",
-        Prepared="data.prepare",
+        PrepareResult="data.prepare",
         Status="loop.status",
         TrainOptions="options",
-        Trained="run",
+        TrainResult="run",
         prepare="run",
         train="run",
     )
 
-__all__ = ["PrepareOptions", "Prepared", "Status", "TrainOptions", "Trained", "prepare", "train"]
+__all__ = ["PrepareOptions", "PrepareResult", "Status", "TrainOptions", "TrainResult", "prepare", "train"]

@@ -12,7 +12,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.data.options import data_config, data_facts, validation_pictures
-from sr_deploy.train.data.prepare import Prepared, prepare_patches
+from sr_deploy.train.data.prepare import PrepareResult, prepare_patches
 from sr_deploy.train.loop import loop
 from sr_deploy.train.loop.status import Report, Status, silent
 from sr_deploy.train.loop.validation import load_validation
@@ -29,7 +29,7 @@ SETTLE_BATCHES = 8  # of 16 patches, for the statistics of batch norms that a wa
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """What a run wrote, and what it reached."""
 
     checkpoint: Path
@@ -39,7 +39,7 @@ class Trained:
     history: tuple[Status, ...]  # of all validations, in their order
 
 
-def train(options: TrainOptions, *, report: Report = silent, progress: OnStep | None = None) -> Trained:
+def train(options: TrainOptions, *, report: Report = silent, progress: OnStep | None = None) -> TrainResult:
     """Train a network, write its checkpoint and its training state, and return what was reached; nothing is printed.
 
     Args:
@@ -55,7 +55,7 @@ def train(options: TrainOptions, *, report: Report = silent, progress: OnStep | 
     with progress_to(progress):
         run, network = begin_run(options, report)
         loop.train(run, network, resume=options.resume)
-    return Trained(
+    return TrainResult(
         run.output,
         run.state_path,
         checkpoint.read_card(run.output),
@@ -113,7 +113,7 @@ def card_with_parent(card: ModelCard, options: TrainOptions) -> ModelCard:
     return card
 
 
-def prepare(options: PrepareOptions, *, progress: OnStep | None = None) -> Prepared:
+def prepare(options: PrepareOptions, *, progress: OnStep | None = None) -> PrepareResult:
     """Write the patches of pictures to an HDF5 file and return how many; nothing is printed.
 
     Raises:

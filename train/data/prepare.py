@@ -63,7 +63,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PrepareResult:
     """What was written."""
 
     path: Path
@@ -72,7 +72,7 @@ class Prepared:
     pictures: int
 
 
-def prepare_patches(options: PrepareOptions, card: ModelCard) -> Prepared:
+def prepare_patches(options: PrepareOptions, card: ModelCard) -> PrepareResult:
     """Write the file that the options ask for, for a network with ``card``.
 
     Raises:
@@ -92,7 +92,7 @@ def prepare_patches(options: PrepareOptions, card: ModelCard) -> Prepared:
     check_room(output, pictures, grid)
     store = Memory() if options.cache is None else Cache(options.cache)
     count = write_patches(output, grid, pictures, store, workers=options.workers)
-    return Prepared(output, count, grid.side(), len(pictures))
+    return PrepareResult(output, count, grid.side(), len(pictures))
 
 
 def check_name(output: Path, *, overwrite: bool) -> None:
