@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NATIVE_SUMS = "compute int8 as this processor does: without VNNI its sums saturate (default: exact, the same on all)"
 MOST_THREADS = 256
+MAX_PIXELS = 500_000_000  # of a picture file, unless --max-pixels says otherwise
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")  # of --provider
 
 

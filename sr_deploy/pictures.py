@@ -18,12 +18,12 @@ from typing import BinaryIO
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from sr_deploy.errors import InputError
+from sr_deploy.options import MAX_PIXELS
 
 HANDLERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 
-MAX_PIXELS = 500_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
-ORIENTATION = ExifTags.Base.Orientation
+ORIENTATION = int(ExifTags.Base.Orientation)
 TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 ENDS_EARLY = "the file ends early or is damaged, sr-infer --allow-truncated takes what is there"

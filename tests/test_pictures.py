@@ -13,9 +13,9 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.luma import luma_from_rgb
-from sr_deploy.pictures import MAX_PIXELS, BoundedFile, Reading, open_picture, opened, picture_size
+from sr_deploy.options import MAX_PIXELS
+from sr_deploy.pictures import BoundedFile, Reading, open_picture, opened, picture_size
 from sr_deploy.planes import is_grey, read_luma, read_rgb, rgb_pixels
-from sr_deploy.runtime.pictures import options as picture_options
 from sr_deploy.runtime.pictures.read import read_picture
 from tests.conftest import Outside
 
@@ -191,7 +191,7 @@ def test_the_limit_is_ours_and_pillows_stays(tmp_path: Path, monkeypatch: pytest
         pass
     with opened(tmp_path / "a.png", Reading(max_pixels=600)) as image:
         assert image.size == (30, 20)
-    assert Reading().max_pixels == MAX_PIXELS == picture_options.MAX_PIXELS == 500_000_000
+    assert Reading().max_pixels == MAX_PIXELS == 500_000_000
 
 
 def test_rgb_is_full_range_and_a_grey_picture_its_copy(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_deploy.console import run
-from sr_deploy.options import PROVIDERS, Parser, positive_int, thread_count
+from sr_deploy.options import MAX_PIXELS, PROVIDERS, Parser, positive_int, thread_count
 from sr_deploy.runtime.large.memory import byte_count
-from sr_deploy.runtime.pictures.options import add_picture_options
 
 if TYPE_CHECKING:
     from sr_deploy.runtime.infer.options import InferOptions
 
 PROG = "sr-infer"
+FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "gif")  # the keys of those in formats.py, which --help does not wait for
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +55,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add_picture_options(p)
     return p
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options about picture files."""
+    p = parser.add_argument_group("picture files")
+    p.add_argument("--format", choices=FORMATS, help="of results (default: the input's; of a GIF, png)")
+    p.add_argument("--quality", type=positive_int, metavar="Q", help="of JPEG and WebP, 1 to 100 (default: 95)")
+    p.add_argument("--frames", action="store_true", help="all frames of animations and pages of TIFF, not the first alone")
+    p.add_argument(
+        "--max-pixels", type=positive_int, default=MAX_PIXELS, metavar="N", help="refuse larger files (default: %(default)s)"
+    )
+    p.add_argument("--allow-truncated", action="store_true", help="take what is there of files that end early")
 
 
 def main(argv: list[str] | None = None) -> int:

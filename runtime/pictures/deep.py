@@ -12,8 +12,8 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.pictures.colour import rgb_from_lab16
-from sr_deploy.runtime.pictures.metadata import SIGNATURE, png_chunks
-from sr_deploy.runtime.pictures.png_file import OPENCV_MAX_SIDE
+from sr_deploy.runtime.pictures.metadata import png_chunks
+from sr_deploy.runtime.pictures.png_file import OPENCV_MAX_SIDE, SIGNATURE, chunk
 from sr_deploy.runtime.pictures.quiet_opencv import silence
 from sr_deploy.runtime.pictures.samples import Pixels, nominal
 from sr_deploy.runtime.pictures.tiff_read import Layout, Samples
@@ -78,12 +78,7 @@ def pixels_from_png(content: bytes, path: Path, key: object) -> Pixels:
 
 def minimal_png(head: bytes, packed: bytes) -> bytes:
     """Return a PNG of a header's and a data chunk alone: what else stood there moves OpenCV to convert, or to talk."""
-    chunks = [(b"IHDR", head), (b"IDAT", packed), (b"IEND", b"")]
-    made = [
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
-        for name, data in chunks
-    ]
-    return SIGNATURE + b"".join(made)
+    return SIGNATURE + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
 def pixels_from_tiff(samples: Samples, layout: Layout, path: Path) -> Pixels:

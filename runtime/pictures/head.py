@@ -12,13 +12,12 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from sr_deploy.pictures import TURNED, Reading, exif_of, frame_count, is_deep, stored_size
+from sr_deploy.pictures import ORIENTATION, TURNED, Reading, exif_of, frame_count, is_deep, stored_size
 from sr_deploy.planes import GREY_MODES
 from sr_deploy.runtime.pictures.colour import TRANSPARENT, fitting_profile
 from sr_deploy.runtime.pictures.deep import MULTIPLIED, SEPARATE_ALPHA
 from sr_deploy.runtime.pictures.jpeg_quality import jpeg_quality
 from sr_deploy.runtime.pictures.metadata import colour_chunks, tags_from
-from sr_deploy.runtime.pictures.orientation import ORIENTATION
 from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.pictures.tiff_read import Layout

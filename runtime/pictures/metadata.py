@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from sr_deploy.runtime.pictures.orientation import ORIENTATION
+from sr_deploy.pictures import ORIENTATION
+from sr_deploy.runtime.pictures.png_file import SIGNATURE
 
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x8769, 0x8825, 0xA005
 WIDTH, HEIGHT, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE = 256, 257, 0xA002, 0xA003, 0x927C
@@ -20,7 +21,6 @@ KEPT = frozenset(
 )  # of the first directory: description, make, model, resolution, software, times, people, rights
 PREFIX = b"Exif\0\0"
 COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB")  # PNG, third edition, 11.3.2; the profile is kept apart
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Directory = Mapping[int, object]
 

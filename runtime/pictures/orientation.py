@@ -6,7 +6,6 @@ import numpy as np
 
 from sr_deploy.runtime.pictures.samples import Pixels
 
-ORIENTATION = 274
 KEPT, BACK = slice(None), slice(None, None, -1)
 TURNS = {  # rows and columns exchanged first, then the order of rows and of columns
     2: (False, KEPT, BACK),

@@ -14,13 +14,24 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
-from sr_deploy.pictures import DEFAULT, Reading, check_declared, decoding, exif_of, explained, image_in, is_deep, source
+from sr_deploy.pictures import (
+    DEFAULT,
+    ORIENTATION,
+    Reading,
+    check_declared,
+    decoding,
+    exif_of,
+    explained,
+    image_in,
+    is_deep,
+    source,
+)
 from sr_deploy.runtime.pictures.colour import fitting_profile, pixels_of, spread_key_
 from sr_deploy.runtime.pictures.deep import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
 from sr_deploy.runtime.pictures.formats import START
 from sr_deploy.runtime.pictures.head import PROFILE_TAG, Head, image_head, tiff_head
 from sr_deploy.runtime.pictures.metadata import tags_from
-from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
+from sr_deploy.runtime.pictures.orientation import upright
 from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.png_file import png_bytes
 from sr_deploy.runtime.pictures.samples import Pixels

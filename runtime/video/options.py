@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sr_deploy.options import check_positive
-from sr_deploy.pictures import MAX_PIXELS
+from sr_deploy.options import MAX_PIXELS, check_positive
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import DEFAULT, Reading
+from sr_deploy.runtime.infer.command import FORMATS as FORMAT_NAMES
 from sr_deploy.runtime.pictures.encode import encode, fewer_bits
 from sr_deploy.runtime.pictures.formats import (
     FORMATS,
@@ -21,7 +22,6 @@ from sr_deploy.runtime.pictures.formats import (
     lacks,
     result_name,
 )
-from sr_deploy.runtime.pictures.options import FORMAT_NAMES
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.pictures.samples import Pixels

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from sr_deploy.pictures import Reading, picture_size, source
+from sr_deploy.pictures import ORIENTATION, Reading, picture_size, source
 from sr_deploy.planes import read_rgb
 from sr_deploy.runtime.pictures.encode import encode
 from sr_deploy.runtime.pictures.head import png_parts
 from sr_deploy.runtime.pictures.metadata import EXIF_IFD, GPS_IFD, MAKER_NOTE, PIXEL_HEIGHT, PIXEL_WIDTH, Tags, tags_from
-from sr_deploy.runtime.pictures.orientation import ORIENTATION, upright
+from sr_deploy.runtime.pictures.orientation import upright
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import head_of, read_picture
 from tests.conftest import Outside
