@@ -136,15 +136,14 @@ def open_session(
     threads: int | None,
     *,
     exact: bool = False,
-    modest: bool = False,
     pooled: bool = False,
 ) -> ort.InferenceSession:
     """Return a session for a file or a serialized model.
 
     ``exact`` asks for integer sums that never saturate, on the CPU: without VNNI the fast kernels add pairs of products in 16
     bits (onnxruntime_session_options_config_keys.h, ``session.x64quantprecision``); the exact ones are about half as fast there.
-    A ``modest`` session gives memory back after each run and has no threads that spin: for many of them, beside other work.
-    ``pooled`` ones are modest, but give it back to a pool that they share: for many that run one after another, again and again.
+    ``pooled`` ones have no threads that spin, and give memory back after each run, to a pool that they share: for many that run
+    one after another, again and again, beside other work.
 
     Raises:
         InputError: ONNX Runtime cannot read the model.
@@ -153,10 +152,9 @@ def open_session(
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = not (modest or pooled)
-    if modest or pooled:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = not pooled
     if pooled:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         _open_pool()
         options.enable_mem_pattern = False  # blocks of their own fit into what another session gave back
         options.add_session_config_entry("session.use_env_allocators", "1")
