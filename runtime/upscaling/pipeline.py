@@ -39,13 +39,13 @@ class Passage:
         """Take what the engine made of a band."""
 
     def computed(self) -> None:
-        """Be called by the stage that has the engine, behind the last band."""
+        """Called by the stage that has the engine, behind the last band."""
 
     def finish(self) -> None:
-        """Be called when all outputs were taken."""
+        """Called when all outputs were taken."""
 
     def failed(self, error: SrDeployError | MemoryError | OSError) -> None:
-        """Be told of an error in one of the methods above or in the engine."""
+        """Called with an error of one of the methods above, or of the engine; raises it."""
         raise error
 
 
