@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.data.batches import DataConfig, PatchSource
+from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.ema import Average
 from sr_deploy.train.loop.loop import Run, train
 from sr_deploy.train.loop.recipe import Recipe
@@ -20,11 +20,6 @@ from sr_deploy.train.weights import checkpoint
 from tests.helpers.networks import vdsr
 
 EMA = Recipe(steps=6, batch_size=4, clip=1e-3, ema=0.9)
-
-
-@pytest.fixture
-def data(photos: Path) -> PatchSource:
-    return PatchSource(DataConfig((photos,), (2,), 16, (1.0,)))
 
 
 def silent(_: Status) -> None:

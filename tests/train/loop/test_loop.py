@@ -10,7 +10,7 @@ import torch
 from sr_deploy.degrade import Plane
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.measure import bicubic, mean, score
-from sr_deploy.train.data.batches import DataConfig, PatchSource
+from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop import loop
 from sr_deploy.train.loop.loop import Run, train
 from sr_deploy.train.loop.recipe import Recipe
@@ -23,11 +23,6 @@ from tests.helpers.networks import vdsr
 
 SGD = Recipe(steps=6, batch_size=4, clip=1e-3)
 ADAM = Recipe(steps=6, batch_size=4, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="cosine", warmup=2, clip_mode="norm")
-
-
-@pytest.fixture
-def data(photos: Path) -> PatchSource:
-    return PatchSource(DataConfig((photos,), (2,), 16, (1.0,)))
 
 
 def silent(_: Status) -> None:

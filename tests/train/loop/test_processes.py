@@ -30,11 +30,6 @@ TINY = Recipe(steps=4, batch_size=8, clip=1e-3)
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def data(photos: Path) -> PatchSource:
-    return PatchSource(DataConfig((photos,), (2,), 16, (1.0,)))
-
-
 def run_of(data: PatchSource, recipe: Recipe, output: Path, losses: list[float], devices: int = 1) -> Run:
     def report(status: Status) -> None:
         losses.append(status.losses["loss"])

@@ -88,11 +88,6 @@ class Basic(nn.Module):
         return out / 255.0 + mean
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_edsr_pytorch_computes_the_same(scale: int, tmp_path: Path) -> None:
     theirs = Pytorch(scale)

@@ -150,11 +150,6 @@ FAMILIES: dict[str, tuple[str, Make]] = {
 every_family = pytest.mark.parametrize(("family", "make"), FAMILIES.values(), ids=FAMILIES)
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.fixture(scope="module")
 def weights(outside: Outside) -> Path:
     """The public weights; a test that wants them is skipped where they are missing."""

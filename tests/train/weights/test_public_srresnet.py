@@ -135,11 +135,6 @@ def norm(width: int, kind: str) -> nn.Module:
     return nn.BatchNorm2d(width) if kind == "bn" else nn.InstanceNorm2d(width, affine=True)
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 def trained(network: nn.Module) -> nn.Module:
     """Return the network with norms that have seen data and slopes that differ, so that nothing is at its default."""
     for module in network.modules():
