@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sr_deploy.errors import DiskFullError, InputError, MachineError
+from sr_deploy.signals import held_signals
 from sr_deploy.temporary_files import new_temporary
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
@@ -51,13 +52,16 @@ def replacing(path: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         if len(os.fsencode(target.name)) > os.pathconf(target.parent, "PC_NAME_MAX"):
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        temporary, lock = new_temporary(target.parent, path.suffix)
+        with held_signals() as asked:  # between making the file and its name there is no place to stop
+            temporary, lock = new_temporary(target.parent, path.suffix)
+        asked.pass_on()
     except (OSError, RuntimeError) as err:
         reason = "a loop of links" if isinstance(err, RuntimeError) else err.strerror
         raise _kind(err)(f"{path}: cannot be written ({reason}); choose another place") from err
-    except BaseException:  # a signal between making the file and handing it out
+    except BaseException:  # a signal before it is handed out
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            os.close(lock)
         raise
     try:
         yield temporary

@@ -58,6 +58,11 @@ class HeldSignals:
         if self.numbers:
             raise Stopped(self.numbers[0])
 
+    def pass_on(self) -> None:
+        """Hand the signals that came to what handles them outside the block."""
+        for number in self.numbers:
+            signal.raise_signal(number)
+
 
 @contextmanager
 def held_signals() -> Iterator[HeldSignals]:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.files import check_reports, digest_bytes, list_pictures, read_bytes, replacing, write_bytes, write_text
+from sr_deploy.signals import Stopped, held_signals, stop_signals
 
 
 def names(folder: Path) -> list[str]:
@@ -183,3 +186,23 @@ def test_threads_that_write_at_once_keep_the_umask(tmp_path: Path, monkeypatch: 
         assert asked(0o077) == 0o077
     finally:
         asked(before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_temporary_file_is_made_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    make = tempfile.mkstemp
+
+    def interrupted(prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
+        made = make(prefix=prefix, suffix=suffix, dir=dir)
+        os.kill(os.getpid(), number)
+        return made
+
+    monkeypatch.setattr(tempfile, "mkstemp", interrupted)
+    with stop_signals(), pytest.raises(Stopped) as stopped, replacing(tmp_path / "a.png"):
+        pytest.fail("went on")
+    assert stopped.value.number == number and names(tmp_path) == []
+    with held_signals() as asked, replacing(tmp_path / "a.png") as temporary:  # a step that is finished first goes on
+        temporary.write_bytes(b"whole")
+    assert asked.numbers == [number] and names(tmp_path) == ["a.png"]
