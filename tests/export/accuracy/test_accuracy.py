@@ -392,6 +392,7 @@ def test_pictures_too_small_to_refine_on_are_named(export: Export, tmp_path: Pat
     assert "warning: thresholds are not refined: " in (err := capsys.readouterr().err) and "with --calib" in err
 
 
+@pytest.mark.slow
 def test_what_is_committed_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ROOT / "train" / "pretrained"
     options = ["-o", str(tmp_path), "--precision", "int8", "--max-drop", "0.05", "--threads", "1"]
