@@ -23,7 +23,6 @@ from sr_deploy.runtime.backends.onnx_engine import cores
 from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.infer.folder import FolderRun
 from sr_deploy.runtime.pictures.read import read_pixels, write_png
-from sr_deploy.runtime.upscaling.stages import StageTimes
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "tiles", "engine", "colour", "encode", "write")
@@ -46,12 +45,12 @@ def make_pictures(folder: Path, *, count: int, size: tuple[int, int]) -> list[Pa
 def measure(engine: Engine, paths: list[Path], folder: Path, *, overlap: bool) -> dict[str, float]:
     """Return the seconds of each stage and of the whole; a stage's own include waiting for a core."""
     pairs = [(path, folder / path.name) for path in paths]
-    times = StageTimes()
-    for task in FolderRun(engine, engine.card.default_scale, overwrite=True, overlap=overlap).run(pairs, times):
+    run = FolderRun(engine, engine.card.default_scale, overwrite=True, overlap=overlap)
+    for task in run.run(pairs):
         if task.error is not None:
             raise task.error
-    wall = times.wall_s
-    seconds = {stage: times.seconds[stage] for stage in STAGES}
+    wall = run.times.wall_s
+    seconds = {stage: run.times.seconds[stage] for stage in STAGES}
     return {**seconds, "wall": wall}
 
 

@@ -12,7 +12,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -97,27 +97,26 @@ class FolderRun:
     writing: Writing = FOLLOWING
     memory: Memory | None = None  # what a picture may take; all there is where it is None
     on_part: Callable[[Task, float], None] = lambda task, part: None  # told the part of a picture that is done, 0 to 1
+    times: StageTimes = field(default_factory=StageTimes)
 
     def run(
-        self, pairs: Sequence[tuple[Path, Path]], times: StageTimes | None = None, *, check: Callable[[Task], None] | None = None
+        self, pairs: Sequence[tuple[Path, Path]], *, check: Callable[[Task], None] = lambda task: None
     ) -> Generator[Task, None, None]:
         """Enlarge pictures and yield each, in order, when its result lies on the disk or its ``error`` is known.
 
         Args:
             pairs: (picture, result).
-            times: gets the seconds of each stage.
             check: refuses a picture by raising, before it is read.
         """
-        times = StageTimes() if times is None else times
         with Stages(overlap=self.overlap) as stages:
             most = MOST_BYTES if self.memory is None else min(MOST_BYTES, self.memory.budget // 2)
             budget = Budget(most, stages.stop)
-            decoded = stages.ahead(self._decoded(pairs, times, budget, check), may_hang=True)
-            steps = through_engine(decoded, self.engine, stages, times, full=partial(is_full, budget.small))
+            decoded = stages.ahead(self._decoded(pairs, budget, check), may_hang=True)
+            steps = through_engine(decoded, self.engine, stages, self.times, full=partial(is_full, budget.small))
             finished = stages.ahead(self._finished(steps))
-            for task in stages.ahead(self._encoded(finished, times)):
+            for task in stages.ahead(self._encoded(finished)):
                 if task.error is None and not task.skipped and task.large is None:
-                    with times.of("write"):
+                    with self.times.of("write"):
                         attempt(task, self._write, task)
                 task.seconds = time.perf_counter() - task.began
                 budget.give(task.held)
@@ -125,16 +124,15 @@ class FolderRun:
                 yield task
 
     def _decoded(
-        self, pairs: Sequence[tuple[Path, Path]], times: StageTimes, budget: Budget, check: Callable[[Task], None] | None
+        self, pairs: Sequence[tuple[Path, Path]], budget: Budget, check: Callable[[Task], None]
     ) -> Generator[Task, None, None]:
         for source, output in pairs:
             task = Task(source, output, began=time.perf_counter())
-            if check is not None:
-                attempt(task, check, task)
-            with times.of("decode"):
+            attempt(task, check, task)
+            with self.times.of("decode"):
                 attempt(task, self._read, task)
             if task.large is not None:
-                task.by_rows = partial(self._by_rows, times, budget.stop)
+                task.by_rows = partial(self._by_rows, budget.stop)
             if task.work is not None:
                 task.held = task.work.nbytes
                 budget.take(task.held)
@@ -170,10 +168,10 @@ class FolderRun:
         with replacing(task.output) as temporary, temporary.open("wb") as stream:
             stream.writelines(task.content)
 
-    def _by_rows(self, times: StageTimes, stop: threading.Event, task: Task) -> None:
+    def _by_rows(self, stop: threading.Event, task: Task) -> None:
         assert task.large is not None
         watch = Watch(partial(self.on_part, task), stop, self.overlap)
-        with times.of("by rows"):
+        with self.times.of("by rows"):
             attempt(task, task.large.enlarge, self.engine, task.output, watch)
 
     def _finished(self, steps: Iterable[tuple[Task, bool]]) -> Generator[Task, None, None]:
@@ -183,10 +181,10 @@ class FolderRun:
             else:
                 self.on_part(task, task.part)
 
-    def _encoded(self, tasks: Iterable[Task], times: StageTimes) -> Generator[Task, None, None]:
+    def _encoded(self, tasks: Iterable[Task]) -> Generator[Task, None, None]:
         for task in tasks:
             if task.error is None and task.work is not None and task.picture is not None:
-                with times.of("encode"):
+                with self.times.of("encode"):
                     task.content = attempt(task, encode, task.kind, task.work.results, task.picture, self.writing.quality) or ()
             yield task
 

@@ -27,7 +27,6 @@ from sr_deploy.runtime.infer.result_names import Naming, Pair, check_folder, res
 from sr_deploy.runtime.infer.sources import sources_of
 from sr_deploy.runtime.large.large_picture import Memory
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, check_standard_output, standard_input
-from sr_deploy.runtime.upscaling.stages import StageTimes
 from sr_deploy.runtime.video.enlarge import check_installed, enlarge
 from sr_deploy.runtime.video.names import is_video
 from sr_deploy.runtime.video.options import VideoOptions
@@ -113,17 +112,16 @@ class Work:
 
     def _pictures(self, pairs: Sequence[Pair], report: Report) -> bool:
         """Enlarge pictures; return whether a full disk ended that before the last of several inputs."""
-        times = StageTimes()
         with progress("upscaling", len(pairs), rate="pictures/s") as advance:
             run = self._folder_run(advance)
-            with closing(run.run(pairs, times, check=self._check())) as tasks:
+            with closing(run.run(pairs, check=self._check())) as tasks:
                 for task in tasks:
                     report.task(task)
                     advance(task.source.name)
                     if isinstance(task.error, DiskFullError) and report.total > 1:
                         return True
         if self.options.times:
-            failed(PROG, str(times), 0)
+            failed(PROG, str(run.times), 0)
         return False
 
     def _videos(self, pairs: Sequence[Pair], report: Report) -> bool:

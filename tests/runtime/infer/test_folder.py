@@ -23,7 +23,6 @@ from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import PictureFile, read_picture
 from sr_deploy.runtime.upscaling import pipeline
 from sr_deploy.runtime.upscaling.batches import run_together
-from sr_deploy.runtime.upscaling.stages import StageTimes
 from sr_deploy.runtime.upscaling.tiling import Band
 from sr_deploy.runtime.upscaling.upscaling import Upscaling, upscale
 
@@ -54,15 +53,15 @@ def all_ended() -> bool:
 def test_results_are_those_of_one_picture_after_the_other(
     random_file: Path, pairs: list[tuple[Path, Path]], overlap: bool
 ) -> None:
-    times = StageTimes()
     with closing(load(random_file, threads=1)) as engine:
-        tasks = list(FolderRun(engine, 2, overlap=overlap).run(pairs, times))
+        run = FolderRun(engine, 2, overlap=overlap)
+        tasks = list(run.run(pairs))
         assert [task.source for task in tasks] == [source for source, _ in pairs] and not any(task.error for task in tasks)
         for source, output in pairs:
             found, original = read_picture(output), read_picture(source)
             assert np.array_equal(found.pixels, upscale(engine, original.pixels, 2))
             assert found.icc_profile == original.icc_profile
-    assert set(times.seconds) == {"decode", "tiles", "engine", "colour", "encode", "write"}
+    assert set(run.times.seconds) == {"decode", "tiles", "engine", "colour", "encode", "write"}
     assert all_ended()
 
 
