@@ -18,9 +18,9 @@ from sr_deploy.compress.pruning.criterion import NAMES
 from sr_deploy.compress.pruning.masks import ConfigList, filter_masks
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.plan import Plan, Wanted, plan_of
-from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
+from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.compress.pruning.rounds import round_facts, stage
-from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, begun
+from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, begin_qat
 from sr_deploy.compress.report import PruneResult, Row, row
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.compress.teaching.features import Survivors
@@ -95,7 +95,7 @@ class Pruning:
             facts |= round_facts(config_list, number, self.plan.rounds)
             small = self.without_filters(small, config_list, left)
             self.rows.append(self.row(stage("pruned", number, self.plan.rounds), small))
-            small, card = self.tuned(small, self.smaller_card(small, facts), number, left)
+            small, card = self.tune(small, self.smaller_card(small, facts), number, left)
         if self.qat is not None:
             for name, rounded in self.quantization_aware(small, card, self.qat):
                 self.rows.append(replace(self.rows[-1], stage=name, psnr_db=self.row(name, rounded).psnr_db))
@@ -122,7 +122,7 @@ class Pruning:
         """
         masks = filter_masks(network, config_list, backend=self.options.pruner, scores=self.measured.scores(network))
         small = without_filters(network, masks)
-        difference = check_equal(masked(network, masks), small, probe(self.pictures, self.shape[1]))
+        difference = check_equal(mask_filters(network, masks), small, probe(self.pictures, self.shape[1]))
         NOTES.info(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)")
         left.remove_(masks)
         return small
@@ -132,7 +132,7 @@ class Pruning:
         changed = {"widths": widths_of(small), "config": small.facts, "parent_digest": self.card.digest}
         return self.card.with_changes(**changed, recipe=dict(facts), thresholds={}, keep=())
 
-    def tuned(self, small: Network, card: ModelCard, number: int, left: Survivors) -> tuple[Network, ModelCard]:
+    def tune(self, small: Network, card: ModelCard, number: int, left: Survivors) -> tuple[Network, ModelCard]:
         """Return the network fine-tuned and its card, both written; where it is only to learn int8 yet, nothing is."""
         if self.tuning is not None:
             tuning = self.tuning.of_round(number, self.plan.rounds, left)
@@ -145,7 +145,7 @@ class Pruning:
         """Yield the fake-quantized network before and after its training, which writes the checkpoint."""
         options = self.options
         source = PatchSource(plan.data, workers=max(options.workers, 1), cache=options.cache)
-        rounded = begun(network, plan, source, options.device)
+        rounded = begin_qat(network, plan, source, options.device)
         yield "int8 before qat", rounded
         earlier = {f"finetune.{name}" if name.startswith("train.") else name: value for name, value in card.recipe.items()}
         stepper = Distilling(network, "output", plan.teacher_weight)

@@ -48,7 +48,7 @@ class Tuning:
 
 def loss_of(options: PruneOptions, card: ModelCard) -> str:
     """Return the loss of the options, or that of the dense network."""
-    return options.loss or inherited(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
+    return options.loss or inherit(card, "train.loss") or ("mse" if card.upscale == "before" else "l1")
 
 
 def tuning_of(options: PruneOptions, network: Network, card: ModelCard) -> Tuning:
@@ -61,13 +61,13 @@ def tuning_of(options: PruneOptions, network: Network, card: ModelCard) -> Tunin
         MachineError: VGG19's weights are needed and cannot be had.
     """
     loss = loss_of(options, card)
-    loss, content = choose_content(loss, inherited_wish(options, card, loss))
-    settings = replace(options.settled(FINETUNING), loss=loss)
+    loss, content = choose_content(loss, inherit_wish(options, card, loss))
+    settings = replace(options.settle(FINETUNING), loss=loss)
     recipe, data = recipe_from(options, settings, content, steps=options.finetune_steps), finetune_data(options, card)
     if recipe.gan_loss is None and weight_of(loss, ADVERSARIAL):
-        told = inherited(card, "train.gan_loss")
+        told = inherit(card, "train.gan_loss")
         recipe = replace(recipe, gan_loss="lsgan" if told == "lsgan" else "bce" if told == "bce" else None)
-    if inherited(card, "data.lr") is not None:
+    if inherit(card, "data.lr") is not None:
         NOTES.warning("it was trained on low-resolution pictures of their own; it is tuned on bicubic ones")
     stepper = stepper_for(recipe, data, content, compiled=options.compile)
     teaching = teaching_of(options, network, card, loss=loss, data=data)
@@ -86,9 +86,9 @@ def source_for(options: PruneOptions, card: ModelCard, tuning: Tuning | None) ->
     return source_of(options, finetune_data(options, card)) if options.data else None
 
 
-def inherited_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:
+def inherit_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:
     """Return what content the feature terms of ``loss`` are to have: as told, else as the dense network's had."""
-    told = inherited(card, "train.content") or ""
+    told = inherit(card, "train.content") or ""
     if not any(name in FEATURE_TERMS for name, _ in terms_of(loss)):
         return Wish(options.content, options.vgg, options.vgg_distance)
     kind: Kind = options.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
@@ -123,14 +123,14 @@ def finetune_data(options: PruneOptions, card: ModelCard) -> DataConfig:
     """Return what is cut from the pictures: as for the dense network, unless told otherwise."""
     if any(map(is_hdf5, options.data)):
         return hdf5_config(options, card, options.scale or card.scales)
-    told = {name: inherited(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}
+    told = {name: inherit(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}
     dense = tuple(int(v) for v in (told["scales"] or "").split()) or card.scales
     scales = options.scale or dense
     usual = "1 0.7" if card.upscale == "before" else "1"
     return DataConfig(
         options.data,
         scales,
-        options.patch or inherited_patch(card, scales, dense, told["patch"]),
+        options.patch or inherit_patch(card, scales, dense, told["patch"]),
         options.shrink or tuple(float(v) for v in (told["shrink"] or usual).split()),
         float(told["detail"] or 0.0) if options.detail is None else options.detail,
         card.upscale,
@@ -140,7 +140,7 @@ def finetune_data(options: PruneOptions, card: ModelCard) -> DataConfig:
     )
 
 
-def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
+def inherit_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
     """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
     if told is None:
         return default_patch(card, card.scales if one_scale(card.upscale, card.scales) else scales)
@@ -151,7 +151,7 @@ def inherited_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int]
     return int(told) * scales[0] if was_low else max(int(told) // dense[0], 1)
 
 
-def inherited(card: ModelCard, name: str) -> str | None:
+def inherit(card: ModelCard, name: str) -> str | None:
     """Return a fact of the recipe by which the network, or its nearest ancestor that was trained, came about."""
     found = {key: value for key, value in card.recipe.items() if key == name or key.endswith(f".{name}")}
     # What --qat trained with stands before the fine-tuning of the same network.

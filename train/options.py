@@ -160,7 +160,7 @@ class RecipeOptions(LossOptions, MachineOptions):
     ema: float | None = None
     seed: int = 0
 
-    def settled(self, paper: Settings) -> Settings:
+    def settle(self, paper: Settings) -> Settings:
         """Return what the options say, and what ``paper`` says where they say nothing."""
         said = {field.name: getattr(self, field.name, None) for field in fields(paper)}
         return replace(paper, **{name: value for name, value in said.items() if value is not None})
@@ -187,7 +187,7 @@ class TrainOptions(NetworkOptions, DataOptions, RecipeOptions):
     @property
     def settings(self) -> Settings:
         """What the options say, and what the network's paper says where they say nothing."""
-        return self.settled(PAPERS[self.arch])
+        return self.settle(PAPERS[self.arch])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def channels_for(cost: Cost, channels: Kept, curves: Curves, *, share: float, mu
             raise InputError(f"--target-macs {share}: no less than {reached:.4f} can be reached; give at least that")
         group = min(steps, key=lambda group: _price(cost, curves[group], kept, steps[group], group))
         kept = steps[group]
-    return _filled(cost, kept, curves, levels, share * dense)
+    return _fill(cost, kept, curves, levels, share * dense)
 
 
 def check_share(share: float) -> None:
@@ -65,7 +65,7 @@ def _price(cost: Cost, curve: Curve, more: Kept, less: Kept, group: ChannelGroup
     return (curve.error(less[group]) - curve.error(more[group])) / (cost.macs(more) - cost.macs(less))
 
 
-def _filled(
+def _fill(
     cost: Cost, kept: Kept, curves: Curves, levels: Mapping[ChannelGroup, tuple[int, ...]], most: float
 ) -> dict[ChannelGroup, int]:
     """Return ``kept`` with channels given back as long as they fit."""

@@ -146,20 +146,20 @@ def native_masks(network: nn.Module, config_list: ConfigList, scores: Scores | N
         if not isinstance(ratio, (int, float)) or not 0.0 <= ratio < 1.0:
             raise InputError(f"config_list entry {dict(entry)}: needs one of {', '.join(RATIO)} in [0, 1), has {ratio}")
         group = entry.get("dependency_group_id")
-        for name in _selected(network, entry):
+        for name in _select(network, entry):
             weight = getattr(network.get_submodule(name), "weight", None)
             if not isinstance(weight, Tensor) or name in masks:
                 continue
             block = _block(entry, weight)
             rows[name] = l1_norms(weight) if scores is None else scores[name]
             if group is None:
-                masks[name] = mask_of(summed(rows[name], block), float(ratio)).repeat_interleave(block)
+                masks[name] = mask_of(sum_blocks(rows[name], block), float(ratio)).repeat_interleave(block)
             elif ratios.setdefault(group, float(ratio)) != ratio:
                 raise InputError(f"config_list group {group!r}: needs one ratio, has {ratios[group]} and {ratio}")
             else:
                 groups.setdefault(group, {})[name] = block
     for group, members in groups.items():
-        norms = [summed(rows[name], block) for name, block in members.items()]
+        norms = [sum_blocks(rows[name], block) for name, block in members.items()]
         if len({len(found) for found in norms}) != 1:
             raise InputError(f"config_list group {group!r}: {', '.join(members)} have different numbers of filters")
         shared = mask_of(torch.stack(norms).mean(dim=0), ratios[group])
@@ -172,7 +172,7 @@ def l1_norms(weight: Tensor) -> Tensor:
     return weight.detach().abs().flatten(1).sum(dim=1)
 
 
-def summed(scores: Tensor, block: int) -> Tensor:
+def sum_blocks(scores: Tensor, block: int) -> Tensor:
     """Return the sums over every ``block`` of ``scores`` (n,): (n / block,)."""
     return scores.reshape(-1, block).sum(dim=1)
 
@@ -231,7 +231,7 @@ def _per_filter(mask: Tensor) -> Tensor:
     return rows[:, 0].bool()
 
 
-def _selected(network: nn.Module, entry: Mapping[str, object]) -> list[str]:
+def _select(network: nn.Module, entry: Mapping[str, object]) -> list[str]:
     """Return the modules that an entry selects, by type, by name, or by both."""
     unknown = sorted(set(entry) - KNOWN_KEYS)
     if unknown:

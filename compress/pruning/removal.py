@@ -20,7 +20,7 @@ from sr_deploy.train.networks.registry import arch_of, build, convolutions
 TOLERANCE = 1e-5
 
 
-def masked(network: Network, masks: Masks) -> Network:
+def mask_filters(network: Network, masks: Masks) -> Network:
     """Return a copy of ``network`` in which the filters that do not stay are zero."""
     clone = copy.deepcopy(network)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.pruning.allocation import channels_of, config_list_from
 from sr_deploy.compress.pruning.masks import Scores, native_masks
-from sr_deploy.compress.pruning.removal import masked
+from sr_deploy.compress.pruning.removal import mask_filters
 from sr_deploy.degrade import Planes, network_pair
 from sr_deploy.progress import progress
 from sr_deploy.train.data.batches import PatchSource
@@ -87,7 +87,7 @@ def curves_of(network: Network, batches: Sequence[MicroBatch], scores: Scores | 
                 kept = n - int(n * sparsity)
                 if kept not in points:
                     chosen = config_list_from(network, {**channels, group: kept})
-                    points[kept] = _error_of(masked(network, native_masks(network, chosen, scores)), batches, dense)
+                    points[kept] = _error_of(mask_filters(network, native_masks(network, chosen, scores)), batches, dense)
                 advance()
             curves[group] = Curve(tuple(sorted(points.items())))
     return curves

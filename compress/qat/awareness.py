@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.options import FINETUNING, PruneOptions
-from sr_deploy.compress.qat.fake_quantization import fake_quantized, kept_in, thresholds_in, unquantized
+from sr_deploy.compress.qat.fake_quantization import fake_quantize, kept_in, thresholds_in, unquantize
 from sr_deploy.compress.qat.placement import Placement, placement
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
@@ -26,7 +26,7 @@ from sr_deploy.progress import progress
 from sr_deploy.thresholds import OUTPUT_KEY, TINY, Counting, choose
 from sr_deploy.train.data.batches import Batch, PatchSource
 from sr_deploy.train.data.config import DataConfig
-from sr_deploy.train.loop.devices import chosen
+from sr_deploy.train.loop.devices import resolve_device
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.losses.content import without_features
@@ -72,7 +72,7 @@ def first_thresholds(network: Network, plan: Awareness, source: PatchSource) -> 
 
 def as_learned(network: Network, card: ModelCard) -> tuple[Network, ModelCard]:
     """Return the float32 network under a fake-quantized one and its card, with what was learned."""
-    return unquantized(network), card.with_changes(thresholds=thresholds_in(network), keep=kept_in(network))
+    return unquantize(network), card.with_changes(thresholds=thresholds_in(network), keep=kept_in(network))
 
 
 def qat_recipe(options: PruneOptions, loss: str) -> Recipe:
@@ -80,7 +80,7 @@ def qat_recipe(options: PruneOptions, loss: str) -> Recipe:
     steps = options.qat_steps or STEPS
     return Recipe(
         steps=steps,
-        batch_size=options.settled(FINETUNING).batch_size,
+        batch_size=options.settle(FINETUNING).batch_size,
         accumulate=options.accumulate,
         optimizer="adam",
         lr=options.qat_lr or LEARNING_RATE,
@@ -131,18 +131,18 @@ def awareness(options: PruneOptions, network: Network, card: ModelCard, *, loss:
     return Awareness(placement(network, options.keep), qat_recipe(options, loss), data, method, weight)
 
 
-def begun(network: Network, plan: Awareness, source: PatchSource, device: str) -> Network:
+def begin_qat(network: Network, plan: Awareness, source: PatchSource, device: str) -> Network:
     """Return the fake-quantized network with calibrated thresholds, on the CPU.
 
     Raises:
         InputError: nothing flows through a convolution that is to be int8.
     """
-    teacher = copy.deepcopy(network).eval().to(chosen(device))
+    teacher = copy.deepcopy(network).eval().to(resolve_device(device))
     thresholds = first_thresholds(teacher, plan, source)
     for name in plan.where.pairs:
         if name not in thresholds:
             raise InputError(f"{name}: nothing flowed through it, the network is dead there; leave it out with --keep {name}")
-    return fake_quantized(network, thresholds, plan.where.keep)
+    return fake_quantize(network, thresholds, plan.where.keep)
 
 
 def _batches(source: PatchSource, size: int, steps: int) -> Iterator[Batch]:

@@ -128,7 +128,7 @@ class FakeQuantizedConv2d(nn.Conv2d):
         return result if self.end is None else cast(Tensor, self.end(result))
 
 
-def fake_quantized(network: Network, thresholds: Mapping[str, float], keep: Collection[str]) -> Network:
+def fake_quantize(network: Network, thresholds: Mapping[str, float], keep: Collection[str]) -> Network:
     """Return a copy of ``network`` that computes as its int8 graph does, of the same class.
 
     Args:
@@ -155,7 +155,7 @@ def fake_quantized(network: Network, thresholds: Mapping[str, float], keep: Coll
     return clone.train(network.training)
 
 
-def unquantized(network: Network) -> Network:
+def unquantize(network: Network) -> Network:
     """Return a new network with the float32 weights under a fake-quantized one."""
     plain = build_like(network)
     state = network.state_dict()

@@ -11,7 +11,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.compress.command import main
 from sr_deploy.compress.options import PruneOptions
 from sr_deploy.compress.pruning.masks import nni_installed
-from sr_deploy.compress.tuning import finetune_data, inherited_patch
+from sr_deploy.compress.tuning import finetune_data, inherit_patch
 from sr_deploy.degrade import Upscale
 from sr_deploy.train.command import main as train
 from sr_deploy.train.networks.registry import build, card_of, weight_count
@@ -159,7 +159,7 @@ def test_the_patch_of_the_dense_network_is_kept(
     upscale: Upscale, scales: tuple[int, ...], dense: tuple[int, ...], told: str | None, patch: int
 ) -> None:
     card = ModelCard(arch="", widths=(1,), scales=dense, default_scale=dense[0], upscale=upscale)
-    assert inherited_patch(card, scales, dense, told) == patch
+    assert inherit_patch(card, scales, dense, told) == patch
 
 
 def test_fine_tuning_keeps_the_dense_networks_damage(photos: Path) -> None:

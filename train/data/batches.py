@@ -19,7 +19,7 @@ from sr_deploy.train.data.cache import Cache
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hdf5_file import is_hdf5
 from sr_deploy.train.data.hdf5_patches import HDF5Patches
-from sr_deploy.train.data.hr_lr import listed
+from sr_deploy.train.data.hr_lr import list_training_pictures
 from sr_deploy.train.data.memory import warn_of_memory
 from sr_deploy.train.data.picture_patches import PicturePatches
 from sr_deploy.train.data.store import Memory
@@ -96,7 +96,7 @@ class PatchSource:
 def picture_patches(config: DataConfig, *, workers: int, cache: Path | None) -> PicturePatches:
     """Return the patches of pictures, kept in memory, or in the folder ``cache``."""
     store = Memory() if cache is None else Cache(cache)
-    pictures = listed(config)
+    pictures = list_training_pictures(config)
     if cache is None:
         warn_of_memory(pictures, config)
     return PicturePatches(config, pictures, store, workers=workers)

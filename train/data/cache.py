@@ -60,10 +60,10 @@ class Maps:
     """The last files that were mapped; sent to another process, it begins with none."""
 
     def __init__(self) -> None:
-        self._mapped = lru_cache(maxsize=most_maps())(mapped)
+        self._mapped = lru_cache(maxsize=most_maps())(map_array)
 
     def __call__(self, kept: Kept) -> NDArray[np.generic]:
-        """Return the array of ``kept``, mapped; see :func:`mapped`."""
+        """Return the array of ``kept``, mapped; see :func:`map_array`."""
         return self._mapped(kept)
 
     def cache_clear(self) -> None:
@@ -119,7 +119,7 @@ class Cache:
         """Return the small array of ``facts``, read into memory."""
         kept = self.keep(facts, make)
         assert isinstance(kept, Kept)
-        return np.array(mapped(kept))
+        return np.array(map_array(kept))
 
 
 def check_folder(folder: Path) -> None:
@@ -143,7 +143,7 @@ def most_maps() -> int:
     return 4096 if soft == resource.RLIM_INFINITY else min(max(soft // 4, 64), 4096)
 
 
-def mapped(kept: Kept) -> NDArray[np.generic]:
+def map_array(kept: Kept) -> NDArray[np.generic]:
     """Return the array in a file, read-only; a plain array, because parts of ``np.memmap`` are slow to make.
 
     Raises:

@@ -42,7 +42,7 @@ RADIUS = 3  # pixels of the blur: three deviations, and less than UNIT
 BLACK, WHITE = 16, 235  # of studio luma
 
 
-def damaged(
+def damage_patch(
     picture: Raster, corner: Corner, side: int, *, kinds: Collection[str], rng: np.random.Generator
 ) -> NDArray[np.generic]:
     """Return a patch of a low-resolution picture, half of the time as it is, else damaged by ``kinds``.
@@ -70,20 +70,20 @@ def damaged(
     return part(levels * unit + zero, (corner[0] - top, corner[1] - left), side)
 
 
-def blurred(levels: Planes, rng: np.random.Generator) -> Planes:
+def blur(levels: Planes, rng: np.random.Generator) -> Planes:
     """Return ``levels`` blurred by a Gaussian."""
     size, sigma = (2 * RADIUS + 1,) * 2, float(rng.uniform(*BLUR))
     return np.stack([cv2.GaussianBlur(plane, size, sigma, borderType=cv2.BORDER_REFLECT) for plane in levels])
 
 
-def noisy(levels: Planes, rng: np.random.Generator) -> Planes:
+def add_noise(levels: Planes, rng: np.random.Generator) -> Planes:
     """Return ``levels`` with noise, not clipped."""
     a, b = rng.uniform(0.0, NOISE, 2)
     deviation = np.sqrt(np.float32(a**2) + np.float32(b**2 / 255) * np.clip(levels, 0, 255))
     return np.asarray(levels + deviation * rng.standard_normal(levels.shape, np.float32), np.float32)
 
 
-def compressed(levels: Planes, rng: np.random.Generator) -> Planes:
+def compress(levels: Planes, rng: np.random.Generator) -> Planes:
     """Return what a JPEG file of ``levels`` holds, in whole levels."""
     return through_jpeg(levels, int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
 
@@ -97,5 +97,5 @@ def through_jpeg(levels: Planes, quality: int) -> Planes:
     return np.moveaxis(found.reshape(*levels.shape[1:], len(levels)), -1, 0)[::-1].astype(np.float32)
 
 
-DAMAGES: dict[str, Callable[[Planes, np.random.Generator], Planes]] = {"blur": blurred, "noise": noisy, "jpeg": compressed}
+DAMAGES: dict[str, Callable[[Planes, np.random.Generator], Planes]] = {"blur": blur, "noise": add_noise, "jpeg": compress}
 """Kinds of damage to full-range grey levels, float32 (c, h, w), in the order in which a photograph meets them."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sr_deploy.errors import InputError
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hdf5_file import Layout, PatchFile
-from sr_deploy.train.data.pairs import turned
+from sr_deploy.train.data.pairs import turn
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Degraded and original patches."""
@@ -64,8 +64,8 @@ class HDF5Patches:
             mine = np.flatnonzero(owners == index)
             found = file.read(numbers[mine] - (ends[index] - file.layout.count))
             for place, a, b in zip(mine, *found, strict=True):
-                degraded[place] = turned(a, int(turns[place]), mirror=bool(mirrors[place]))
-                original[place] = turned(b, int(turns[place]), mirror=bool(mirrors[place]))
+                degraded[place] = turn(a, int(turns[place]), mirror=bool(mirrors[place]))
+                original[place] = turn(b, int(turns[place]), mirror=bool(mirrors[place]))
         return degraded, original
 
 

@@ -31,14 +31,14 @@ class Listed:
     lr: Mapping[int, Path] = field(default_factory=dict)  # by scale; a scale that is missing is made by bicubic
 
 
-def listed(config: DataConfig) -> list[Listed]:
+def list_training_pictures(config: DataConfig) -> list[Listed]:
     """Return the pictures of ``config`` in their order, with their low-resolution pictures.
 
     Raises:
         InputError: a folder without pictures, a range beyond their number, a low-resolution picture missing or of another size.
     """
     found = [(folder, path) for folder in config.folders for path in list_pictures(folder)]
-    found = found if config.span is None else ranged(found, config.span)
+    found = found if config.span is None else pick_range(found, config.span)
     if config.lr is None:
         return [Listed(path) for _, path in found]
     names = {path.relative_to(config.lr).with_suffix("").as_posix(): path for path in reversed(list_pictures(config.lr))}
@@ -49,7 +49,7 @@ def listed(config: DataConfig) -> list[Listed]:
     return pictures
 
 
-def ranged(found: Sequence[tuple[Path, Path]], span: tuple[int, int]) -> list[tuple[Path, Path]]:
+def pick_range(found: Sequence[tuple[Path, Path]], span: tuple[int, int]) -> list[tuple[Path, Path]]:
     """Return the part of ``found`` from position ``span[0]`` to ``span[1]``, counted from 1, both included.
 
     Raises:
@@ -68,7 +68,7 @@ def validation_part(folders: Sequence[Path], span: tuple[int, int]) -> list[Path
     Raises:
         InputError: there are not so many.
     """
-    return [path for _, path in ranged([(folder, path) for folder in folders for path in list_pictures(folder)], span)]
+    return [path for _, path in pick_range([(folder, path) for folder in folders for path in list_pictures(folder)], span)]
 
 
 def _with_lr(folder: Path, hr: Path, names: Mapping[str, Path], config: DataConfig) -> Listed:

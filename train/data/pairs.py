@@ -163,10 +163,10 @@ def cut(pair: Pair, at: Place, side: int, step: int, given: Part = part) -> tupl
     top, left = at.corner
     degraded = given(pair.degraded, (top // step, left // step), side // step)
     original = part(pair.original, at.corner, side)
-    return turned(degraded, at.turns, mirror=at.mirror), turned(original, at.turns, mirror=at.mirror)
+    return turn(degraded, at.turns, mirror=at.mirror), turn(original, at.turns, mirror=at.mirror)
 
 
-def turned(patch: NDArray[np.generic], turns: int, *, mirror: bool) -> NDArray[np.generic]:
+def turn(patch: NDArray[np.generic], turns: int, *, mirror: bool) -> NDArray[np.generic]:
     """Return (c, n, n) turned by ``turns`` quarters, then mirrored: a view."""
     patch = np.rot90(patch, turns, axes=(-2, -1))
     return patch[..., ::-1] if mirror else patch

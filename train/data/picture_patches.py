@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sr_deploy.errors import InputError
 from sr_deploy.progress import progress
 from sr_deploy.train.data.config import DataConfig
-from sr_deploy.train.data.damage import damaged
+from sr_deploy.train.data.damage import damage_patch
 from sr_deploy.train.data.hr_lr import Listed
 from sr_deploy.train.data.pairs import FRACTION, cut, draw, part, place
 from sr_deploy.train.data.picture_pairs import Found, usable_pairs
@@ -61,7 +61,7 @@ class PicturePatches:
             sizes = self.config.side(drawn), self.config.step(drawn)
             places.append((pair, place(pair, *sizes, rng), *sizes))
         # After all places, so that they are the same with damage and without.
-        given = partial(damaged, kinds=self.config.degrade, rng=rng) if self.config.degrade else part
+        given = partial(damage_patch, kinds=self.config.degrade, rng=rng) if self.config.degrade else part
         pairs = [cut(*where, given) for where in places]
         degraded, original = (np.stack(planes).astype(np.float32) for planes in zip(*pairs, strict=True))
         degraded /= np.float32(FRACTION * 255)

@@ -23,7 +23,7 @@ from sr_deploy.progress import progress
 from sr_deploy.train.data.cache import Cache
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hdf5_file import is_hdf5, library
-from sr_deploy.train.data.hr_lr import Listed, listed
+from sr_deploy.train.data.hr_lr import Listed, list_training_pictures
 from sr_deploy.train.data.options import data_config, spans
 from sr_deploy.train.data.pairs import FRACTION, Pair, Raster
 from sr_deploy.train.data.picture_pairs import Found, usable_pairs
@@ -88,7 +88,7 @@ def prepare_patches(options: PrepareOptions, card: ModelCard) -> PrepareResult:
     if options.range and spans(options.range)[1]:
         raise InputError(f"--range {options.range}: --prepare {output} validates nothing; give one part, as 1-800")
     grid = Grid(config, options.stride or config.patch)
-    pictures = listed(config)
+    pictures = list_training_pictures(config)
     check_room(output, pictures, grid)
     store = Memory() if options.cache is None else Cache(options.cache)
     count = write_patches(output, grid, pictures, store, workers=options.workers)

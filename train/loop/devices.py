@@ -46,7 +46,7 @@ class Neighbours(LightningEnvironment):
         return self.global_rank()
 
 
-def chosen(device: str) -> str:
+def resolve_device(device: str) -> str:
     """Return ``cpu`` or ``cuda`` for ``auto``."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,7 +59,7 @@ def make_fabric(device: str, precision: Precision, place: Place, *, branched: bo
     Raises:
         InputError: the device does not know the precision, or there are fewer devices than processes.
     """
-    device = chosen(device)
+    device = resolve_device(device)
     check_devices(device, precision, place.count)
     for name in ("lightning.fabric", "lightning.pytorch.utilities.rank_zero"):  # they tell what --precision says
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -78,7 +78,7 @@ def check_devices(device: str, precision: Precision, count: int) -> None:
     Raises:
         InputError: they cannot.
     """
-    device = chosen(device)
+    device = resolve_device(device)
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
     if device == "cuda" and count > torch.cuda.device_count():

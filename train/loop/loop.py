@@ -133,7 +133,7 @@ class _Loop:
                 lr = learning_rate(self.recipe, self.step, fraction, self.steps_per_epoch)
                 self._take_step(self._micro_batches(next(batches)), lr)
                 now = time.monotonic()
-                self.elapsed = self.team.agreed(now - began)
+                self.elapsed = self.team.agree(now - began)
                 rate = (self.step - first_step) * self.run.global_batch / max(now - first_time, 1e-9)
                 status = self._status(lr, rate)
                 self.run.report(status)

@@ -36,7 +36,7 @@ import torch.distributed as dist
 
 from sr_deploy.errors import MachineError, SrDeployError
 from sr_deploy.signals import STOP_SIGNALS
-from sr_deploy.train.loop.devices import Place, chosen
+from sr_deploy.train.loop.devices import Place, resolve_device
 from sr_deploy.train.loop.handover import forget, hand_over, receive
 
 LONGEST_PAUSE = timedelta(days=1)  # while process 0 validates and saves, the others wait for it
@@ -49,7 +49,7 @@ class Team:
     def __init__(self, place: Place, control: dist.ProcessGroup | None = None) -> None:
         self.place, self._control = place, control
 
-    def agreed(self, value: float) -> float:
+    def agree(self, value: float) -> float:
         """Return process 0's ``value``; every process calls this equally often."""
         if self._control is None:
             return value
@@ -82,10 +82,10 @@ def together(entry: Callable[[object, Team], None], task: object, *, count: int,
     with tempfile.TemporaryDirectory(prefix="sr-train-") as name:
         folder = Path(name)
         hand_over(Order(entry, task, device, torch.get_num_threads()), folder)
-        with _started(folder, count) as others:
+        with _start_others(folder, count) as others:
             try:
                 _take_device(device, 0)
-                yield _met(folder, Place(0, count), device)
+                yield _meet(folder, Place(0, count), device)
             except RuntimeError as err:  # what a collective says when a process is gone
                 cause = None if isinstance(err, torch.OutOfMemoryError) else _cause(others)
                 if cause is None:
@@ -110,11 +110,11 @@ class Other:
 
 
 @contextmanager
-def _started(folder: Path, count: int) -> Iterator[list[Other]]:
+def _start_others(folder: Path, count: int) -> Iterator[list[Other]]:
     """Start the others, and yield them once each has what it needs; none is left when the block ends."""
     others: list[Other] = []
     try:
-        with _signals_blocked():
+        with _block_signals():
             others.extend(_start(folder, Place(rank, count)) for rank in range(1, count))
         for other in others:
             try:
@@ -143,7 +143,7 @@ def _start(folder: Path, place: Place) -> Other:
 
 
 @contextmanager
-def _signals_blocked() -> Iterator[None]:
+def _block_signals() -> Iterator[None]:
     """Block what asks to end, for this block and the processes started in it: a terminal's Ctrl-C is for process 0."""
     resource_tracker.ensure_running()  # it unblocks them when it starts, which it would do inside
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *STOP_SIGNALS})
@@ -154,13 +154,13 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _take_device(device: str, rank: int) -> None:
-    if chosen(device) == "cuda":
+    if resolve_device(device) == "cuda":
         torch.cuda.set_device(rank)
 
 
-def _met(folder: Path, place: Place, device: str) -> Team:
+def _meet(folder: Path, place: Place, device: str) -> Team:
     """Return the team once all processes are here."""
-    backend = "cpu:gloo,cuda:nccl" if chosen(device) == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if resolve_device(device) == "cuda" else "gloo"
     dist.init_process_group(
         backend, init_method=f"file://{folder / 'meeting'}", rank=place.rank, world_size=place.count, timeout=LONGEST_PAUSE
     )
@@ -175,7 +175,7 @@ def _work(folder: Path, place: Place, connection: Connection) -> None:
         torch.set_num_threads(order.threads)
         _take_device(order.device, place.rank)
         connection.send(None)
-        order.entry(order.task, _met(folder, place, order.device))
+        order.entry(order.task, _meet(folder, place, order.device))
         dist.destroy_process_group()
     except SrDeployError as err:
         _tell(connection, err)

@@ -51,7 +51,7 @@ class ExpandedConv2d(nn.Conv2d):
         result: Tensor = self._conv_forward(x, self.kernel(), self.bias)
         return result
 
-    def collapsed(self) -> nn.Conv2d:
+    def collapse(self) -> nn.Conv2d:
         """Return a convolution with the kernel multiplied out, and this one's bias."""
         plain = nn.Conv2d(self.in_channels, self.out_channels, self.kernel_size, padding=self.padding, device="meta")  # type: ignore[arg-type]
         plain.weight, plain.bias = nn.Parameter(self.kernel().detach()), self.bias
@@ -68,5 +68,5 @@ def collapse_(network: Network) -> Network:
     """Multiply the kernels of ``network`` out, where it was expanded, and return it: the plain network that it computed."""
     for name, layer in convolutions(network).items():
         if isinstance(layer, ExpandedConv2d):
-            network.set_submodule(name, layer.collapsed())
+            network.set_submodule(name, layer.collapse())
     return network

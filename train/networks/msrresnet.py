@@ -90,12 +90,12 @@ class MSRResNet(Network):
         self.hr, self.tail = _conv(width, last), _conv(last, next(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        features = _activated(self.head(x))  # (n, features, h, w)
+        features = _activate(self.head(x))  # (n, features, h, w)
         for block in self.body:
             features = block(features)
         for conv, factor in zip(self.up, self.config.factors, strict=True):
-            features = _activated(nn.functional.pixel_shuffle(conv(features), factor))
-        result: Tensor = self.tail(_activated(self.hr(features)))  # (n, c, scale * h, scale * w)
+            features = _activate(nn.functional.pixel_shuffle(conv(features), factor))
+        result: Tensor = self.tail(_activate(self.hr(features)))  # (n, c, scale * h, scale * w)
         return result + nn.functional.interpolate(x, scale_factor=self.config.scale, mode="bilinear", align_corners=False)
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
@@ -138,5 +138,5 @@ def _conv(n_in: int, n_out: int) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, 3, padding=1)
 
 
-def _activated(x: Tensor) -> Tensor:
+def _activate(x: Tensor) -> Tensor:
     return nn.functional.leaky_relu(x, SLOPE)

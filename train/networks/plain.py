@@ -56,7 +56,7 @@ def plain_widths(*, blocks: int = 7, features: int = 48, scale: int = 2, colors:
     return (features,) * (blocks + 1) + (colors * scale**2,)
 
 
-def rescaled(filters: Tensor, *, colors: int, old: int, new: int) -> Tensor:
+def rescale_filters(filters: Tensor, *, colors: int, old: int, new: int) -> Tensor:
     """Return the filters or biases of a last convolution for the scale ``new``, from those for ``old``.
 
     Each sub-pixel of the new scale is made as the one of the old scale that lies where it does, so that a network begun from one
@@ -128,7 +128,7 @@ class Plain(Network):
                     "begin with a checkpoint of sr-train"
                 )
         scales = {"colors": self.config.colors, "old": int(theirs["scale"]), "new": self.config.scale}
-        return start.state | {name: rescaled(start.state[name], **scales) for name in ("tail.weight", "tail.bias")}
+        return start.state | {name: rescale_filters(start.state[name], **scales) for name in ("tail.weight", "tail.bias")}
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
         """Return the channels that can be removed: those between one convolution and the next, with their slopes."""

@@ -81,7 +81,7 @@ def load_public(content: bytes, path: Path) -> tuple[Network, ModelCard]:
     states = list(states_in(content, path))
     for state in states:
         for family, recognise in FAMILIES.items():
-            found = recognised(recognise, state, path)
+            found = recognise_with(recognise, state, path)
             if found is not None:
                 return found.network.eval(), public_card(found, family, digest_bytes(content))
     state = states[0]
@@ -100,7 +100,7 @@ def public_card(found: Found, family: str, digest: str) -> ModelCard:
     return card_of(found.network, scales=scales, default_scale=scales[0]).with_changes(recipe=recipe, digest=digest)
 
 
-def recognised(recognise: Callable[[State, Path], Network | Found | None], state: State, path: Path) -> Found | None:
+def recognise_with(recognise: Callable[[State, Path], Network | Found | None], state: State, path: Path) -> Found | None:
     """Return what a recogniser makes of a state, or ``None``.
 
     Raises:
@@ -125,7 +125,7 @@ def states_in(content: bytes, path: Path) -> Iterator[State]:
         InputError: no mapping holds a tensor.
     """
     try:
-        whole = safetensors.torch.load(content) if path.suffix == ".safetensors" else unpickled(content, path)
+        whole = safetensors.torch.load(content) if path.suffix == ".safetensors" else unpickle(content, path)
     except safetensors.SafetensorError as err:
         raise InputError(f"{path}: not a safetensors checkpoint ({err}); make one with sr-train") from err
     states = [
@@ -179,7 +179,7 @@ def check_plain(state: State, path: Path) -> None:
             raise InputError(f"{path}: {name} is {kind}; dense floating point tensors are needed, save a state of such weights")
 
 
-def unpickled(content: bytes, path: Path) -> object:
+def unpickle(content: bytes, path: Path) -> object:
     """Return what ``torch.load`` finds in a file without running any of it.
 
     Raises:

@@ -42,7 +42,7 @@ def edsr_pytorch(state: State, path: Path) -> Found | None:
     }
     up = [f"tail.0.{2 * n}" for n in range(foreign.highest(rf"tail\.0\.(\d){PART}") // 2 + 1)]
     value_range, fact = shift_range(foreign)
-    return assembled(foreign, names, up, value_range, {"range": fact})
+    return assemble(foreign, names, up, value_range, {"range": fact})
 
 
 def basicsr_edsr(state: State, path: Path) -> Found | None:
@@ -59,10 +59,10 @@ def basicsr_edsr(state: State, path: Path) -> Found | None:
     }
     up = [f"upsample.{2 * n}" for n in range(foreign.highest(rf"upsample\.(\d){PART}") // 2 + 1)]
     fact = f"{ASSUMED_RANGE:g} (its default, not in the file)"
-    return assembled(foreign, names, up, ASSUMED_RANGE, {"range": fact, "mean": "DIV2K (its default, not in the file)"})
+    return assemble(foreign, names, up, ASSUMED_RANGE, {"range": fact, "mean": "DIV2K (its default, not in the file)"})
 
 
-def assembled(foreign: Foreign, names: dict[str, str], up: list[str], value_range: float, facts: dict[str, str]) -> Found:
+def assemble(foreign: Foreign, names: dict[str, str], up: list[str], value_range: float, facts: dict[str, str]) -> Found:
     """Return our EDSR with the weights of theirs.
 
     Args:
@@ -83,7 +83,7 @@ def assembled(foreign: Foreign, names: dict[str, str], up: list[str], value_rang
     network = foreign.build("edsr", widths, config)
     names = names | {f"up.{n}": name for n, name in enumerate(up)}
     values = foreign.values(network, {k: v for ours, theirs in names.items() for k, v in both(ours, theirs).items()})
-    network.load_state_dict({name: _divided(value, name, value_range) for name, value in values.items()})
+    network.load_state_dict({name: _divide(value, name, value_range) for name, value in values.items()})
     return Found(network, {**facts, "res_scale": f"{config['res_scale']:g} (by its {features} features, not in the file)"})
 
 
@@ -115,5 +115,5 @@ def shift_range(foreign: Foreign) -> tuple[float, str]:
     return value_range, f"{value_range:g} (by its mean shift)"
 
 
-def _divided(value: Tensor, name: str, by: float) -> Tensor:
+def _divide(value: Tensor, name: str, by: float) -> Tensor:
     return value / by if name.endswith(".bias") else value

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sr_deploy.compress.command import main
 from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, native_masks, nni_installed
-from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
+from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, card_of, convolutions, macs, weight_count, widths_of
@@ -71,10 +71,10 @@ def test_the_smaller_network_computes_what_the_masked_one_computes_at_every_scal
     masks = native_masks(network, config_list_for(network, sparsity))
     small, x = without_filters(network, masks), torch.rand(1, colors, 11, 13)
     assert weight_count(small) < weight_count(network) and widths_of(small)[-1] == colors
-    assert check_equal(masked(network, masks), small, x) <= 1e-5
+    assert check_equal(mask_filters(network, masks), small, x) <= 1e-5
     for scale in SCALES:
         with torch.no_grad():
-            assert torch.allclose(masked(network, masks).at_scale(scale)(x), small.at_scale(scale)(x), atol=1e-5)
+            assert torch.allclose(mask_filters(network, masks).at_scale(scale)(x), small.at_scale(scale)(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -87,7 +87,7 @@ def test_a_difference_at_any_scale_is_seen(scale: int) -> None:
         assert bias is not None
         bias.add_(0.1)
     with pytest.raises(CheckError, match="differs by"):
-        check_equal(masked(network, masks), small, torch.rand(1, 1, 11, 13))
+        check_equal(mask_filters(network, masks), small, torch.rand(1, 1, 11, 13))
 
 
 def masks_of(network: Network, **changed: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sr_deploy.compress.pruning.masks import config_list_for, filter_masks
-from sr_deploy.compress.pruning.removal import TOLERANCE, check_equal, masked, without_filters
+from sr_deploy.compress.pruning.removal import TOLERANCE, check_equal, mask_filters, without_filters
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.registry import convolutions, weight_count, widths_of
 from sr_deploy.train.networks.vdsr import VDSR
@@ -31,14 +31,14 @@ def test_smaller_network_computes_what_the_masked_one_does(seed: int) -> None:
         masks[name] = mask
     small = without_filters(dense, masks)
     x = torch.rand(2, 1, 16, 16)
-    assert torch.allclose(masked(dense, masks)(x), small(x), atol=1e-5)  # the order of float32 additions
+    assert torch.allclose(mask_filters(dense, masks)(x), small(x), atol=1e-5)  # the order of float32 additions
     assert widths_of(small) == (*(int(mask.sum()) for mask in masks.values()), 1)
 
 
 def test_masked_zeroes_the_filters_of_a_copy() -> None:
     dense = vdsr(3, 2, 1)
     before = dense.state_dict()["conv1.weight"].clone()
-    weight = masked(dense, {"conv1": torch.tensor([True, False, True])}).state_dict()["conv1.weight"]
+    weight = mask_filters(dense, {"conv1": torch.tensor([True, False, True])}).state_dict()["conv1.weight"]
     assert torch.equal(weight[[0, 2]], before[[0, 2]])
     assert not weight[1].any()
     assert torch.equal(dense.state_dict()["conv1.weight"], before)
@@ -90,7 +90,7 @@ def test_check_notices_the_wrong_filter() -> None:
     dense = vdsr(4, 4, 1)
     right, wrong = ({"conv1": torch.tensor(mask)} for mask in ([True, False, True, True], [True, True, False, True]))
     with pytest.raises(CheckError, match="report this"):
-        check_equal(masked(dense, right), without_filters(dense, wrong), torch.rand(1, 1, 16, 16))
+        check_equal(mask_filters(dense, right), without_filters(dense, wrong), torch.rand(1, 1, 16, 16))
 
 
 def test_the_output_convolution_cannot_be_removed() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, native_masks, nni_installed
-from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
+from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions, weight_count, widths_of
@@ -64,13 +64,13 @@ def test_the_smaller_network_computes_what_the_masked_one_computes(scale: int, s
     masks = native_masks(network, config_list_for(network, sparsity))
     small = without_filters(network, masks)
     assert weight_count(small) < weight_count(network) and widths_of(small)[-1] == 1
-    assert check_equal(masked(network, masks), small, torch.rand(1, 1, 19, 23)) <= 1e-5
+    assert check_equal(mask_filters(network, masks), small, torch.rand(1, 1, 19, 23)) <= 1e-5
 
 
 def test_a_bias_that_was_forgotten_would_be_seen() -> None:
     network = random_edsr(2)
     masks = native_masks(network, config_list_for(network, 0.5))
-    wrong = masked(network, masks)
+    wrong = mask_filters(network, masks)
     with torch.no_grad():
         bias = convolutions(wrong)["body.0.conv1"].bias
         assert bias is not None

@@ -13,8 +13,8 @@ import torch
 from sr_deploy.card import card_from_json
 from sr_deploy.compress.command import main, parser
 from sr_deploy.compress.options import PruneOptions
-from sr_deploy.compress.qat.awareness import Awareness, begun, is_perceptual, pixel_loss
-from sr_deploy.compress.qat.fake_quantization import fake_quantized, kept_in, thresholds_in
+from sr_deploy.compress.qat.awareness import Awareness, begin_qat, is_perceptual, pixel_loss
+from sr_deploy.compress.qat.fake_quantization import fake_quantize, kept_in, thresholds_in
 from sr_deploy.compress.qat.placement import placement
 from sr_deploy.compress.run import awareness_of
 from sr_deploy.compress.teaching.distill import Distilling
@@ -58,7 +58,7 @@ def plan_of(path: Path, photos: Path, *more: str) -> tuple[Network, Awareness, P
 
 def test_thresholds_start_where_calibration_puts_them(dense: Path, photos: Path) -> None:
     network, plan, source = plan_of(dense, photos, "--qat-method", "minmax", "--batch-size", "64")
-    start = thresholds_in(begun(network, plan, source, "cpu"))
+    start = thresholds_in(begin_qat(network, plan, source, "cpu"))
     assert list(start) == ["conv2", "conv3", "conv4"]  # conv1 reads the picture in float
     largest = dict.fromkeys(start, 0.0)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_thresholds_start_where_calibration_puts_them(dense: Path, photos: Path)
 def test_the_method_of_the_first_thresholds_is_the_exports(dense: Path, photos: Path) -> None:
     network, plan, source = plan_of(dense, photos)
     assert plan.method == "mse"
-    start = thresholds_in(begun(network, plan, source, "cpu"))
+    start = thresholds_in(begin_qat(network, plan, source, "cpu"))
     seen: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
     with torch.no_grad():
         for step in range(200):
@@ -116,8 +116,8 @@ def test_a_network_that_int8_harms_comes_nearer_to_its_teacher(dense: Path, phot
     teacher, plan, source = plan_of(dense, photos, "--qat-lr", "1e-3", "--qat-steps", "60", "--qat-teacher-weight", "1")
     for part in teacher.parameters():
         part.data.mul_(2.0)  # so that there is more than the picture itself to lose
-    good = thresholds_in(begun(teacher, plan, source, "cpu"))
-    rounded = fake_quantized(teacher, {name: 0.2 * value for name, value in good.items()}, plan.where.keep)
+    good = thresholds_in(begin_qat(teacher, plan, source, "cpu"))
+    rounded = fake_quantize(teacher, {name: 0.2 * value for name, value in good.items()}, plan.where.keep)
     given = network_pair(read_measured(photos / "0.png", "y"), 2, "before")[0] / np.float32(255.0)
     x = torch.from_numpy(given)[None, None]
 
@@ -158,7 +158,7 @@ def test_the_checkpoint_holds_float_weights_and_what_was_learned(dense: Path, ph
     }
     assert expected.items() <= card.recipe.items()
     assert card_from_json(card.to_json(), source="a card") == card
-    again = fake_quantized(network, card.thresholds, card.keep)
+    again = fake_quantize(network, card.thresholds, card.keep)
     assert thresholds_in(again) == card.thresholds and kept_in(again) == card.keep
     moved = [not torch.equal(a, b) for a, b in zip(network.parameters(), checkpoint.load(dense)[0].parameters(), strict=True)]
     assert any(moved)

@@ -14,12 +14,12 @@ from sr_deploy.compress.qat.fake_quantization import (
     RATE,
     FakeQuantizedConv2d,
     Threshold,
-    fake_quantized,
+    fake_quantize,
     integers_of,
     kept_in,
     rounded_up,
     thresholds_in,
-    unquantized,
+    unquantize,
     weight_scale,
 )
 from sr_deploy.errors import InputError
@@ -124,24 +124,24 @@ def test_a_threshold_that_clips_grows_and_one_that_is_too_wide_shrinks() -> None
 
 def test_thresholds_start_exactly_where_they_are_put() -> None:
     start = {"conv2": 0.1 + 1e-9, "conv3": math.pi, "conv2.output": 7.0}
-    assert thresholds_in(fake_quantized(vdsr(6, 6, 1).eval(), start, ("conv1",))) == start
+    assert thresholds_in(fake_quantize(vdsr(6, 6, 1).eval(), start, ("conv1",))) == start
 
 
 def test_kept_convolutions_compute_in_float() -> None:
     plain, x = vdsr(6, 6, 1).eval(), torch.rand(1, 1, 12, 12)
     every = ("conv1", "conv2", "conv3")
-    rounded = fake_quantized(plain, {}, every)
+    rounded = fake_quantize(plain, {}, every)
     assert kept_in(rounded) == every
     with torch.no_grad():
         assert torch.equal(rounded(x), plain(x))
-        assert not torch.equal(fake_quantized(plain, THRESHOLDS, ("conv1", "conv3"))(x), plain(x))
+        assert not torch.equal(fake_quantize(plain, THRESHOLDS, ("conv1", "conv3"))(x), plain(x))
 
 
 def test_the_network_given_is_not_touched_and_comes_back() -> None:
     plain = vdsr(6, 6, 1).eval()
     before = {name: value.clone() for name, value in plain.state_dict().items()}
-    rounded = fake_quantized(plain, THRESHOLDS, ("conv1", "conv3"))
-    back = unquantized(rounded)
+    rounded = fake_quantize(plain, THRESHOLDS, ("conv1", "conv3"))
+    back = unquantize(rounded)
     assert type(back) is type(plain) and not back.training
     assert {name: value.tolist() for name, value in back.state_dict().items()} == {n: v.tolist() for n, v in before.items()}
     next(iter(rounded.parameters())).data.add_(1.0)
@@ -159,4 +159,4 @@ def test_the_network_given_is_not_touched_and_comes_back() -> None:
 )
 def test_what_does_not_fit_the_network_is_refused(thresholds: dict[str, float], keep: tuple[str, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        fake_quantized(vdsr(6, 6, 1).eval(), thresholds, keep)
+        fake_quantize(vdsr(6, 6, 1).eval(), thresholds, keep)

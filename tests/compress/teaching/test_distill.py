@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.compress.pruning.masks import config_list_for, native_masks
-from sr_deploy.compress.pruning.removal import masked, without_filters
+from sr_deploy.compress.pruning.removal import mask_filters, without_filters
 from sr_deploy.compress.teaching.distill import Distilling, TaughtStepper, What, feature_error, units_of
 from sr_deploy.compress.teaching.features import Survivors, layers_of, reading
 from sr_deploy.errors import InputError
@@ -89,7 +89,7 @@ def test_features_are_those_of_the_channels_that_were_kept(arch: str) -> None:
     network = random_network(arch)
     masks = native_masks(network, config_list_for(network, 0.5))
     small, left = halved(network)
-    zeroed, batch, layers = masked(network, masks), batch_for(arch), layers_of(network)
+    zeroed, batch, layers = mask_filters(network, masks), batch_for(arch), layers_of(network)
     assert 1 < len(layers) <= 4
     with torch.no_grad(), reading(small, layers) as ours, reading(zeroed, layers) as theirs:
         batch.through(small)

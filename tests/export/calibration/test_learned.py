@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from sr_deploy.card import card_from_json
-from sr_deploy.compress.qat.fake_quantization import FakeQuantizedConv2d, fake_quantized, integers_of, rounded_up, weight_scale
+from sr_deploy.compress.qat.fake_quantization import FakeQuantizedConv2d, fake_quantize, integers_of, rounded_up, weight_scale
 from sr_deploy.compress.qat.placement import placement
 from sr_deploy.export.command import main
 from sr_deploy.export.graphs.quantize import kept_by_default, quantize_weight, quantized
@@ -120,7 +120,7 @@ def test_the_first_integers_are_equal_and_the_output_agrees(tiny: Path) -> None:
     network, _ = checkpoint.load(tiny)
     tile = photograph(96)
     seen: dict[str, torch.Tensor] = {}
-    rounded = fake_quantized(network, THRESHOLDS, KEEP)
+    rounded = fake_quantize(network, THRESHOLDS, KEEP)
     conv = convolutions(rounded)["conv2"]
     assert isinstance(conv, FakeQuantizedConv2d) and conv.source is not None
     conv.source.register_forward_pre_hook(lambda _m, inputs: seen.update(x=inputs[0]))
@@ -167,7 +167,7 @@ def test_every_network_computes_what_its_graph_computes(arch: str, config: dict[
         graph = quantized(model, exported, keep=kept_by_default(model) | (set(more) & names))
         ours = {name: values[name] for name in where.pairs if name.removesuffix(OUTPUT_KEY) in names}
         with torch.no_grad():
-            found = fake_quantized(one, ours, [name for name in where.keep if name in names])(torch.from_numpy(tile)).numpy()
+            found = fake_quantize(one, ours, [name for name in where.keep if name in names])(torch.from_numpy(tile)).numpy()
             plain = one(torch.from_numpy(tile)).numpy()
         difference = np.abs(found - np.asarray(outputs(graph, tile)[0], np.float32)).mean()
         loss = np.abs(found - plain).mean()

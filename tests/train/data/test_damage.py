@@ -17,7 +17,7 @@ from sr_deploy.train import options
 from sr_deploy.train.command import main
 from sr_deploy.train.data import damage
 from sr_deploy.train.data.batches import DataConfig, PatchSource
-from sr_deploy.train.data.damage import DAMAGES, damaged
+from sr_deploy.train.data.damage import DAMAGES, damage_patch
 from sr_deploy.train.data.pairs import FRACTION, Corner, Planes
 from sr_deploy.train.weights import checkpoint
 from tests.helpers.batches import equal
@@ -115,7 +115,7 @@ def test_a_patch_is_cut_out_of_what_a_jpeg_file_of_its_picture_holds(
     record(monkeypatch, "noise", lambda seen: starts.append(place_of(seen, levels)))
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        found = full_range(damaged(kept(levels), corner, 20, kinds=("noise", "jpeg"), rng=rng))
+        found = full_range(damage_patch(kept(levels), corner, 20, kinds=("noise", "jpeg"), rng=rng))
         top, left = starts[-1]  # the file holds all of the picture from there on
         file = in_file(levels[:, top:, left:], quality)
         top, left = corner[0] - top, corner[1] - left
@@ -137,7 +137,7 @@ def test_blocks_lie_anywhere_in_a_patch(monkeypatch: pytest.MonkeyPatch) -> None
     record(monkeypatch, "jpeg", lambda seen: found.append((int(seen[0, 0, 0]), int(seen[1, 0, 0]))))
     rng = np.random.default_rng(0)
     for _ in range(1000):
-        damaged(picture, (40, 48), 24, kinds=("jpeg",), rng=rng)
+        damage_patch(picture, (40, 48), 24, kinds=("jpeg",), rng=rng)
     assert {((40 - top) % 8, (48 - left) % 8) for top, left in found} == {
         (row, column) for row in range(8) for column in range(8)
     }
@@ -154,7 +154,7 @@ def test_every_quality_from_30_to_95_is_drawn(pictures: Path, monkeypatch: pytes
     rng = np.random.default_rng(0)
     picture = kept(whole_levels(pictures, 1))
     for _ in range(3000):
-        damaged(picture, (20, 20), 16, kinds=("jpeg",), rng=rng)
+        damage_patch(picture, (20, 20), 16, kinds=("jpeg",), rng=rng)
     assert set(drawn) == set(range(30, 96))
     assert abs(np.mean(drawn) - 62.5) < 1.5  # 1500 draws of a deviation of 19, three standard deviations
 
@@ -163,7 +163,9 @@ def test_luma_is_compressed_in_full_range(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(damage, "CLEAN", 0.0)
     for level, expected in ((16.0, 16.0), (235.0, 235.0), (10.0, 16.0), (250.0, 235.0)):  # studio range ends at 16 and 235
         picture = np.full((1, 64, 64), level * FRACTION, np.int16)
-        found = np.asarray(damaged(picture, (8, 8), 16, kinds=("jpeg",), rng=np.random.default_rng(0)), np.float32) / FRACTION
+        found = (
+            np.asarray(damage_patch(picture, (8, 8), 16, kinds=("jpeg",), rng=np.random.default_rng(0)), np.float32) / FRACTION
+        )
         assert np.allclose(found, expected, atol=8 * 219 / 255)  # the coarsest step of a flat block, at quality 30, is 27 / 8
         assert found.min() >= 16 - 1e-4 and found.max() <= 235 + 1e-4
 
@@ -173,7 +175,7 @@ def test_kinds_are_applied_in_the_order_of_a_photograph(monkeypatch: pytest.Monk
     order: list[str] = []
     for kind in ALL:
         record(monkeypatch, kind, lambda _, kind=kind: order.append(kind))  # type: ignore[misc]
-    damaged(np.zeros((1, 40, 40), np.int16), (3, 3), 8, kinds=("jpeg", "blur", "noise"), rng=np.random.default_rng(0))
+    damage_patch(np.zeros((1, 40, 40), np.int16), (3, 3), 8, kinds=("jpeg", "blur", "noise"), rng=np.random.default_rng(0))
     assert order == ["blur", "noise", "jpeg"] == list(ALL) == list(options.DAMAGES)
 
 
@@ -182,7 +184,8 @@ def test_blur_is_slight_and_knows_the_surroundings(pictures: Path, monkeypatch: 
     picture = kept(whole_levels(pictures, 3))
     for seed in range(5):
         parts = [
-            damaged(picture, c, s, kinds=("blur",), rng=np.random.default_rng(seed)) for c, s in (((0, 0), 75), ((31, 40), 12))
+            damage_patch(picture, c, s, kinds=("blur",), rng=np.random.default_rng(seed))
+            for c, s in (((0, 0), 75), ((31, 40), 12))
         ]
         assert np.allclose(parts[0][:, 31:43, 40:52], parts[1], atol=0.05)  # in 1 / 64 level, float32 sums of another order
         assert np.var(picture[:, :, :75]) * 0.5 < np.var(np.asarray(parts[0])) < np.var(picture[:, :, :75])
@@ -194,7 +197,7 @@ def test_noise_grows_with_light_and_stays_small(monkeypatch: pytest.MonkeyPatch)
     for level in (16, 235):
         picture = np.full((1, 80, 80), level * FRACTION, np.int16)
         rng = np.random.default_rng(0)
-        noise = [full_range(damaged(picture, (20, 20), 24, kinds=("noise",), rng=rng)) for _ in range(200)]
+        noise = [full_range(damage_patch(picture, (20, 20), 24, kinds=("noise",), rng=rng)) for _ in range(200)]
         deviations.append([float(np.std(patch)) for patch in noise])
         assert abs(np.mean(noise) - (level - 16) * 255 / 219) < 0.05  # 115,200 values of a deviation below 3
     dark, light = map(np.array, deviations)

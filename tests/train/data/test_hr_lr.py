@@ -11,7 +11,7 @@ from PIL import Image
 from sr_deploy.degrade import Upscale, imresize
 from sr_deploy.errors import InputError
 from sr_deploy.train.data.batches import DataConfig, PatchSource
-from sr_deploy.train.data.hr_lr import common_size, listed
+from sr_deploy.train.data.hr_lr import common_size, list_training_pictures
 from sr_deploy.train.data.pairs import FRACTION
 from tests.helpers.batches import pictures_of
 
@@ -50,7 +50,7 @@ def config(
 
 
 def names(root: Path, *scales: int, lr: str = "LR") -> list[str]:
-    found = listed(config(root, *scales, lr=lr))
+    found = list_training_pictures(config(root, *scales, lr=lr))
     return [picture.lr[scale].relative_to(root).as_posix() for picture in found[:1] for scale in scales]
 
 
@@ -72,7 +72,7 @@ def test_another_suffix_and_folders_below_are_found(div2k: Path) -> None:
     (div2k / "LR" / "X2" / "a").mkdir()
     with Image.open(div2k / "LR" / "X2" / "0001x2.png") as image:
         image.save(div2k / "LR" / "X2" / "a" / "0001x2.bmp")
-    assert {p.lr[2].relative_to(div2k).as_posix() for p in listed(config(div2k, 2))} == {
+    assert {p.lr[2].relative_to(div2k).as_posix() for p in list_training_pictures(config(div2k, 2))} == {
         "LR/X2/a/0001x2.bmp",
         "LR/X2/0002x2.png",
         "LR/X2/0003x2.png",
@@ -83,14 +83,14 @@ def test_an_equal_name_tells_no_scale_when_there_are_several(div2k: Path) -> Non
     for path in (div2k / "LR" / "X2").iterdir():
         path.rename(div2k / "LR" / path.name.replace("x2", ""))
     with pytest.raises(InputError, match=r"LR: holds no x2 picture of .*0001\.png \(looked for 0001x2, X2/0001x2, X2/0001\)"):
-        listed(config(div2k, 2, 3))
+        list_training_pictures(config(div2k, 2, 3))
 
 
 def test_a_missing_low_resolution_picture_is_named(div2k: Path) -> None:
     (div2k / "LR" / "X2" / "0002x2.png").unlink()
     with pytest.raises(InputError, match=r"holds no x2 picture of .*0002\.png .*; add it, name another folder"):
-        listed(config(div2k, 2))
-    assert len(listed(config(div2k, 2, span=(3, 3)))) == 1
+        list_training_pictures(config(div2k, 2))
+    assert len(list_training_pictures(config(div2k, 2, span=(3, 3)))) == 1
 
 
 @pytest.mark.parametrize("upscale", ["before", "inside"])
@@ -180,7 +180,7 @@ def test_pairs_are_not_shrunk(div2k: Path) -> None:
 
 
 def test_a_range_takes_pictures_by_position(div2k: Path) -> None:
-    assert [p.hr.name for p in listed(config(div2k, 2, lr=None, span=(2, 3)))] == ["0002.png", "0003.png"]
+    assert [p.hr.name for p in list_training_pictures(config(div2k, 2, lr=None, span=(2, 3)))] == ["0002.png", "0003.png"]
     part, only = PatchSource(config(div2k, 2, lr=None, span=(2, 2))), div2k / "only"
     only.mkdir()
     (div2k / "HR" / "0002.png").rename(only / "0002.png")
@@ -191,4 +191,4 @@ def test_a_range_takes_pictures_by_position(div2k: Path) -> None:
 
 def test_a_range_beyond_the_pictures_is_named(div2k: Path) -> None:
     with pytest.raises(InputError, match=r"--range 2-4: .*HR holds 3 pictures; choose among those"):
-        listed(config(div2k, 2, span=(2, 4)))
+        list_training_pictures(config(div2k, 2, span=(2, 4)))

@@ -7,7 +7,7 @@ import pytest
 
 from sr_deploy.train.data import memory
 from sr_deploy.train.data.batches import DataConfig, PatchSource
-from sr_deploy.train.data.hr_lr import listed
+from sr_deploy.train.data.hr_lr import list_training_pictures
 from tests.helpers.batches import pictures_of
 
 
@@ -28,14 +28,14 @@ def test_the_estimate_is_what_is_kept(photos: Path, config: DataConfig) -> None:
                 if isinstance(part, np.ndarray):
                     kept[id(part)] = part.nbytes
     # the weights of a patch begin a patch's side before the border
-    assert memory.needed_bytes(listed(config), config) == pytest.approx(sum(kept.values()), rel=0.03)
+    assert memory.needed_bytes(list_training_pictures(config), config) == pytest.approx(sum(kept.values()), rel=0.03)
 
 
 def test_pictures_that_take_half_of_the_memory_are_told_before_they_are_decoded(
     photos: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     config = DataConfig((photos,), (2,), 16, (1.0,))
-    needed = memory.needed_bytes(listed(config), config)
+    needed = memory.needed_bytes(list_training_pictures(config), config)
     assert needed == 3 * 64 * 64 * 3
     monkeypatch.setattr(memory, "available_bytes", lambda: 2 * needed)
     PatchSource(config)

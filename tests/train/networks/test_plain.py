@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from sr_deploy.compress.pruning.removal import masked, without_filters
+from sr_deploy.compress.pruning.removal import mask_filters, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.train.command import main
-from sr_deploy.train.networks.plain import Plain, PlainConfig, plain_widths, rescaled
+from sr_deploy.train.networks.plain import Plain, PlainConfig, plain_widths, rescale_filters
 from sr_deploy.train.networks.registry import build, card_of, convolutions, macs, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
 
@@ -92,7 +92,7 @@ def test_filters_are_removed_without_a_change_of_the_picture() -> None:
     masks = {name: torch.rand(8) > 0.4 for name in convolutions(network) if name != "tail"}
     small = without_filters(network, masks)
     assert weight_count(small) < weight_count(network)
-    assert torch.allclose(small(x), masked(network, masks)(x), atol=1e-6)
+    assert torch.allclose(small(x), mask_filters(network, masks)(x), atol=1e-6)
 
 
 def test_the_last_convolution_makes_the_pixels_and_is_never_pruned() -> None:
@@ -107,7 +107,7 @@ def test_a_network_of_another_scale_begins_with_its_picture(colors: int) -> None
     x2, x4, x = tiny(2, colors), tiny(4, colors), torch.rand(1, colors, 6, 6)
     state = x2.state_dict()
     for name in ("tail.weight", "tail.bias"):
-        state[name] = rescaled(state[name], colors=colors, old=2, new=4)
+        state[name] = rescale_filters(state[name], colors=colors, old=2, new=4)
     x4.load_state_dict(state)
     assert torch.allclose(x4(x), x2(x).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), atol=1e-6)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sr_deploy.compress.pruning.masks import config_list_for, native_masks
-from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
+from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.to_onnx import graph_from_network
 from sr_deploy.train.networks.registry import build, card_of, convolutions, weight_count, widths_of
@@ -68,7 +68,7 @@ def test_pruned_and_masked_compute_the_same(trained: SRResNet) -> None:
     plain = trained.folded()
     masks = native_masks(plain, config_list_for(plain, 0.5))
     small = without_filters(plain, masks)
-    assert check_equal(masked(plain, masks), small, torch.rand(1, 1, 17, 21)) <= 1e-5
+    assert check_equal(mask_filters(plain, masks), small, torch.rand(1, 1, 17, 21)) <= 1e-5
     assert weight_count(small) < 0.35 * weight_count(plain) and small.facts == plain.facts
 
 
@@ -107,7 +107,7 @@ def test_a_tanh_and_a_prelu_at_the_end_of_the_skip_are_folded_and_pruned_too(tra
     with torch.no_grad():
         assert (plain(x) - network(x)).abs().max() < 1e-5 and 0.0 <= float(network(x).min()) <= float(network(x).max()) <= 1.0
     masks = native_masks(plain, config_list_for(plain, 0.5))
-    assert check_equal(masked(plain, masks), without_filters(plain, masks), x) <= 1e-5
+    assert check_equal(mask_filters(plain, masks), without_filters(plain, masks), x) <= 1e-5
 
 
 def test_instance_normalisation_is_not_folded() -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sr_deploy.compress.pruning.masks import config_list_for, native_masks
-from sr_deploy.compress.pruning.removal import check_equal, masked, without_filters
+from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
 from sr_deploy.train.networks.plain import Plain
@@ -252,7 +252,7 @@ def test_pruned_and_masked_compute_the_same(family: str, make: Make, tmp_path: P
     network = loaded(make(2), tmp_path / "a.pth")
     masks = native_masks(network, config_list_for(network, 0.5))
     small = without_filters(network, masks)
-    assert check_equal(masked(network, masks), small, torch.rand(1, network.config.colors, 17, 21)) <= SAME
+    assert check_equal(mask_filters(network, masks), small, torch.rand(1, network.config.colors, 17, 21)) <= SAME
     assert weight_count(small) < 0.6 * weight_count(network) and widths_of(small)[-1] == widths_of(network)[-1]
     if isinstance(small, Plain) and network.slopes is not None and small.slopes is not None:
         for name, ours, theirs in zip(masks, network.slopes, small.slopes, strict=True):
