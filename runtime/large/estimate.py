@@ -24,7 +24,7 @@ def band_bytes(head: Head, card: ModelCard, scale: int) -> int:
     assert card.input_shape is not None
     _, width, channels = head.shape
     before = scale if card.upscale == "before" else 1
-    across = len(spans(max(width * before, grid.width), grid.width, grid.halo))
+    across = len(spans(width * before, grid.width, grid.halo))
     tiles = 4 * across * card.input_shape[1] * grid.height * grid.width * (1 + grid.factor**2)
     rows = 4 * grid.height * grid.factor * width * scale
     floats = RESULT_FLOATS / (1 if channels >= 3 else 3)

@@ -1,9 +1,12 @@
 """Pictures of any size through an engine of one tile size, exactly.
 
-A picture at least one tile in both directions gives the whole-image result: tiles overlap by twice the network's halo,
-each output pixel comes from a tile in which it is at least a halo away from every cut, and tiles at the picture's border
-lie flush with it, so that the network's own zero padding falls where it would fall for the whole image. A thinner
-picture is first extended to the tile by repeating its last row or column, and the result is cut back; that is its definition.
+The result is that of the network for the picture mirrored at its edges by the network's halo, cut back: no zero padding of its
+convolutions reaches the result, which would darken borders. Tiles overlap by twice the halo, and each output pixel comes from a
+tile in which it is at least a halo away from every edge.
+
+The mirror repeats the edge pixel, as MATLAB's ``imresize`` does when it shrinks and enlarges: a picture shrunk and then mirrored
+is the mirrored picture shrunk. Mirrored about the edge pixel it is half a pixel off, which costs 2.4 dB in the 8 pixels at the
+border of Kodak's pictures (plain l, x2).
 """
 
 from __future__ import annotations
@@ -63,10 +66,17 @@ def grid_of(card: ModelCard) -> Grid:
 
 
 def spans(length: int, tile: int, halo: int) -> list[Span]:
-    """Return the tiles that cover ``length`` >= ``tile`` pixels; their ``[low, high)`` partition it."""
-    starts = [*range(0, length - tile, tile - 2 * halo), length - tile]
-    edges = [0, *(start + tile - halo for start in starts[:-1]), length]
-    return [Span(start, low, high) for start, low, high in zip(starts, edges, edges[1:], strict=False)]
+    """Return the tiles that cover ``length`` pixels, 1 or more; their ``[low, high)`` partition it, a halo inside each tile."""
+    step = tile - 2 * halo
+    lows = range(0, length, step)
+    starts = [low - halo for low in lows[:-1]] + [max(length + halo - tile, -halo)]
+    return [Span(start, low, min(low + step, length)) for start, low in zip(starts, lows, strict=True)]
+
+
+def mirrored(start: int, end: int, length: int) -> NDArray[np.intp]:
+    """Return the pixels that stand at ``[start, end)`` of an axis of ``length``, extended as np.pad's ``symmetric`` does."""
+    places = np.arange(start, end) % (2 * length)
+    return np.minimum(places, 2 * length - 1 - places)
 
 
 def tile_corners(size: tuple[int, int], tile: tuple[int, int]) -> list[tuple[int, int]]:
@@ -76,7 +86,7 @@ def tile_corners(size: tuple[int, int], tile: tuple[int, int]) -> list[tuple[int
         size: (h, w) of the plane, at least 1x1.
         tile: (h, w) of a tile.
     """
-    down, across = (spans(max(n, side), side, 0) for n, side in zip(size, tile, strict=True))
+    down, across = (spans(n, side, 0) for n, side in zip(size, tile, strict=True))
     return [(d.start, a.start) for d in down for a in across]
 
 
@@ -106,16 +116,14 @@ class Band:
     tiles: Tiles  # (n, c, tile h, tile w)
     across: tuple[Span, ...]
     rows: tuple[int, int]  # [first, last) input rows of the tiles that count
-    width: int  # of the picture, in input pixels
     factor: int
 
     def joined(self, output: Tiles) -> Planes:
         """Return the rows of the result from the engine's output for ``tiles``: float32 (c, rows, factor * width)."""
         f, (first, last) = self.factor, self.rows
         parts = [
-            tile[:, first * f : last * f, (s.low - s.start) * f : (min(s.high, self.width) - s.start) * f]
+            tile[:, first * f : last * f, (s.low - s.start) * f : (s.high - s.start) * f]
             for tile, s in zip(output, self.across, strict=True)
-            if s.low < self.width
         ]
         return np.concatenate(parts, axis=2)
 
@@ -130,16 +138,13 @@ def bands_of(card: ModelCard, rows: Rows, size: tuple[int, int]) -> Iterator[Ban
     """
     grid = grid_of(card)
     h, w = size
-    across = tuple(spans(max(w, grid.width), grid.width, grid.halo))
-    for down in spans(max(h, grid.height), grid.height, grid.halo):
-        low, high = down.low, min(down.high, h)
-        if low >= high:
-            continue
-        band = rows(min(down.start, h - 1), min(down.start + grid.height, h))
-        thin = grid.height - band.shape[1], max(grid.width - w, 0)
-        band = np.pad(band, ((0, 0), (0, thin[0]), (0, thin[1])), mode="edge")
-        tiles = np.stack([band[:, :, s.start : s.start + grid.width] for s in across])
-        yield Band(low * grid.factor, tiles, across, (low - down.start, high - down.start), w, grid.factor)
+    across = tuple(spans(w, grid.width, grid.halo))
+    columns = [mirrored(s.start, s.start + grid.width, w) for s in across]
+    for down in spans(h, grid.height, grid.halo):
+        first, last = max(down.start, 0), min(down.start + grid.height, h)
+        band = rows(first, last)[:, mirrored(down.start, down.start + grid.height, h) - first]
+        tiles = np.stack([band[:, :, places] for places in columns])
+        yield Band(down.low * grid.factor, tiles, across, (down.low - down.start, down.high - down.start), grid.factor)
 
 
 def run_bands(engine: Engine, rows: Rows, size: tuple[int, int]) -> Iterator[tuple[int, Planes]]:

@@ -11,7 +11,7 @@ from sr_deploy.runtime.upscaling.tiling import Band
 
 
 def band(count: int, value: float = 0.0) -> Band:
-    return Band(0, np.full((count, 1, 2, 2), value, np.float32), (), (0, 2), 2, 1)
+    return Band(0, np.full((count, 1, 2, 2), value, np.float32), (), (0, 2), 1)
 
 
 def counts(parts: list[tuple[str, Band | None]], batch: int) -> list[str]:

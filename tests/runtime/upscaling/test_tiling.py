@@ -10,7 +10,7 @@ import pytest
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.backends.engine import Engine
 from sr_deploy.runtime.backends.load import load
-from sr_deploy.runtime.upscaling.tiling import Planes, grid_of, run_bands, run_whole, spans, useful_share
+from sr_deploy.runtime.upscaling.tiling import Planes, grid_of, mirrored, run_bands, run_whole, spans, useful_share
 from tests.runtime import tiny_onnx as tiny
 
 WEIGHTS = tiny.random_weights((8, 8, 1))
@@ -28,10 +28,11 @@ def picture(h: int, w: int, seed: int = 0) -> Planes:
 
 
 def whole(planes: Planes, folder: Path) -> Planes:
-    """Return the network's result for the whole picture, in one run of a graph of its shape."""
-    h, w = planes.shape[1:]
-    found: Planes = load(tiny.write(folder / "whole.onnx", WEIGHTS, (1, 1, h, w)), threads=1).run(planes[None])[0]
-    return found
+    """Return the network's result for the whole picture mirrored at its edges, in one run of a graph of its shape, cut back."""
+    extended = np.pad(planes, ((0, 0), (3, 3), (3, 3)), mode="symmetric")
+    engine = load(tiny.write(folder / "whole.onnx", WEIGHTS, (1, 1, *extended.shape[1:])), threads=1)
+    found: Planes = engine.run(extended[None])[0]
+    return found[:, 3:-3, 3:-3]
 
 
 @pytest.mark.parametrize("size", [(48, 64), (49, 64), (48, 65), (90, 122), (91, 123), (256, 256), (500, 700)])
@@ -54,13 +55,23 @@ def test_a_halo_one_too_small_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 20), (24, 1), (1, 300), (300, 1), (7, 13), (23, 19), (23, 90), (90, 19), (24, 19)])
-def test_a_thin_picture_is_extended_by_its_edge_and_cut_back(small: Engine, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_thin_pictures_are_defined_alike(small: Engine, tmp_path: Path, size: tuple[int, int]) -> None:
     planes = picture(*size)
-    h, w = size
-    extended = np.pad(planes, ((0, 0), (0, max(24 - h, 0)), (0, max(20 - w, 0))), mode="edge")
     found = run_whole(small, planes)
     assert found.shape == planes.shape
-    assert np.abs(found - whole(extended, tmp_path)[:, :h, :w]).max() < CLOSE
+    assert np.abs(found - whole(planes, tmp_path)).max() < CLOSE
+
+
+def test_no_padding_of_the_network_is_seen_at_borders(small: Engine) -> None:
+    """A flat picture becomes a flat one."""
+    found = run_whole(small, np.full((1, 50, 70), 0.75, np.float32))
+    assert np.ptp(found) < CLOSE
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 50])
+def test_an_axis_is_mirrored_as_numpy_does(length: int) -> None:
+    axis = np.arange(length)
+    assert np.array_equal(mirrored(-20, length + 30, length), np.pad(axis, (20, 30), mode="symmetric"))
 
 
 def test_a_batch_of_two_changes_nothing(small: Engine, tmp_path: Path) -> None:
@@ -71,21 +82,20 @@ def test_a_batch_of_two_changes_nothing(small: Engine, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tile", "halo"), [(7, 3), (8, 3), (20, 3), (24, 3), (41, 20), (256, 20), (16, 0), (1, 0)])
 def test_spans_partition_and_keep_the_halo(tile: int, halo: int) -> None:
-    for length in range(tile, tile + 300):
+    for length in range(1, tile + 300):
         found = spans(length, tile, halo)
         assert [s.low for s in found] == [0, *(s.high for s in found[:-1])]
         assert found[-1].high == length
         for s in found:
-            assert 0 <= s.start <= length - tile
+            assert s.start == -halo or -halo < s.start <= length + halo - tile  # a tile is no further out than it must
             assert s.low < s.high
-            assert s.start == 0 or s.low - s.start >= halo
-            assert s.start + tile == length or s.start + tile - s.high >= halo
-            assert s.start <= s.low and s.high <= s.start + tile
+            assert s.low - s.start >= halo
+            assert s.start + tile - s.high >= halo
 
 
 def test_no_more_tiles_than_needed() -> None:
-    for length in range(256, 2000):
-        assert len(spans(length, 256, 20)) == 1 + -(-(length - 256) // 216)
+    for length in range(1, 2000):
+        assert len(spans(length, 256, 20)) == -(-length // 216)
 
 
 @pytest.mark.parametrize("size", [(200, 50), (48, 64), (10, 10), (49, 300)])
