@@ -22,7 +22,7 @@ METHODS = ("kl-weighted", "kl", "minmax", "percentile", "mse")
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-prune``."""
-    p = Parser(PROG, "Remove filters by their L1 norm, rebuild the smaller network, fine-tune it and teach it int8.")
+    p = Parser(PROG, "Prune filters, rebuild the smaller network, fine-tune it, and train it for int8 (QAT).")
     p.add_argument(
         "checkpoint",
         type=checkpoint_path,
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--sparsity", type=float, metavar="S", help="part of the filters to remove (default: 0.5)")
     group.add_argument("--config", type=Path, metavar="FILE", help="JSON file with an NNI config_list, passed to NNI unchanged")
     add_recovery_arguments(p, group)
-    p.add_argument("--pruner", choices=("auto", "nni", "native"), help="who makes the masks (default: NNI if installed)")
+    p.add_argument("--pruner", choices=("auto", "nni", "native"), help="what makes the masks (default: NNI if installed)")
     p.add_argument(
         "--shape",
         type=int,
@@ -83,7 +83,7 @@ def add_recovery_arguments(p: argparse.ArgumentParser, amount: argparse._Mutuall
     p.add_argument(
         "--criterion",
         choices=("l1", "taylor"),
-        help="what tells filters that matter: their L1 norm, or the error on pictures of --data or --val (default: %(default)s)",
+        help="importance of a filter: its L1 norm, or the error without it on --data or --val (default: %(default)s)",
     )
     p.add_argument("--rounds", type=positive_int, metavar="N", help="prune and fine-tune in N parts (default: 1)")
     g = p.add_argument_group("teacher")
@@ -95,13 +95,13 @@ def add_recovery_arguments(p: argparse.ArgumentParser, amount: argparse._Mutuall
     g.add_argument("--distill-weight", type=positive_float, metavar="W", help="weight of the teacher, up to 1 (default: 0.5)")
     g.add_argument("--distill-layers", nargs="+", metavar="NAME", help="convolutions whose input is compared (default: up to 4)")
     g.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="another network whose output is learnt from (default: the dense one)"
+        "--teacher", type=Path, metavar="FILE", help="network whose output is learned (default: the dense network)"
     )
 
 
 def add_qat_arguments(g: argparse._ArgumentGroup) -> None:
     """Add what decides how a network learns to compute in int8."""
-    g.add_argument("--qat", action="store_true", help="teach the network to compute in int8; sr-export takes what it learned")
+    g.add_argument("--qat", action="store_true", help="train through the rounding of int8; sr-export uses what was learned")
     g.add_argument("--qat-steps", type=positive_int, metavar="N", help="default: 300")
     g.add_argument("--qat-lr", type=positive_float, metavar="LR", help="learning rate, falling to 0 (default: 1e-4)")
     g.add_argument(

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.errors import InputError
-from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import convolutions
 
 ConfigList = Sequence[Mapping[str, object]]
@@ -30,36 +29,6 @@ Scores = Mapping[str, Tensor]
 RATIO = ("sparsity", "sparse_ratio")
 NAMES = ("op_types", "op_names", "exclude_op_names")
 KNOWN_KEYS = frozenset((*RATIO, *NAMES, "dependency_group_id", "target_settings"))
-
-
-def config_list_for(network: Network, sparsity: float) -> list[dict[str, object]]:
-    """Return the ``config_list`` for ``--sparsity``: every convolution but the output one.
-
-    Convolutions that share a residual stream get one mask (``dependency_group_id``); those in front of PixelShuffle(r) lose whole
-    groups of r * r channels (``granularity``), which are one channel behind it. Where several upsamplers end in one tail (MDSR),
-    both hold: the mean over the scales of the norm of the r * r filters that make a channel decides about it.
-
-    Raises:
-        InputError: ``sparsity`` is not in [0, 1).
-    """
-    if not 0.0 <= sparsity < 1.0:
-        raise InputError(f"--sparsity {sparsity} is not in [0, 1); 0.5 halves every convolution")
-    convs = convolutions(network)
-    groups = network.channel_groups()
-    special = [group for group in groups if len(group.producers) > 1 or max(group.blocks.values()) > 1]
-    names = [name for group in special for name in group.producers]
-    entries: list[dict[str, object]] = [
-        {"sparsity": sparsity, "op_types": ["Conv2d"], "exclude_op_names": [*names, list(convs)[-1]]}
-    ]
-    for number, group in enumerate(special, start=1):
-        together = {"dependency_group_id": f"stream{number}"} if len(group.producers) > 1 else {}
-        if max(group.blocks.values()) == 1:
-            entries.append({"sparsity": sparsity, "op_names": list(group.producers), **together})
-            continue
-        for name, block in group.blocks.items():
-            settings = {"weight": {"granularity": [block, *convs[name].weight.shape[1:]]}}
-            entries.append({"sparse_ratio": sparsity, "op_names": [name], **together, "target_settings": settings})
-    return entries
 
 
 def filter_masks(

@@ -10,6 +10,7 @@ from sr_deploy.compress.pruning.allocation import (
     Cost,
     Kept,
     channels_of,
+    config_list_for,
     config_list_from,
     cost_of,
     part_of_the_way,
@@ -17,7 +18,7 @@ from sr_deploy.compress.pruning.allocation import (
     uniform,
 )
 from sr_deploy.compress.pruning.budget import Curves, channels_for, check_share
-from sr_deploy.compress.pruning.masks import ConfigList, config_list_for
+from sr_deploy.compress.pruning.masks import ConfigList
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.sensitivity import curves_of
 from sr_deploy.train.networks.groups import ChannelGroup

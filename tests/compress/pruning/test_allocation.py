@@ -10,6 +10,7 @@ from torch import nn
 
 from sr_deploy.compress.pruning.allocation import (
     channels_of,
+    config_list_for,
     config_list_from,
     cost_of,
     exact_ratio,
@@ -17,7 +18,7 @@ from sr_deploy.compress.pruning.allocation import (
     rounded_up,
     uniform,
 )
-from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, native_masks, nni_installed
+from sr_deploy.compress.pruning.masks import filter_masks, native_masks, nni_installed
 from sr_deploy.compress.pruning.removal import without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup

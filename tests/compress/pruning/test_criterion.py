@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.criterion import taylor_scores
-from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, l1_norms, native_masks
+from sr_deploy.compress.pruning.masks import filter_masks, l1_norms, native_masks
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions

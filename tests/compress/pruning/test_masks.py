@@ -6,15 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_deploy.compress.pruning.masks import (
-    KNOWN_KEYS,
-    ConfigList,
-    config_list_for,
-    filter_masks,
-    native_masks,
-    nni_installed,
-    nni_masks,
-)
+from sr_deploy.compress.pruning.allocation import config_list_for
+from sr_deploy.compress.pruning.masks import KNOWN_KEYS, ConfigList, filter_masks, native_masks, nni_installed, nni_masks
 from sr_deploy.errors import InputError
 from tests.helpers.networks import vdsr
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.compress.command import main
-from sr_deploy.compress.pruning.masks import config_list_for, filter_masks, native_masks, nni_installed
+from sr_deploy.compress.pruning.allocation import config_list_for
+from sr_deploy.compress.pruning.masks import filter_masks, native_masks, nni_installed
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.network import Network

@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from sr_deploy.compress.pruning.masks import config_list_for, filter_masks
+from sr_deploy.compress.pruning.allocation import config_list_for
+from sr_deploy.compress.pruning.masks import filter_masks
 from sr_deploy.compress.pruning.removal import TOLERANCE, check_equal, mask_filters, without_filters
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.registry import convolutions, weight_count, widths_of

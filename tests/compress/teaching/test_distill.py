@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_deploy.compress.pruning.masks import config_list_for, native_masks
+from sr_deploy.compress.pruning.allocation import config_list_for
+from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import mask_filters, without_filters
 from sr_deploy.compress.teaching.distill import Distilling, TaughtStepper, What, feature_error, units_of
 from sr_deploy.compress.teaching.features import Survivors, layers_of, reading

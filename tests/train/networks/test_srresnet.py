@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from sr_deploy.compress.pruning.masks import config_list_for, native_masks
+from sr_deploy.compress.pruning.allocation import config_list_for
+from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.to_onnx import graph_from_network

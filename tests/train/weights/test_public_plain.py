@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sr_deploy.compress.pruning.masks import config_list_for, native_masks
+from sr_deploy.compress.pruning.allocation import config_list_for
+from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.gate.eval.command import main as evaluate
