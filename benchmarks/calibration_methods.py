@@ -20,7 +20,7 @@ from sr_deploy.console import table
 from sr_deploy.export.accuracy.selection import Figures, SelectionSet, drops_db, psnr_db
 from sr_deploy.export.calibration.bias import bias_shifts
 from sr_deploy.export.calibration.calibrate import Calibration
-from sr_deploy.export.graphs.quantize import kept_by_default, quantized
+from sr_deploy.export.graphs.quantize import kept_by_default, quantize
 from sr_deploy.export.job import Export
 from sr_deploy.export.options import ExportOptions
 from sr_deploy.export.photographs import Photographs
@@ -65,7 +65,7 @@ def measure(model: str, data: Path, folder: str) -> list[dict[str, object]]:
     reference = {name: figures(export.model, name) for name in SETS}
     keep, record = kept_by_default(export.model), []
     for recipe, thresholds, shifts in recipes(export):
-        graph = quantized(export.model, thresholds, keep=keep, shifts=shifts)
+        graph = quantize(export.model, thresholds, keep=keep, shifts=shifts)
         drops = {name: drops_db(figures(graph, name), reference[name]) for name in SETS}
         record.append({"model": model, "calibration": recipe, "drop_db": drops})
         print(record[-1], file=sys.stderr, flush=True)

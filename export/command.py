@@ -39,36 +39,39 @@ def parser() -> argparse.ArgumentParser:
         help="factor to calibrate for, and to take out of an mdsr (default: all the checkpoint serves, together; of an mdsr, "
         "its default)",
     )
-    p.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
-    p.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
-    p.add_argument(
+    add_calibration_arguments(p.add_argument_group("thresholds of int8"))
+    add_guard_arguments(p.add_argument_group("accuracy of int8"))
+    p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
+    return p
+
+
+def add_calibration_arguments(g: argparse._ArgumentGroup) -> None:
+    """Add how thresholds are made, and what stays in float from the start."""
+    g.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
+    g.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
+    g.add_argument(
         "--method",
         choices=METHODS,
         help="how thresholds are chosen (default: mse; minmax for networks that enlarge inside)",
     )
-    p.add_argument(
+    g.add_argument(
         "--refine",
         action=argparse.BooleanOptionalAction,
         help="move each threshold to where it harms the output least (default: yes, unless --method is given)",
     )
-    p.add_argument(
+    g.add_argument(
         "--correct-bias",
         action=argparse.BooleanOptionalAction,
-        help="take off what quantization shifts outputs by on average (default: yes, unless --method is given)",
+        help="subtract the mean shift that quantization adds to each output channel (default: yes, unless --method is given)",
     )
-    p.add_argument(
+    g.add_argument(
         "--thresholds",
         type=Path,
         metavar="FILE",
-        help="use these thresholds, or a TensorRT calibration cache; refused if made for another graph",
+        help="use these thresholds, or a TensorRT calibration cache; an error if they were made for another graph",
     )
-    p.add_argument(
-        "--keep", nargs="+", default=[], metavar="NAME", help="more convolutions that stay out of int8, by module path"
-    )
-    p.add_argument("--all-layers", action="store_true", help="quantize the first and last convolution too (costs quality)")
-    add_guard_arguments(p.add_argument_group("accuracy of int8"))
-    p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
-    return p
+    g.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="more convolutions to keep in float, by module path")
+    g.add_argument("--all-layers", action="store_true", help="quantize the first and last convolution too (costs quality)")
 
 
 def add_guard_arguments(g: argparse._ArgumentGroup) -> None:
@@ -77,11 +80,11 @@ def add_guard_arguments(g: argparse._ArgumentGroup) -> None:
         "--max-drop",
         type=positive_float,
         metavar="DB",
-        help="give layers back to floating point until the PSNR is at most so many dB below fp32's, at every scale served; "
+        help="accuracy guard: keep layers in float until the PSNR is at most so many dB below fp32's, at every scale served; "
         "exit 1 without an int8 graph where nothing fits",
     )
     g.add_argument(
-        "--sensitivity", action="store_true", help="print what each layer alone in int8 costs, and draw it (NAME_sensitivity.png)"
+        "--sensitivity", action="store_true", help="print what each layer alone costs in int8, and draw it (NAME_sensitivity.png)"
     )
     g.add_argument(
         "--select", type=Path, metavar="DIR", help="photographs to measure on, none of --calib (default: those of the project)"

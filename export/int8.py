@@ -137,8 +137,8 @@ def nothing_fits(export: Export, decision: Decision) -> str:
     return (
         f"no choice of layers keeps the drop within {decision.max_drop_db:g} dB; the best was "
         f"{worst(decision.drop_db):.3f} dB ({drops_text(decision.drop_db)}) with {share} of the multiplications in "
-        f"int8 and {', '.join(sorted(best.given_back)) or 'nothing'} given back; no int8 graph is written: raise --max-drop, "
-        "calibrate on more photographs with --calib, or tune with sr-prune --qat"
+        f"int8 and {', '.join(sorted(best.given_back)) or 'nothing'} kept in float for it; no int8 graph is written: "
+        "raise --max-drop, calibrate on more photographs with --calib, or tune with sr-prune --qat"
     )
 
 

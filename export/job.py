@@ -17,7 +17,7 @@ from sr_deploy.export.calibration.calibrate import Calibration, stored_calibrati
 from sr_deploy.export.calibration.learned import Learned
 from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.graphs.model import INPUT
-from sr_deploy.export.graphs.reading import digest_of, macs_by_convolution, serialized
+from sr_deploy.export.graphs.reading import digest_of, macs_by_convolution, serialize
 from sr_deploy.export.options import ExportOptions
 from sr_deploy.export.photographs import Photographs
 from sr_deploy.export.sessions import Sessions
@@ -100,7 +100,7 @@ def write(export: Export, model: onnx.ModelProto, card: ModelCard) -> Path:
                 f"(its own input reaches {untouched:.1f} dB); add photographs with --calib or keep layers with --keep"
             )
     path = export.options.output / f"{export.stem}_{card.precision}.onnx"
-    write_bytes(path, serialized(model, card, source=str(path)))
+    write_bytes(path, serialize(model, card, source=str(path)))
     LINES.info(f"{path}: written")
     return path
 
@@ -114,14 +114,14 @@ def agreement_db(export: Export, model: onnx.ModelProto) -> tuple[float, float]:
     errors: list[tuple[float, float]] = []
     for tile in export.tiles.some(CHECK_TILES):
         output, expected = (np.asarray(s.run(None, {INPUT: tile})[0], np.float64) for s in sessions)
-        given = tile if export.card.upscale == "before" else enlarged(tile, export.card.default_scale)
+        given = tile if export.card.upscale == "before" else enlarge_tiles(tile, export.card.default_scale)
         untouched = np.square(given - expected).mean()
         errors.append((float(np.square(output - expected).mean()), float(untouched)))
     ours, trivial = (psnr_of(float(np.mean(column))) for column in zip(*errors, strict=True))
     return ours, trivial
 
 
-def enlarged(tiles: Tiles, scale: int) -> Tiles:
+def enlarge_tiles(tiles: Tiles, scale: int) -> Tiles:
     """Return tiles enlarged by bicubic: float32 (n, c, scale * h, scale * w)."""
     return np.stack([imresize(tile, float(scale)) for tile in tiles])
 

@@ -28,7 +28,7 @@ class ExportOptions:
     calib_tiles: int = 48  # at most
     method: str | None = None  # of METHODS; None: mse, or minmax for networks that enlarge inside
     refine: bool | None = None  # each threshold, by what it does to the output; None: unless a method is named
-    correct_bias: bool | None = None  # take off what quantization shifts outputs by on average; None: unless a method is named
+    correct_bias: bool | None = None  # subtract the mean shift that quantization adds; None: unless a method is named
     thresholds: Path | None = None  # use those of this file instead of calibrating
     keep: tuple[str, ...] = ()  # convolutions that stay out of int8 beside the first and the last
     all_layers: bool = False  # the first and the last in int8 too
@@ -50,7 +50,7 @@ class ExportOptions:
         if self.select is not None and not self.measures:
             raise InputError(f"--select {self.select}: nothing is measured on it; add --max-drop DB or --sensitivity")
         if self.max_drop_db is not None and "int8" not in self.precisions:
-            raise InputError(f"--max-drop {self.max_drop_db:g}: only int8 is guarded; add int8 to --precision")
+            raise InputError(f"--max-drop {self.max_drop_db:g}: the accuracy guard is for int8; add int8 to --precision")
 
     @property
     def measures(self) -> bool:

@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-gate``."""
     p = Parser(PROG, "Compare engines with the fp32 network on pictures; exit 1 if one lost more than its budget.")
     p.add_argument(
-        "engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx or .plan), or the name of one that comes along"
+        "engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx or .plan), or the name of a shipped one"
     )
     p.add_argument("--reference", type=Path, required=True, metavar="MODEL", help="the fp32 network: checkpoint or fp32 graph")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="high-resolution pictures")

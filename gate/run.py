@@ -69,13 +69,13 @@ def gate(engines: Sequence[Path], options: GateOptions, *, progress: OnStep | No
         files = [engine_file(path, options.scale) for path in engines]
         tables, paths = read_budgets(options.budget), list_pictures(options.data)
         with ExitStack() as stack:
-            found = _measured(files, tables, paths, options, stack)
+            found = _measure(files, tables, paths, options, stack)
         judge = Judge(options.reference, paths, threads=options.threads)
-        results = tuple(_judged(name, found, judge, options.reference) for name in found.pairs)
+        results = tuple(_judge(name, found, judge, options.reference) for name in found.pairs)
     return GateResult(results, options.reference, found.reference_ms)
 
 
-def _measured(
+def _measure(
     files: Sequence[Path], tables: dict[str, object], paths: Sequence[Path], options: GateOptions, stack: ExitStack
 ) -> _Measured:
     """Open engines and references, time them and run them on the pictures."""
@@ -93,7 +93,7 @@ def _measured(
     return _Measured(pairs, budgets, measure(pairs, paths), timed, min(timed[name] for name in references))
 
 
-def _judged(name: str, found: _Measured, judge: Judge, reference: Path) -> EngineResult:
+def _judge(name: str, found: _Measured, judge: Judge, reference: Path) -> EngineResult:
     """Return what one engine lost, with a line for each budget that it exceeds."""
     pair, path = found.pairs[name], Path(name)
     card = pair.engine.card

@@ -55,7 +55,7 @@ def reference_weights(path: Path, scale: int) -> Mapping[str, Array]:
 
 def steps(graph: Graph, name: str, expected: Array) -> float:
     """Return the largest error in steps of the weight that convolution ``name`` reads; infinite where it cannot be compared."""
-    found = stored(graph, name)
+    found = stored_weight(graph, name)
     if found is None or found[0].shape != expected.shape:
         return float("inf")
     value, scale = found
@@ -69,7 +69,7 @@ def steps(graph: Graph, name: str, expected: Array) -> float:
     return worst if np.isfinite(worst) else float("inf")
 
 
-def stored(graph: Graph, name: str) -> tuple[Array, NDArray[np.float64] | None] | None:
+def stored_weight(graph: Graph, name: str) -> tuple[Array, NDArray[np.float64] | None] | None:
     """Return the weight that convolution ``name`` reads and, of an int8 one, its scales; the zero point is taken off.
 
     ``None``: there is no such convolution, or its weight is computed by something other than a DequantizeLinear.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from sr_deploy.export.graphs.quantize import quantized
+from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.graphs.reading import OUTPUT_KEY
 
 WORTH = 0.05  # of the budget: what loses less alone is given back only when nothing else is left
@@ -46,7 +46,7 @@ class Choice:
         self, model: onnx.ModelProto, thresholds: Mapping[str, float], shifts: Mapping[str, Sequence[float]]
     ) -> onnx.ModelProto:
         """Return the int8 graph of this choice."""
-        return quantized(model, self.thresholds(thresholds), keep=self.floating, shifts=shifts)
+        return quantize(model, self.thresholds(thresholds), keep=self.floating, shifts=shifts)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Decision:
 
 @dataclass
 class Search:
-    """What the guard needs to know: how to measure a choice, what layers cost, who is told of a step."""
+    """What the guard needs to know: how to measure a choice, what layers cost, where a step is reported."""
 
     measure: Callable[[Choice], Drops]
     costs: Callable[[], Mapping[str, Drops]]  # of each convolution alone that int8 reaches; asked for once, if at all

@@ -56,7 +56,7 @@ def activations(model: onnx.ModelProto, tiles: TileSet, sessions: Sessions) -> A
     """
     inputs = {node.name: node.input[0] for node in convolution_nodes(model)}
     inputs |= {f"{name}{OUTPUT_KEY}": value for name, value in residual_outputs(model).items()}
-    watch = _watched(model, frozenset(inputs.values()), tiles, sessions)
+    watch = _watch_all(model, frozenset(inputs.values()), tiles, sessions)
     for value, behind in _rectified(model).items():
         watch.maxima[value] = watch.maxima[behind]
     order = [INPUT, *(name for node in model.graph.node for name in node.output)]
@@ -64,7 +64,7 @@ def activations(model: onnx.ModelProto, tiles: TileSet, sessions: Sessions) -> A
     return Activations({name: watch.maxima[name] for name in order}, histograms)
 
 
-def _watched(model: onnx.ModelProto, counted: frozenset[str], tiles: TileSet, sessions: Sessions) -> _Watch:
+def _watch_all(model: onnx.ModelProto, counted: frozenset[str], tiles: TileSet, sessions: Sessions) -> _Watch:
     """Return what was seen of all tiles: each is sent through the graph by one of ``AT_ONCE`` threads, and counted there."""
     at_once = min(AT_ONCE, sessions.threads)
     graph = _Graph(model, counted, sessions.divided(at_once))

@@ -13,7 +13,7 @@ which ONNX Runtime has an int8 kernel. TensorRT's build undoes both (``tensorrt_
 A convolution that ends a residual block is followed by an addition to the stream, which stays float: its output gets a pair with
 a threshold of its own, so that it runs in integers too.
 
-A kept convolution computes in float32. Whether it also *reads* float32 is told by its threshold: with one, an int8
+A kept convolution computes in float32. Whether it also *reads* float32 depends on its threshold: with one, an int8
 convolution in front of it still ends in integers (the fast case, used for the last convolution); without one, that
 convolution's output stays float (``--keep``, for quality).
 """
@@ -51,7 +51,7 @@ def check_names(model: onnx.ModelProto, names: Set[str]) -> None:
         raise InputError(f"--keep {name}: no convolution of this network; known: {', '.join(known)}")
 
 
-def quantized(
+def quantize(
     model: onnx.ModelProto,
     thresholds: Mapping[str, float],
     *,
@@ -77,12 +77,12 @@ def quantized(
 def quantize_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Return int8 weights of the same shape (out, in, kh, kw) and the scale of each output channel, float32 (out,)."""
     peak = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = rounded_up(np.where(peak > 0.0, peak / QMAX, 1.0))
+    scale = round_up(np.where(peak > 0.0, peak / QMAX, 1.0))
     integers = np.clip(np.rint(weight / scale[:, None, None, None]), -QMAX, QMAX)
     return integers.astype(np.int8), scale
 
 
-def rounded_up(scale: NDArray[np.floating]) -> NDArray[np.float32]:
+def round_up(scale: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the least float16 numbers that are not below ``scale`` and not zero, as float32; beyond float16, ``scale``."""
     with np.errstate(over="ignore"):
         half = np.asarray(scale).astype(np.float16)
@@ -192,7 +192,7 @@ class _Builder:
 
 def scale_of(threshold: float) -> float:
     """Return the scale of an activation with this threshold."""
-    return float(rounded_up(np.array(threshold / QMAX)))
+    return float(round_up(np.array(threshold / QMAX)))
 
 
 def _node(kind: str, inputs: list[str], output: str) -> NodeProto:

@@ -108,7 +108,7 @@ def digest_of(model: onnx.ModelProto) -> str:
     return digest_bytes(model.SerializeToString(deterministic=True))
 
 
-def serialized(model: onnx.ModelProto, card: ModelCard, *, source: str) -> bytes:
+def serialize(model: onnx.ModelProto, card: ModelCard, *, source: str) -> bytes:
     """Return the file content: ``model`` with ``card`` in its ``metadata_props``, sealed."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -9,7 +9,7 @@ import onnx
 
 from sr_deploy.card import Shape
 from sr_deploy.export.graphs.model import INPUT, OUTPUT
-from sr_deploy.export.graphs.quantize import quantized
+from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes
 
 
@@ -32,7 +32,7 @@ def suffix_of(model: onnx.ModelProto, name: str, thresholds: Mapping[str, float]
     """
     others = frozenset(node.name for node in convolution_nodes(model)) - {name}
     own = {key: value for key, value in thresholds.items() if key.removesuffix(OUTPUT_KEY) == name}
-    alone = quantized(model, own, keep=others)
+    alone = quantize(model, own, keep=others)
     known = {node.name for node in model.graph.node}
     constants = {tensor.name: tensor for tensor in alone.graph.initializer}
     changed: set[str] = set()

@@ -38,7 +38,7 @@ def graph_from_network(network: nn.Module, shape: Shape) -> onnx.ModelProto:
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     if opsets.get("") != OPSET or model.functions:
         raise MachineError(f"torch {torch.__version__} exported opset {opsets}, needed is {OPSET}; use the pinned constraints")
-    return normalised(model, execution_order(network, example))
+    return normalize(model, execution_order(network, example))
 
 
 def execution_order(network: nn.Module, example: torch.Tensor) -> list[str]:
@@ -58,7 +58,7 @@ def execution_order(network: nn.Module, example: torch.Tensor) -> list[str]:
     return paths
 
 
-def normalised(model: onnx.ModelProto, paths: Sequence[str]) -> onnx.ModelProto:
+def normalize(model: onnx.ModelProto, paths: Sequence[str]) -> onnx.ModelProto:
     """Return a new model with canonical names and without metadata, debugging text and shapes of inner values.
 
     ``paths`` names the convolutions in the order they run. Each gets weights of its own: the exporter lets convolutions of equal

@@ -1,6 +1,6 @@
 """``sr-build``: TensorRT plans from graphs, each checked against its graph before it gets its name.
 
-Begin with ``command.py``, the arguments; ``run.py`` is what happens then, ``builder.py`` what each release of TensorRT is told.
+Begin with ``command.py``, the arguments; ``run.py`` is what happens then, ``builder.py`` what each release of TensorRT needs.
 ``graph.py`` moves Q/DQ pairs to where TensorRT wants them, ``calibration.py`` is TensorRT's own calibrator.
 
 Imports ``graphs`` and ``calibration``. No file here is called ``tensorrt.py``: it would hide the package.

@@ -1,4 +1,4 @@
-"""Building a plan with TensorRT 8.5 to 11 from an exported graph, and refusing one that computes something else.
+"""Building a plan with TensorRT 8.5 to 11 from an exported graph; one that computes something else is rejected.
 
 What differs between releases is decided here and nowhere else. TensorRT 10 and 11 build strongly typed networks: the graph's own
 types are the precision. 8.x ignores them, so the flags and each convolution's precision are set from the model card.
@@ -103,7 +103,7 @@ def graph_for(build: Build, model: onnx.ModelProto, *, wide_weights: bool = Fals
 def build_plan(build: Build, model: onnx.ModelProto) -> bytes:
     """Return the serialized plan of an exported graph.
 
-    Before TensorRT 10 some parsers refuse int8 weights, and some builders find no way to fuse them: then the same graph is tried
+    Before TensorRT 10 some parsers reject int8 weights, and some builders find no way to fuse them: then the same graph is tried
     with float weights of equal value.
 
     Raises:
@@ -170,7 +170,7 @@ def parse(build: Build, builder: Any, graph: onnx.ModelProto) -> Any:
     """Return the network that TensorRT's parser makes of the graph.
 
     Raises:
-        EngineError: it refuses; lists every error of the parser.
+        EngineError: it cannot; lists every error of the parser.
     """
     network, problems = parse_once(build, builder, graph)
     if network is None:

@@ -114,11 +114,7 @@ def calibrator_for(trt: Any, cuda: Cuda, tiles: Iterable[Tiles]) -> Any:
             def put(self, tile: Tiles) -> int:
                 if self.buffer is None:
                     self.buffer = Buffer(cuda, tile.shape)
-                self.buffer.array[:] = tile
-                assert self.buffer.device is not None and self.buffer.host is not None
-                kind = cuda.module.cudaMemcpyKind.cudaMemcpyHostToDevice
-                cuda.call("cudaMemcpy", self.buffer.device, self.buffer.host, self.buffer.size, kind)
-                return self.buffer.device
+                return put_on_device(cuda, self.buffer, tile)
 
             def read_calibration_cache(self) -> None:
                 return None
@@ -136,3 +132,11 @@ def calibrator_for(trt: Any, cuda: Cuda, tiles: Iterable[Tiles]) -> Any:
 
         return Calibrator()
     return None
+
+
+def put_on_device(cuda: Cuda, buffer: Buffer, tile: Tiles) -> int:
+    """Copy a tile to the device through ``buffer`` and return its address there."""
+    buffer.array[:] = tile
+    assert buffer.device is not None and buffer.host is not None
+    cuda.call("cudaMemcpy", buffer.device, buffer.host, buffer.size, cuda.module.cudaMemcpyKind.cudaMemcpyHostToDevice)
+    return buffer.device

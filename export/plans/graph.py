@@ -3,7 +3,7 @@
 The exported int8 graph is made for every engine; TensorRT wants three things otherwise. It fuses Conv-Relu-Q, so the pair that
 stands before a ReLU goes behind it. A strongly typed network (TensorRT 10 and 11) computes in the types of the graph, so
 what is float32 beside the int8 convolutions becomes float16, which needs opset 19 (before it, scales are float32 only). And
-a parser that refuses int8 initializers gets float weights with a Q/DQ pair of equal value.
+a parser that rejects int8 initializers gets float weights with a Q/DQ pair of equal value.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def pairs_behind_relus(model: onnx.ModelProto) -> onnx.ModelProto:
         quantize.input[0] = behind
         for node in users.get(behind, []):
             node.input[:] = [dequantize.output[0] if name == behind else name for name in node.input]
-    return _ordered(copy, [node for node in copy.graph.node if node.name not in gone])
+    return _in_order(copy, [node for node in copy.graph.node if node.name not in gone])
 
 
 def is_relu(node: NodeProto) -> bool:
@@ -111,7 +111,7 @@ def float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             )
             nodes.append(quantize)
         nodes.append(node)
-    return _ordered(copy, nodes)
+    return _in_order(copy, nodes)
 
 
 def with_batch(model: onnx.ModelProto, batch: int | None) -> onnx.ModelProto:
@@ -154,7 +154,7 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _ordered(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> onnx.ModelProto:
+def _in_order(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> onnx.ModelProto:
     """Put ``nodes`` into ``model`` in an order in which every value is made before it is read; drop unused weights."""
     waiting = list(nodes)
     known = {model.graph.input[0].name, *(tensor.name for tensor in model.graph.initializer)}

@@ -145,7 +145,7 @@ def open_lpips(net: Net) -> Lpips:
     """
     backbone = BACKBONES[net]
     require(("torch", "torchvision", "torchmetrics", "torchmetrics.image.lpip"), weights=backbone.address)
-    with explained(f"its network {net} does not load"):
+    with explain_errors(f"its network {net} does not load"):
         import torch
         import torchvision
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -161,7 +161,7 @@ def open_fid() -> Fid:
         MachineError: a package or the weights are missing, or do not load.
     """
     require(("torch", "torchvision", "torch_fidelity", "torchmetrics", "torchmetrics.image.fid"), weights=FID_ADDRESS)
-    with explained("its Inception network does not load"):
+    with explain_errors("its Inception network does not load"):
         import torch
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -178,7 +178,7 @@ def require(packages: Sequence[str], *, weights: str) -> None:
     """
     for package in packages:
         try:
-            with explained(f"package {package} cannot be imported"):
+            with explain_errors(f"package {package} cannot be imported"):
                 importlib.import_module(package)
         except ModuleNotFoundError as err:
             raise MachineError(
@@ -187,7 +187,7 @@ def require(packages: Sequence[str], *, weights: str) -> None:
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def explain_errors(what: str) -> Iterator[None]:
     """Turn whatever a foreign package raises inside the block into one line, and keep it from warning.
 
     Raises:

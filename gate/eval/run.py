@@ -58,10 +58,10 @@ def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: On
     with progress_to(progress):
         folders = {folder: list_pictures(folder) for folder in options.data}
         perceptual = open_metrics(options.metrics, net=options.lpips_net, threads=options.threads)
-        served = {folder: served_by(paths, perceptual, folder) for folder, paths in folders.items()}
+        served = {folder: metrics_for(paths, perceptual, folder) for folder, paths in folders.items()}
         found: list[Measurement] = []
         for name, scales in [(str(model), some) for model in models for some in runs_of(str(model), options.scales)]:
-            model = opened(name, scales, options)
+            model = open_checked(name, scales, options)
             for folder, paths in folders.items():
                 for scale in scales or [model.card.default_scale if model.card else 2]:
                     score = measure_folder(model, paths, scale, options.protocol, served[folder])
@@ -73,7 +73,7 @@ def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: On
     return EvalResult(tuple(found))
 
 
-def opened(name: str, scales: Sequence[int], options: EvalOptions) -> Model:
+def open_checked(name: str, scales: Sequence[int], options: EvalOptions) -> Model:
     """Return a model that can be measured by the protocol."""
     model = open_model(
         name,
@@ -107,7 +107,7 @@ def check_protocol(model: Model, protocol: str) -> None:
         raise InputError(f"{model.name}: --protocol fixed measures networks that sharpen an enlarged picture, not {model.name}")
 
 
-def served_by(paths: Sequence[Path], metrics: Mapping[str, Perceptual], folder: Path) -> dict[str, Perceptual]:
+def metrics_for(paths: Sequence[Path], metrics: Mapping[str, Perceptual], folder: Path) -> dict[str, Perceptual]:
     """Return those of ``metrics`` that ``paths`` are enough for; a warning says what is wrong with FID."""
     if "fid" not in metrics or len(paths) >= FID_RECOMMENDED:
         return dict(metrics)

@@ -73,7 +73,10 @@ def test_one_precision_returns_one_graph(tiny: Path, photos: Path, tmp_path: Pat
         ({"max_drop_db": float("nan")}, r"max_drop_db=nan: not a number above 0"),
         ({"threads": 257}, r"threads=257: not within 1 to 256"),
         ({"select": Path("x")}, r"--select x: nothing is measured on it; add --max-drop DB or --sensitivity"),
-        ({"max_drop_db": 0.1, "precisions": ("fp32",)}, r"--max-drop 0\.1: only int8 is guarded; add int8 to --precision"),
+        (
+            {"max_drop_db": 0.1, "precisions": ("fp32",)},
+            r"--max-drop 0\.1: the accuracy guard is for int8; add int8 to --precision",
+        ),
     ],
 )
 def test_options_that_cannot_be_are_rejected_with_their_value(change: dict[str, object], message: str) -> None:

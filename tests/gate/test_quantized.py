@@ -23,8 +23,8 @@ from PIL import Image
 
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.command import main as export
-from sr_deploy.export.graphs.quantize import quantized
-from sr_deploy.export.graphs.reading import convolution_nodes, serialized
+from sr_deploy.export.graphs.quantize import quantize
+from sr_deploy.export.graphs.reading import convolution_nodes, serialize
 from sr_deploy.files import list_pictures
 from sr_deploy.gate.command import main as gate
 from sr_deploy.gate.thresholds import Judge
@@ -115,13 +115,13 @@ def verdicts(case: Case, engines: list[Path], folder: Path, *more: str) -> dict[
 
 def write(path: Path, model: onnx.ModelProto, case: Case) -> Path:
     """Write a graph with the card of the int8 engine, sealed."""
-    path.write_bytes(serialized(model, read_card(case.int8), source=path.name))
+    path.write_bytes(serialize(model, read_card(case.int8), source=path.name))
     return path
 
 
 def requantized(case: Case, *, keep: set[str], factor: float = 1.0) -> onnx.ModelProto:
     thresholds = {name: factor * value for name, value in case.thresholds().items()}
-    return quantized(onnx.load(case.fp32), thresholds, keep=keep)
+    return quantize(onnx.load(case.fp32), thresholds, keep=keep)
 
 
 def kept(case: Case) -> set[str]:
@@ -187,7 +187,7 @@ def test_a_flipped_weight_of_any_layer_fails_in_fp32(case: Case, tmp_path: Path)
     model = onnx.load(case.fp32)
     engines = []
     for layer in layers_of(model):
-        content = serialized(with_flipped_weight(model, layer), read_card(case.fp32), source=layer)
+        content = serialize(with_flipped_weight(model, layer), read_card(case.fp32), source=layer)
         engines.append(tmp_path / f"{layer}_fp32.onnx")
         engines[-1].write_bytes(content)
     assert verdicts(case, engines, tmp_path) == {engine.stem: False for engine in engines}
@@ -223,7 +223,7 @@ def test_a_single_threshold_far_off_is_named(case: Case, tmp_path: Path, factor:
     thresholds = case.thresholds()
     name = list(thresholds)[2]
     thresholds[name] *= factor
-    path = write(tmp_path / "one.onnx", quantized(onnx.load(case.fp32), thresholds, keep=kept(case)), case)
+    path = write(tmp_path / "one.onnx", quantize(onnx.load(case.fp32), thresholds, keep=kept(case)), case)
     assert verdicts(case, [path], tmp_path) == {"one": False}
     (found,) = json.loads((tmp_path / "gate.json").read_text())["results"]
     assert any(f"the threshold of {name} is off" in line for line in found["failures"])
@@ -262,7 +262,7 @@ def test_an_engine_of_other_weights_fails(case: Case, tmp_path: Path) -> None:
     assert export([str(other), "-o", str(tmp_path), "--precision", "fp32", "--shape", *shape, "--calib-tiles", "2"]) == 0
     spoiled = replace(read_card(case.int8))
     path = tmp_path / "other.onnx"
-    path.write_bytes(serialized(onnx.load(tmp_path / case.fp32.name), spoiled, source="other"))
+    path.write_bytes(serialize(onnx.load(tmp_path / case.fp32.name), spoiled, source="other"))
     assert verdicts(case, [path], tmp_path) == {"other": False}
 
 
@@ -270,7 +270,7 @@ def test_learned_thresholds_are_not_compared_and_the_table_says_so(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, card = tmp_path / "learned_int8.onnx", read_card(case.int8).with_changes(calibration="qat")
-    path.write_bytes(serialized(requantized(case, keep=kept(case)), card, source=path.name))
+    path.write_bytes(serialize(requantized(case, keep=kept(case)), card, source=path.name))
     assert verdicts(case, [path], tmp_path) == {"learned_int8": True}
     assert "ok (thresholds learned)" in capsys.readouterr().out
     result = json.loads((tmp_path / "gate.json").read_text())["results"][0]

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sr_deploy.errors import InputError
-from sr_deploy.gate.weights import largest_error_steps, steps, stored
+from sr_deploy.gate.weights import largest_error_steps, steps, stored_weight
 from sr_deploy.runtime.backends.onnx_file import Graph, Node
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
@@ -91,7 +91,7 @@ def test_another_shape_is_infinitely_off() -> None:
 def test_a_weight_that_is_computed_is_infinitely_off() -> None:
     nodes = (Node("Mul", "m", ("v", "v"), ("w",)), Node("Conv", "c", ("x", "w"), ("y",)))
     graph = Graph(nodes, {"v": weight()})
-    assert stored(graph, "c") is None and steps(graph, "c", weight()) == float("inf")
+    assert stored_weight(graph, "c") is None and steps(graph, "c", weight()) == float("inf")
 
 
 def test_no_convolution_in_common_is_an_error(reference: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import onnx
 
 from sr_deploy.card import ModelCard
 from sr_deploy.export.graphs.half import half_precision
-from sr_deploy.export.graphs.quantize import quantized
-from sr_deploy.export.graphs.reading import serialized
+from sr_deploy.export.graphs.quantize import quantize
+from sr_deploy.export.graphs.reading import serialize
 from sr_deploy.export.plans.command import options_from, parser
 from sr_deploy.export.plans.run import build
 from sr_deploy.notes import printed_notes
@@ -85,7 +85,7 @@ def graph(tmp_path: Path) -> Callable[[str], Path]:
             changed = half_precision(model)
             layers = dict.fromkeys(names, "fp16")
         else:
-            changed = quantized(model, {"conv1": 1.0, "conv2": 1.0, "conv3": 1.0, "conv4": 1.0}, keep=KEPT)
+            changed = quantize(model, {"conv1": 1.0, "conv2": 1.0, "conv3": 1.0, "conv4": 1.0}, keep=KEPT)
             layers = {name: "fp32" if name in KEPT else "int8" for name in names}
         return put(tmp_path / f"sharp_{precision}.onnx", changed, card.with_changes(precision=precision, layers=layers))
 
@@ -94,7 +94,7 @@ def graph(tmp_path: Path) -> Callable[[str], Path]:
 
 def put(path: Path, model: onnx.ModelProto, card: ModelCard) -> Path:
     """Write a sealed graph."""
-    path.write_bytes(serialized(model, card, source=path.name))
+    path.write_bytes(serialize(model, card, source=path.name))
     return path
 
 

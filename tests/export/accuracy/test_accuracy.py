@@ -27,7 +27,7 @@ from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.calibration.refine import descend, refine, richest
 from sr_deploy.export.command import main
 from sr_deploy.export.graphs.model import INPUT
-from sr_deploy.export.graphs.quantize import quantized
+from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.graphs.reading import convolution_nodes
 from sr_deploy.export.graphs.suffix import at_shape, suffix_of, with_taps
 from sr_deploy.export.photographs import Cut, Photographs
@@ -93,7 +93,7 @@ def test_a_suffix_computes_what_the_whole_graph_does(fp32: onnx.ModelProto, thre
     tapped = onnx.ModelProto()
     tapped.CopyFrom(fp32)
     for name in names:
-        alone = quantized(fp32, {name: thresholds[name]}, keep=frozenset(names) - {name})
+        alone = quantize(fp32, {name: thresholds[name]}, keep=frozenset(names) - {name})
         suffix = suffix_of(fp32, name, thresholds)
         inner = [value for value in suffix.reads if value != INPUT]
         del tapped.graph.output[:]
@@ -122,7 +122,7 @@ def test_sensitivity_is_what_each_layer_alone_costs(
     assert [loss.name for loss in losses] == names
     reference = psnr_db(ONE.open(fp32, exact=True), samples)
     for loss in losses:
-        alone = quantized(fp32, {loss.name: thresholds[loss.name]}, keep=frozenset(names) - {loss.name})
+        alone = quantize(fp32, {loss.name: thresholds[loss.name]}, keep=frozenset(names) - {loss.name})
         expected = drops_db(psnr_db(ONE.open(alone, exact=True), samples), reference)
         assert loss.drop_db == pytest.approx(expected, abs=1e-3)
         assert set(loss.agreement_db) == {2, 3} and min(loss.agreement_db.values()) > 20.0
@@ -175,7 +175,7 @@ def test_refinement_mends_thresholds_that_clip(
     keep = frozenset((names[0], names[-1]))
 
     def error(found: dict[str, float]) -> float:
-        model = quantized(fp32, found, keep=keep)
+        model = quantize(fp32, found, keep=keep)
         return float(np.mean([apart(model, fp32, sample.tile) for sample in samples]))
 
     better = refine(fp32, bad, samples, ONE, maxima=maxima)
@@ -190,7 +190,7 @@ def test_bias_correction_takes_the_mean_error_off(
     low = {**thresholds, "conv3": thresholds["conv3"] / 4.0}
     keep = frozenset(node.name for node in convolution_nodes(fp32)) - {"conv3"}
     shifts = bias_shifts(fp32, low, tiles, ONE)
-    plain, corrected = quantized(fp32, low, keep=keep), quantized(fp32, low, keep=keep, shifts=shifts)
+    plain, corrected = quantize(fp32, low, keep=keep), quantize(fp32, low, keep=keep, shifts=shifts)
     names = [node.output[0] for node in fp32.graph.node if node.name == "conv3"]
 
     def mean_error(model: onnx.ModelProto) -> float:
@@ -205,7 +205,7 @@ def test_bias_correction_takes_the_mean_error_off(
 
 def test_a_convolution_that_stays_float_is_not_corrected(fp32: onnx.ModelProto, thresholds: dict[str, float]) -> None:
     shifts = {node.name: [1.0] * 8 for node in convolution_nodes(fp32)[:3]}
-    model = quantized(fp32, thresholds, keep=frozenset({"conv1", "conv4"}), shifts=shifts)
+    model = quantize(fp32, thresholds, keep=frozenset({"conv1", "conv4"}), shifts=shifts)
     biased = {node.name for node in convolution_nodes(model) if len(node.input) > 2}
     plain = {node.name for node in convolution_nodes(fp32) if len(node.input) > 2}
     assert biased - plain == {"conv2", "conv3"} - plain

@@ -21,8 +21,7 @@ from sr_deploy.card import card_from_json
 from sr_deploy.compress.qat.fake_quantization import FakeQuantizedConv2d, fake_quantize, integers_of, rounded_up, weight_scale
 from sr_deploy.compress.qat.placement import placement
 from sr_deploy.export.command import main
-from sr_deploy.export.graphs.quantize import kept_by_default, quantize_weight, quantized
-from sr_deploy.export.graphs.quantize import rounded_up as rounded_up_numpy
+from sr_deploy.export.graphs.quantize import kept_by_default, quantize, quantize_weight, round_up
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, residual_outputs
 from sr_deploy.export.graphs.to_onnx import graph_from_network
 from sr_deploy.runtime.backends.onnx_file import read_card
@@ -70,7 +69,7 @@ def test_the_graph_has_the_learned_thresholds(
 ) -> None:
     assert export(learned, tmp_path, photos) == 0
     path = tmp_path / "learned_int8.onnx"
-    expected = {float(rounded_up_numpy(np.array(value / 127))) for value in THRESHOLDS.values()}
+    expected = {float(round_up(np.array(value / 127))) for value in THRESHOLDS.values()}
     assert set(scales_in(path).values()) == expected
     card = read_card(path)
     assert [name for name, precision in card.layers.items() if precision == "fp32"] == list(KEEP)
@@ -126,7 +125,7 @@ def test_the_first_integers_are_equal_and_the_output_agrees(tiny: Path) -> None:
     conv.source.register_forward_pre_hook(lambda _m, inputs: seen.update(x=inputs[0]))
     with torch.no_grad():
         expected = rounded(torch.from_numpy(tile)).numpy()
-    model = quantized(graph_from_network(network, (1, 1, 96, 96)), THRESHOLDS, keep=set(KEEP))
+    model = quantize(graph_from_network(network, (1, 1, 96, 96)), THRESHOLDS, keep=set(KEEP))
     names = {node.name: node.input[0] for node in model.graph.node if node.op_type == "Conv"}
     first = next(n for n in model.graph.node if names["conv2"] in n.output).input[0]
     output, integers = outputs(model, tile, (first,))
@@ -164,7 +163,7 @@ def test_every_network_computes_what_its_graph_computes(arch: str, config: dict[
         names = {node.name for node in convolution_nodes(model)}
         values = ranges(one, tile, {*names, *(f"{name}{OUTPUT_KEY}" for name in residual_outputs(model))})
         exported = {name: value for name, value in values.items() if name.removesuffix(OUTPUT_KEY) not in more}
-        graph = quantized(model, exported, keep=kept_by_default(model) | (set(more) & names))
+        graph = quantize(model, exported, keep=kept_by_default(model) | (set(more) & names))
         ours = {name: values[name] for name in where.pairs if name.removesuffix(OUTPUT_KEY) in names}
         with torch.no_grad():
             found = fake_quantize(one, ours, [name for name in where.keep if name in names])(torch.from_numpy(tile)).numpy()
@@ -197,7 +196,7 @@ def test_weights_and_scales_are_those_the_export_stores() -> None:
     assert np.array_equal(weight_scale(weight).flatten().numpy(), scale)
     assert np.array_equal(integers_of(weight, weight_scale(weight), -127).numpy(), integers.astype(np.float32))
     many = torch.logspace(-12, 6, 5001, dtype=torch.float64)
-    assert np.array_equal(rounded_up(many).numpy(), rounded_up_numpy(many.numpy()))
+    assert np.array_equal(rounded_up(many).numpy(), round_up(many.numpy()))
 
 
 def test_an_mdsr_takes_the_thresholds_of_one_scale(photos: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from onnx import helper, numpy_helper
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.graphs.model import make_model
-from sr_deploy.export.graphs.quantize import check_names, kept_by_default, quantize_weight, quantized, rounded_up
+from sr_deploy.export.graphs.quantize import check_names, kept_by_default, quantize, quantize_weight, round_up
 from tests.helpers.graphs import outputs
 
 Floats = NDArray[np.float32]
@@ -53,7 +53,7 @@ def convolved(values: NDArray[np.int64], kernels: NDArray[np.int64]) -> NDArray[
 
 
 def test_weights_are_int8_with_a_scale_for_each_channel(fp32: onnx.ModelProto) -> None:
-    found = tensors(quantized(fp32, THRESHOLDS, keep=FIRST_LAST))
+    found = tensors(quantize(fp32, THRESHOLDS, keep=FIRST_LAST))
     original = tensors(fp32)
     for name in ("conv2.weight", "conv3.weight"):
         integers, scale = found[f"{name}.quantized"], found[f"{name}.scale"].astype(np.float32)
@@ -65,19 +65,19 @@ def test_weights_are_int8_with_a_scale_for_each_channel(fp32: onnx.ModelProto) -
 
 
 def test_every_zero_point_is_zero(fp32: onnx.ModelProto) -> None:
-    zeros = {name: value for name, value in tensors(quantized(fp32, THRESHOLDS, keep=set())).items() if name.endswith(".zero")}
+    zeros = {name: value for name, value in tensors(quantize(fp32, THRESHOLDS, keep=set())).items() if name.endswith(".zero")}
     assert len(zeros) >= 8
     assert all(value.dtype == np.int8 and not value.any() for value in zeros.values())
 
 
 def test_activation_scale_is_the_threshold_over_127_as_float16(fp32: onnx.ModelProto) -> None:
-    model = quantized(fp32, THRESHOLDS, keep=FIRST_LAST)
+    model = quantize(fp32, THRESHOLDS, keep=FIRST_LAST)
     values = tensors(model)
     dequantize = {node.output[0]: node for node in model.graph.node if node.op_type == "DequantizeLinear"}
     for node in model.graph.node:
         if node.name in ("conv2", "conv3"):
             scale = values[dequantize[node.input[0]].input[1]]
-            assert scale == rounded_up(np.array(THRESHOLDS[node.name] / 127))
+            assert scale == round_up(np.array(THRESHOLDS[node.name] / 127))
             assert scale == pytest.approx(THRESHOLDS[node.name] / 127, rel=1e-3)
 
 
@@ -99,7 +99,7 @@ def test_first_and_last_convolution_are_kept(fp32: onnx.ModelProto) -> None:
 
 
 def test_kept_convolutions_have_their_own_weights(fp32: onnx.ModelProto) -> None:
-    model = quantized(fp32, THRESHOLDS, keep={"conv1", "conv3", "conv4"})
+    model = quantize(fp32, THRESHOLDS, keep={"conv1", "conv3", "conv4"})
     before, after = tensors(fp32), tensors(model)
     for name in ("conv1", "conv3", "conv4"):
         node = next(n for n in model.graph.node if n.name == name)
@@ -107,7 +107,7 @@ def test_kept_convolutions_have_their_own_weights(fp32: onnx.ModelProto) -> None
 
 
 def test_everything_kept_is_the_same_network(fp32: onnx.ModelProto) -> None:
-    model = quantized(fp32, THRESHOLDS, keep={f"conv{n}" for n in range(1, 5)})
+    model = quantize(fp32, THRESHOLDS, keep={f"conv{n}" for n in range(1, 5)})
     assert np.array_equal(outputs(model, photograph())[0], outputs(fp32, photograph())[0])
 
 
@@ -118,24 +118,24 @@ def test_an_unknown_name_is_refused(fp32: onnx.ModelProto) -> None:
 
 def test_a_missing_threshold_is_refused(fp32: onnx.ModelProto) -> None:
     with pytest.raises(InputError, match="conv3: has no threshold; calibrate again, or leave it out with --keep conv3"):
-        quantized(fp32, {"conv2": 1.0}, keep=FIRST_LAST)
+        quantize(fp32, {"conv2": 1.0}, keep=FIRST_LAST)
 
 
 def test_the_model_given_is_not_changed(fp32: onnx.ModelProto) -> None:
     before = fp32.SerializeToString(deterministic=True)
-    quantized(fp32, THRESHOLDS, keep=FIRST_LAST)
+    quantize(fp32, THRESHOLDS, keep=FIRST_LAST)
     assert fp32.SerializeToString(deterministic=True) == before
 
 
 @pytest.mark.parametrize("keep", [{"conv1", "conv4"}, {"conv1", "conv2", "conv4"}, {"conv4"}])
 def test_onnx_runtime_runs_every_int8_convolution_in_integers(fp32: onnx.ModelProto, tmp_path: Path, keep: set[str]) -> None:
-    found = optimized_operators(quantized(fp32, THRESHOLDS, keep=keep), tmp_path)
+    found = optimized_operators(quantize(fp32, THRESHOLDS, keep=keep), tmp_path)
     assert found.count("QLinearConv") == 4 - len(keep)
     assert found.count("Conv") + found.count("FusedConv") == len(keep)
 
 
 def test_without_the_inner_pair_onnx_runtime_would_not(fp32: onnx.ModelProto, tmp_path: Path) -> None:
-    found = optimized_operators(without_inner_pairs(quantized(fp32, THRESHOLDS, keep=FIRST_LAST)), tmp_path)
+    found = optimized_operators(without_inner_pairs(quantize(fp32, THRESHOLDS, keep=FIRST_LAST)), tmp_path)
     assert found.count("QLinearConv") < 2
 
 
@@ -158,7 +158,7 @@ def without_inner_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("factor", [1.0, 0.2, 5.0])
 def test_the_inner_pair_changes_no_integer(fp32: onnx.ModelProto, factor: float) -> None:
-    model = quantized(fp32, {name: factor * value for name, value in THRESHOLDS.items()}, keep={"conv1"})
+    model = quantize(fp32, {name: factor * value for name, value in THRESHOLDS.items()}, keep={"conv1"})
     plain = without_inner_pairs(model)
     assert len(plain.graph.node) < len(model.graph.node)
     watched = tuple(n.output[0] for n in plain.graph.node if n.op_type == "QuantizeLinear")
@@ -177,11 +177,11 @@ def single(weight: Floats) -> onnx.ModelProto:
 @pytest.mark.parametrize("threshold", [1.0, 0.4])
 def test_one_convolution_equals_integer_arithmetic(threshold: float) -> None:
     weight = np.random.default_rng(1).standard_normal((4, 1, 3, 3)).astype(np.float32)
-    step = rounded_up(np.array(threshold / 127))
+    step = round_up(np.array(threshold / 127))
     integers = np.clip(np.rint(photograph()[0] / step), -128, 127).astype(np.int64)
     kernels, scales = quantize_weight(weight)
     expected = convolved(integers, kernels.astype(np.int64)) * (step * scales.astype(np.float64))[:, None, None]
-    found = outputs(quantized(single(weight), {"conv1": threshold}, keep=set()), photograph())[0][0]
+    found = outputs(quantize(single(weight), {"conv1": threshold}, keep=set()), photograph())[0][0]
     # nine float32 products against exact integers
     assert np.allclose(found, expected, atol=1e-5)
 
@@ -195,8 +195,8 @@ def test_integers_between_two_convolutions_equal_integer_arithmetic() -> None:
         helper.make_node("Conv", ["b", "w2"], ["output"], name="conv2", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
     ]
     weights = [numpy_helper.from_array(first, "w1"), numpy_helper.from_array(second, "w2")]
-    model = quantized(make_model(nodes, weights, (1, 1, 32, 32), (1, 1, 32, 32)), {"conv1": 1.0, "conv2": 3.0}, keep=set())
-    steps = rounded_up(np.array(1.0 / 127)), rounded_up(np.array(3.0 / 127))
+    model = quantize(make_model(nodes, weights, (1, 1, 32, 32), (1, 1, 32, 32)), {"conv1": 1.0, "conv2": 3.0}, keep=set())
+    steps = round_up(np.array(1.0 / 127)), round_up(np.array(3.0 / 127))
     integers = np.clip(np.rint(photograph()[0] / steps[0]), -128, 127).astype(np.int64)
     kernels, scales = quantize_weight(first)
     sums = convolved(integers, kernels.astype(np.int64)) * (steps[0] * scales.astype(np.float64))[:, None, None]
@@ -222,14 +222,14 @@ def test_optimized_integers_differ_by_rounding_only(exported: Path) -> None:
 def test_thresholds_of_the_export_are_the_scales_in_the_graph(exported: Path) -> None:
     thresholds = read_calibration(exported / "tiny_int8.thresholds.json").thresholds
     values = tensors(onnx.load(exported / "tiny_int8.onnx"))
-    expected = {np.float32(rounded_up(np.array(v / 127))) for name, v in thresholds.items() if name != "conv1"}
+    expected = {np.float32(round_up(np.array(v / 127))) for name, v in thresholds.items() if name != "conv1"}
     scales = {np.float32(v) for name, v in values.items() if name.endswith(".scale") and v.ndim == 0}
     assert scales == expected
 
 
 def test_scales_are_float16_numbers_and_not_smaller() -> None:
     scale = np.concatenate([np.geomspace(1e-12, 6e4, 500), [0.25, 2.0**-24, 65504.0, 1e6]])
-    found = rounded_up(scale)
+    found = round_up(scale)
     assert np.all(found >= scale.astype(np.float32))
     assert np.array_equal(found[:-1], found[:-1].astype(np.float16).astype(np.float32))
     normal = (scale >= 2.0**-14) & (scale <= 6e4)
@@ -244,7 +244,7 @@ def test_all_scales_of_a_graph_are_float16_numbers(exported: Path) -> None:
 
 
 def test_a_relu_between_integers_is_a_leaky_one_of_slope_0(fp32: onnx.ModelProto) -> None:
-    model = quantized(fp32, THRESHOLDS, keep=FIRST_LAST)
+    model = quantize(fp32, THRESHOLDS, keep=FIRST_LAST)
     kinds = {node.name: node.op_type for node in model.graph.node if node.op_type in ("Relu", "LeakyRelu")}
     assert kinds == {"relu1": "Relu", "relu2": "LeakyRelu", "relu3": "Relu"}  # conv1 gives floats, conv4 reads them
     plain = onnx.ModelProto()

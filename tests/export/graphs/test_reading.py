@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import make_model
-from sr_deploy.export.graphs.reading import halo, macs_by_convolution, serialized
+from sr_deploy.export.graphs.reading import halo, macs_by_convolution, serialize
 from sr_deploy.runtime.backends.onnx_file import read_card
 
 
@@ -86,7 +86,7 @@ def test_multiplications_are_counted_by_convolution() -> None:
 def test_serialized_graph_carries_its_card_sealed(tmp_path: Path) -> None:
     model = make_model([conv(1, "input", "output")], [weight(1, (1, 1, 3, 3))], (1, 1, 16, 16), (1, 1, 16, 16))
     card = ModelCard(arch="vdsr", widths=(1,), scales=(2,), default_scale=2, digest="sha256:" + "1" * 64)
-    (tmp_path / "m.onnx").write_bytes(serialized(model, card, source="m"))
+    (tmp_path / "m.onnx").write_bytes(serialize(model, card, source="m"))
     found = read_card(tmp_path / "m.onnx")
     assert found.with_changes() == card.with_changes() and found.digest != card.digest
     assert not model.metadata_props
@@ -95,4 +95,4 @@ def test_serialized_graph_carries_its_card_sealed(tmp_path: Path) -> None:
 def test_serializing_is_deterministic() -> None:
     model = make_model([conv(1, "input", "output")], [weight(1, (1, 1, 3, 3))], (1, 1, 16, 16), (1, 1, 16, 16))
     card = ModelCard(arch="vdsr", widths=(1,), scales=(2,), default_scale=2)
-    assert serialized(model, card, source="m") == serialized(model, card, source="m")
+    assert serialize(model, card, source="m") == serialize(model, card, source="m")

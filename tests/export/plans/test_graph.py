@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from sr_deploy.export.graphs.quantize import quantized
+from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.plans.graph import float_weights, half_remainder, pairs_behind_relus, with_batch
 from tests.helpers.graphs import outputs
 
@@ -29,7 +29,7 @@ def int8(request: pytest.FixtureRequest, exported: Path) -> onnx.ModelProto:
     keep = {"ends kept": {"conv1", "conv4"}, "all": set(), "three kept": {"conv1", "conv3", "conv4"}}
     chosen = keep.get(request.param, {"conv1", "conv3"})
     thresholds = {n: t for n, t in THRESHOLDS.items() if request.param != "conv3 reads floats" or n != "conv3"}
-    return quantized(fp32, thresholds, keep=chosen)
+    return quantize(fp32, thresholds, keep=chosen)
 
 
 def tiles(n: int = 1) -> Floats:
