@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="with --list: as JSON")
     p.add_argument("-o", "--output", metavar="OUT", help="folder, file for one picture, or - (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's, 2 without --engine)")
+    p.add_argument("--files-from", metavar="FILE", help="more pictures, one a line (or ended by NUL); - for standard input")
+    p.add_argument("--shard", type=shard, metavar="I/N", default=(1, 1), help="of every N pictures only the I-th: 1/3, 2/3, 3/3")
     existing = p.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
     existing.add_argument("--skip-existing", action="store_true", help="do only the pictures whose result is missing")
@@ -100,12 +103,13 @@ def options_from(arguments: argparse.Namespace) -> InferOptions:
     from sr_deploy.runtime.pictures.formats import Writing
 
     return InferOptions(
-        pictures=tuple(arguments.pictures),
+        pictures=(*arguments.pictures, *names_in(arguments.files_from)),
         engine=engine_path(arguments.engine, arguments.scale),
         output=arguments.output,
         scale=arguments.scale,
         overwrite=arguments.overwrite,
         skip_existing=arguments.skip_existing,
+        shard=arguments.shard,
         json_log=arguments.json_log,
         reading=Reading(arguments.max_pixels, arguments.allow_truncated, arguments.frames),
         writing=Writing(arguments.format, arguments.quality),
@@ -120,12 +124,45 @@ def options_from(arguments: argparse.Namespace) -> InferOptions:
     )
 
 
+def names_in(file: str | None) -> list[str]:
+    """Return the names that ``--files-from`` gives.
+
+    Raises:
+        InputError: the file cannot be read, or holds no name.
+    """
+    from sr_deploy.errors import InputError
+    from sr_deploy.files import read_bytes
+
+    if file is None:
+        return []
+    content = (
+        sys.stdin.buffer.read()
+        if file == "-"
+        else read_bytes(Path(file), advice="name a file with a picture's name in each line")
+    )
+    names = content.split(b"\0") if b"\0" in content else content.splitlines()
+    found = [os.fsdecode(name) for name in names if name.strip()]
+    if not found:
+        raise InputError(f"--files-from {file}: holds no name; give one a line")
+    return found
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Return ``I/N`` as two numbers, for ``type=`` of an argument."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part of a whole; write 1/3, 2/3 or 3/3")
+    return int(part), int(parts)
+
+
 def check_list(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End with exit code 2 where ``--list`` and the other arguments do not fit together."""
-    if not arguments.list and not arguments.pictures:
+    if not arguments.list and not arguments.pictures and not arguments.files_from:
         p.error("the following arguments are required: PICTURE")
     if arguments.list and (arguments.pictures or arguments.engine):
         p.error(f"--list: shows all engines; leave {' '.join(map(str, arguments.pictures)) or '--engine'} out")
+    if arguments.files_from == "-" and "-" in arguments.pictures:
+        p.error("--files-from -: standard input is a picture already; name a file")
     if arguments.json and not arguments.list:
         p.error("--json: goes with --list")
 

@@ -21,6 +21,7 @@ from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import replacing
 from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.backends.engine import Engine, Tiles
+from sr_deploy.runtime.infer.claims import Claims
 from sr_deploy.runtime.large.large_picture import LargePicture, Memory, Watch
 from sr_deploy.runtime.pictures.encode import Content, encode
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, format_of_name, format_of_result
@@ -55,6 +56,7 @@ class Task(Passage):
     held: int = 0  # bytes of the budget
     part: float = 0.0  # that is computed, 0 to 1
     skipped: bool = False  # its result was there already
+    claimed: bool = False  # another run makes its result
     size: tuple[int, int] | None = None  # width and height of the result
     began: float = 0.0  # when it was its turn to be read, by time.perf_counter
     seconds: float = 0.0  # from then until it was done; other pictures were on their way too
@@ -92,6 +94,7 @@ class FolderRun:
     scale: int
     overwrite: bool = False
     skip_existing: bool = False
+    claims: Claims | None = None  # keep other runs from making the same results
     overlap: bool = True  # every stage in its own thread
     reading: Reading = DEFAULT
     writing: Writing = FOLLOWING
@@ -115,9 +118,11 @@ class FolderRun:
             steps = through_engine(decoded, self.engine, stages, self.times, full=partial(is_full, budget.small))
             finished = stages.ahead(self._finished(steps))
             for task in stages.ahead(self._encoded(finished)):
-                if task.error is None and not task.skipped and task.large is None:
+                if task.error is None and task.work is not None:
                     with self.times.of("write"):
                         attempt(task, self._write, task)
+                if self.claims is not None:
+                    self.claims.release(task.output)
                 task.seconds = time.perf_counter() - task.began
                 budget.give(task.held)
                 task.picture, task.work, task.content = None, None, ()
@@ -146,6 +151,8 @@ class FolderRun:
             return
         if is_taken(task.output) and not (self.overwrite or self.skip_existing):
             raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
+        if not claim(task, self.claims, wait=self.skip_existing):
+            return
         with PictureFile(task.source, self.reading) as file:
             task.kind = format_of_name(task.output) or format_of_result(file.start, task.source, self.writing, self.reading)
             if self.memory is not None:
@@ -193,6 +200,22 @@ def is_full(most_bytes: int, waiting: list[tuple[Task, Band | None]]) -> bool:
     """Return whether pictures that wait for each other hold more than ``most_bytes``, or one that goes by rows waits."""
     held = {id(task): task.held for task, _ in waiting}
     return sum(held.values()) > most_bytes or waiting[-1][0].large is not None
+
+
+def claim(task: Task, claims: Claims | None, *, wait: bool) -> bool:
+    """Claim a picture's result and return whether it is to be made now; where it is not, ``task`` says why.
+
+    Raises:
+        InputError: another run makes it, and ``wait`` does not say that this is well.
+    """
+    if claims is None or task.output == STDOUT:
+        return True
+    other = claims.take(task.output)
+    if other is not None and not wait:
+        raise InputError(f"{task.output}: {other} is writing it; wait for that run, or choose another place with -o")
+    task.claimed = other is not None
+    task.skipped = wait and not task.claimed and is_done(task.output)  # by another run, since it was looked for
+    return not task.claimed and not task.skipped
 
 
 def is_done(output: Path) -> bool:

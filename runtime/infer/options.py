@@ -22,6 +22,7 @@ class InferOptions:
     scale: int | None = None  # None: the engine's own
     overwrite: bool = False  # replace results that exist; of the two, one at most
     skip_existing: bool = False
+    shard: tuple[int, int] = (1, 1)  # (i, n): of every n pictures the i-th, from 1 on
     json_log: Path | None = None
     reading: Reading = DEFAULT
     writing: Writing = FOLLOWING
@@ -40,6 +41,8 @@ class InferOptions:
             raise InputError("pictures=(): nothing to enlarge; name at least one")
         if self.overwrite and self.skip_existing:
             raise InputError("overwrite=True, skip_existing=True: contradict each other; leave one of them out")
+        if not 1 <= self.shard[0] <= self.shard[1]:
+            raise InputError(f"shard={self.shard}: no part of {self.shard[1]}; give (1, n) to (n, n)")
         check_positive(scale=self.scale, memory=self.memory)
         check_provider(self.provider)
         check_threads(self.threads)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from sr_deploy.console import one_line
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["done", "skipped", "claimed", "failed"]
 NAMED = 3  # pictures of a group that are named at the end
 NUMBER = re.compile(r"\d+")
 
@@ -33,7 +33,7 @@ class Tally:
     """Counts of what became of the pictures of a run; only failures are kept."""
 
     def __init__(self) -> None:
-        self.counts: dict[Status, int] = {"done": 0, "skipped": 0, "failed": 0}
+        self.counts: dict[Status, int] = {"done": 0, "skipped": 0, "claimed": 0, "failed": 0}
         self.failures: list[Outcome] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -49,8 +49,9 @@ class Tally:
 
     def lines(self, total: int) -> list[str]:
         """Return what is said at the end about ``total`` pictures; nothing where all is well."""
-        skipped, failed = self.counts["skipped"], self.counts["failed"]
+        skipped, claimed, failed = self.counts["skipped"], self.counts["claimed"], self.counts["failed"]
         lines = [f"{skipped} of {total} were there already"] if skipped else []
+        lines += [f"{claimed} of {total} are being made by other runs"] if claimed else []
         if failed and total > 1:
             lines += [f"{failed} of {total} pictures failed", *group(self.failures)]
         return lines

@@ -10,7 +10,7 @@ from sr_deploy.console import failed, one_line
 from sr_deploy.errors import EngineError, SrDeployError
 from sr_deploy.runtime.infer.folder import Task
 from sr_deploy.runtime.infer.json_log import JsonLog
-from sr_deploy.runtime.infer.outcomes import Outcome, Tally
+from sr_deploy.runtime.infer.outcomes import Outcome, Status, Tally
 from sr_deploy.runtime.infer.sources import Refused
 from sr_deploy.runtime.pictures.standard_streams import STDIN_NAME, STDOUT
 from sr_deploy.runtime.video.names import is_video
@@ -52,8 +52,9 @@ class Report:
             message = one_line(self._named(failure(task.error, task.source)))
             self._add(Outcome(name, output, "failed", None, task.seconds, message, code))
             return
-        self._add(Outcome(name, output, "skipped" if task.skipped else "done", task.size, task.seconds))
-        if output != "-" and not task.skipped:
+        status: Status = "skipped" if task.skipped else "claimed" if task.claimed else "done"
+        self._add(Outcome(name, output, status, task.size, task.seconds))
+        if output != "-" and status == "done":
             print(one_line(output) if sys.stdout.isatty() else output, flush=True)
 
     def refused(self, refused: Refused) -> None:

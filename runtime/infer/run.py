@@ -18,7 +18,8 @@ from sr_deploy.runtime.backends.engine import Engine, on_cpu
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import has_photo_engine
-from sr_deploy.runtime.infer.folder import FolderRun, Task, attempt, is_done
+from sr_deploy.runtime.infer.claims import Claims, remove_dead
+from sr_deploy.runtime.infer.folder import FolderRun, Task, attempt, claim, is_done
 from sr_deploy.runtime.infer.json_log import JsonLog
 from sr_deploy.runtime.infer.options import InferOptions
 from sr_deploy.runtime.infer.places import Inputs
@@ -48,14 +49,15 @@ def infer(options: InferOptions) -> int:
 
         sources, refused = sources_of(options.pictures, results=results_folder(options.output), standard_input=spool)
         naming = Naming(options.output, scale, options.reading, options.writing)
-        pairs = result_pairs(sources, naming, resumed=options.skip_existing)
+        pairs = result_pairs(sources, naming, resumed=options.skip_existing)[options.shard[0] - 1 :: options.shard[1]]
         check_places(options, pairs)
         log = stack.enter_context(JsonLog(options.json_log))
         photo = has_photo_engine(options.engine, scale)
         report = Report(log, len(pairs) + len(refused), spooled, all_frames=options.reading.frames, photo=photo)
         for one in refused:
             report.refused(one)
-        work = Work(engine, scale, options, Inputs([*(source for source, _ in pairs), options.engine]))
+        claims = stack.enter_context(Claims())
+        work = Work(engine, scale, options, Inputs([*(source for source, _ in pairs), options.engine]), claims)
         return work.run(pairs, report)
 
 
@@ -91,6 +93,7 @@ def check_places(options: InferOptions, pairs: Sequence[Pair]) -> None:
         check_folder(folder)
     for place in {output.parent for _, output in pairs if output != STDOUT}:
         remove_leftovers(place)
+        remove_dead(place)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Work:
     scale: int
     options: InferOptions
     inputs: Inputs
+    claims: Claims
 
     def run(self, pairs: Sequence[Pair], report: Report) -> int:
         """Enlarge pictures, tell what becomes of each, and return the exit code; a full disk ends it early."""
@@ -112,16 +116,29 @@ class Work:
 
     def _pictures(self, pairs: Sequence[Pair], report: Report) -> bool:
         """Enlarge pictures; return whether a full disk ended that before the last of several inputs."""
+        elsewhere: list[Pair] = []
         with progress("upscaling", len(pairs), rate="pictures/s") as advance:
             run = self._folder_run(advance)
-            with closing(run.run(pairs, check=self._check())) as tasks:
-                for task in tasks:
-                    report.task(task)
-                    advance(task.source.name)
-                    if isinstance(task.error, DiskFullError) and report.total > 1:
-                        return True
+            # What another run had claimed is looked at once more: it is there by now, or that run was killed.
+            if self._pass(run, pairs, report, advance, elsewhere) or self._pass(run, elsewhere, report, advance):
+                return True
         if self.options.times:
             failed(PROG, str(run.times), 0)
+        return False
+
+    def _pass(
+        self, run: FolderRun, pairs: Sequence[Pair], report: Report, advance: Advance, elsewhere: list[Pair] | None = None
+    ) -> bool:
+        """Enlarge pictures and return what :meth:`_pictures` returns; what others claimed goes into ``elsewhere``, if given."""
+        with closing(run.run(pairs, check=self._check())) as tasks:
+            for task in tasks:
+                if task.claimed and elsewhere is not None:
+                    elsewhere.append((task.source, task.output))
+                    continue
+                report.task(task)
+                advance(task.source.name)
+                if isinstance(task.error, DiskFullError) and report.total > 1:
+                    return True
         return False
 
     def _videos(self, pairs: Sequence[Pair], report: Report) -> bool:
@@ -131,8 +148,10 @@ class Work:
             task = Task(video, output, began=time.perf_counter())
             attempt(task, check, task)
             task.skipped = task.error is None and self.options.skip_existing and is_done(output)
-            if task.error is None and not task.skipped:
+            undone = task.error is None and not task.skipped
+            if undone and attempt(task, claim, task, self.claims, wait=self.options.skip_existing):
                 task.size = attempt(task, enlarge, self.engine, self.scale, (video, output), options, times=self.options.times)
+                self.claims.release(output)
             task.seconds = time.perf_counter() - task.began
             report.task(task)
             if isinstance(task.error, DiskFullError) and report.total > 1:
@@ -148,6 +167,7 @@ class Work:
             self.scale,
             overwrite=self.options.overwrite,
             skip_existing=self.options.skip_existing,
+            claims=self.claims,
             overlap=not on_cpu(self.engine),
             on_part=on_part,
             reading=self.options.reading,

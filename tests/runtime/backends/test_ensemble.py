@@ -44,9 +44,10 @@ def test_what_commutes_with_turning_is_not_changed() -> None:
 
 def test_tiles_give_the_whole_pictures_ensemble(square: Path, tmp_path: Path) -> None:
     plane = np.random.default_rng(0).random((1, 90, 130), np.float32)
-    huge = load(tiny.write(tmp_path / "huge_fp32.onnx", WEIGHTS, (1, 1, 90, 130)), threads=1)
-    turned = load(tiny.write(tmp_path / "turned_fp32.onnx", WEIGHTS, (1, 1, 130, 90)), threads=1)
-    expected = average_views(lambda x: (huge if x.shape[-1] == 130 else turned).run(x))(plane[None])[0]
+    huge = load(tiny.write(tmp_path / "huge_fp32.onnx", WEIGHTS, (1, 1, 96, 136)), threads=1)
+    turned = load(tiny.write(tmp_path / "turned_fp32.onnx", WEIGHTS, (1, 1, 136, 96)), threads=1)
+    mirrored = np.pad(plane[None], ((0, 0), (0, 0), (3, 3), (3, 3)), mode="symmetric")
+    expected = average_views(lambda x: (huge if x.shape[-1] == 136 else turned).run(x))(mirrored)[0, :, 3:-3, 3:-3]
     found = run_whole(EnsembleEngine(load(square, threads=1), source="s"), plane)
     assert np.abs(found - expected).max() < 1e-5
     assert np.abs(found - run_whole(load(square, threads=1), plane)).max() > 1e-3

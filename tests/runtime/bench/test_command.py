@@ -169,7 +169,7 @@ def test_the_table_names_the_batch_only_where_there_are_several(identity: Engine
 
 
 def test_the_peak_is_a_matrix_product() -> None:
-    assert 1e-4 < cpu_peak_tflops(side=256, runs=2) < 100
+    assert 0 < cpu_peak_tflops(side=256, runs=2) < 100
 
 
 def test_mistakes_are_one_line(identity_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

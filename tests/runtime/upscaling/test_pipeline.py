@@ -17,7 +17,7 @@ from sr_deploy.runtime.upscaling.tiling import Band, Span
 
 def band(value: float) -> Band:
     """Return a band of one tile of one value."""
-    return Band(0, np.full((1, 1, 8, 8), value, np.float32), (Span(0, 0, 8),), (0, 8), 8, 1)
+    return Band(0, np.full((1, 1, 8, 8), value, np.float32), (Span(0, 0, 8),), (0, 8), 1)
 
 
 class Numbers(Passage):

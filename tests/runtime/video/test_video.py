@@ -213,7 +213,7 @@ def test_row_that_is_added_repeats_the_last(engine_file: Path, tmp_path: Path) -
 def test_tiles_of_several_frames_share_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, expected: list[int]
 ) -> None:
-    engine = load(tiny.write(tmp_path / "e.onnx", tiny.random_weights((4, 1)), (batch, 1, 80, 80)), threads=1)
+    engine = load(tiny.write(tmp_path / "e.onnx", tiny.random_weights((4, 1)), (batch, 1, 84, 84)), threads=1)
     source, counts, run = clips.write(tmp_path / "a.mkv", Clip(codec="ffv1", options={}, count=6)), [], engine.run
 
     def counted(tiles: Tiles) -> Tiles:
