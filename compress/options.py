@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from sr_deploy.errors import InputError
+from sr_deploy.options import check_choices
 from sr_deploy.train.options import PatchOptions, RecipeOptions, Settings
 
 FEATURES = ("features", "both")
@@ -58,6 +59,8 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        super().__post_init__()
         self._check_amount()
         self._check_pictures()
         self._check_teacher()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from sr_deploy import __version__
 from sr_deploy.errors import InputError
@@ -72,6 +72,27 @@ def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:
     """
     if value is not None and value not in known:
         raise InputError(f"{name}={value!r}: not one of {', '.join(known)}; choose one of them")
+
+
+def check_choices(options: DataclassInstance) -> None:
+    """Check that every field of a ``Literal``, of several or of ``None``, holds one of its values.
+
+    Raises:
+        InputError: one does not.
+    """
+    for name, hint in get_type_hints(type(options)).items():
+        known, value = choices_of(hint), getattr(options, name)
+        wrong = [one for one in (value if isinstance(value, tuple) else (value,)) if known and one not in (*known, None)]
+        if wrong:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} {wrong[0]}: not known; choose among {', '.join(map(str, known))}")
+
+
+def choices_of(hint: object) -> tuple[object, ...]:
+    """Return the values of the ``Literal`` in a type, at any depth; none where there is no such."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(choice for part in get_args(hint) for choice in choices_of(part))
 
 
 def set_defaults_(p: argparse.ArgumentParser, kind: type[DataclassInstance]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from sr_deploy.errors import InputError
+from sr_deploy.options import check_choices, check_positive, check_threads
 
 Arch = Literal["plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan"]
 Damage = Literal["blur", "noise", "jpeg"]
@@ -66,8 +67,7 @@ class NetworkOptions:
     scale: tuple[int, ...] | None = None  # one named twice is drawn twice as often
 
     def __post_init__(self) -> None:
-        if self.arch not in PAPERS:
-            raise InputError(f"--arch {self.arch}: not known; choose among {', '.join(ARCHS)}")
+        check_choices(self)
         if self.preset is not None and self.preset not in PRESETS.get(self.arch, {}):
             known = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in PRESETS.items())
             raise InputError(f"--preset {self.preset}: not known for {self.arch} ({known})")
@@ -139,6 +139,10 @@ class MachineOptions:
     save_minutes: float = 5.0  # between checkpoints
     log_dir: Path | None = None  # of TensorBoard
 
+    def __post_init__(self) -> None:
+        check_threads(self.threads)
+        check_positive(devices=self.devices, save_minutes=self.save_minutes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeOptions(LossOptions, MachineOptions):
@@ -180,7 +184,8 @@ class TrainOptions(NetworkOptions, DataOptions, RecipeOptions):
     expand: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        NetworkOptions.__post_init__(self)
+        RecipeOptions.__post_init__(self)
         if self.resume and self.init_from is not None:
             raise InputError(f"--init-from {self.init_from}: a resumed run has its weights already; leave it or --resume out")
 

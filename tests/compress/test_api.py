@@ -42,6 +42,13 @@ def test_two_amounts_are_one_too_many() -> None:
         PruneOptions(output=Path("a.safetensors"), sparsity=0.5, target_macs=0.25, val=Path("pictures"))
 
 
+def test_a_choice_that_is_none_is_named() -> None:
+    with pytest.raises(InputError, match="--distill everything: not known; choose among none, output, features, both"):
+        PruneOptions(output=Path("a.safetensors"), distill="everything")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--round-to 7: not known; choose among 8, 16, 32, 64"):
+        PruneOptions(output=Path("a.safetensors"), round_to=7)  # type: ignore[arg-type]
+
+
 def test_options_stay_as_they_were_made(dense: Path) -> None:
     options = PruneOptions(output=dense.with_name("small.safetensors"), device="cpu", pruner="native")
     before = repr(options)

@@ -52,6 +52,10 @@ def test_what_is_not_given_is_the_papers(tmp_path: Path) -> None:
     ("more", "message"),
     [
         ({"arch": "unet"}, "--arch unet: not known"),
+        ({"schedule": "linear"}, "--schedule linear: not known; choose among step, halve, drop, cosine"),
+        ({"degrade": ("jpeg", "rain")}, "--degrade rain: not known; choose among blur, noise, jpeg"),
+        ({"devices": 0}, "devices=0: not a number above 0"),
+        ({"threads": 1000}, "threads=1000: not within 1 to 256"),
         ({"arch": "edsr", "scale": (2, 3)}, "--scale 2 3: edsr serves one scale"),
         ({"preset": "xxl"}, "--preset xxl: not known for plain"),
         ({"resume": True, "init_from": Path("b")}, "--init-from b: a resumed run has its weights already"),
