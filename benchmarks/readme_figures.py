@@ -137,6 +137,15 @@ def calibration() -> str:
     return as_table(rows)
 
 
+def int8_loss() -> str:
+    """What int8 loses in the plain networks."""
+    rows = [["", "int8 by", "in int8", "Set5", "Set14", "B100"]]
+    for row in figures("int8_loss")["results"]:
+        by, share = "QAT" if "_qat" in row["engine"] else "calibration", f"{100 * row['int8_share']:.1f} %"
+        rows.append([f"`{row['engine']}`", by, share, *(in_db(row["drop_db"][name]) for name in SETS)])
+    return as_table(rows)
+
+
 def vdsr_engines() -> str:
     """VDSR dense and pruned in three ways of computing, in one run."""
     rows = [["engine", "speed-up over dense fp32", "PSNR dB, x2"]]
@@ -184,6 +193,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "quality x3": lambda: quality(3),
     "quality x4": lambda: quality(4),
     "calibration": calibration,
+    "int8 loss": int8_loss,
     "vdsr engines": vdsr_engines,
     "pruning": pruning,
     "large": large,
