@@ -54,6 +54,7 @@ class Claims:
     def __init__(self) -> None:
         self._own = claim_of_this_process()
         self._held: set[Path] = set()
+        self._made: list[Path] = []  # folders, the outer ones first
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._touch, daemon=True)
@@ -67,6 +68,9 @@ class Claims:
         self._thread.join()
         for path in list(self._held):
             self._remove(path)
+        for folder in reversed(self._made):  # where no result came of the picture
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def take(self, output: Path) -> Claim | None:
         """Claim a result; return the living claim of another run where it has one.
@@ -75,7 +79,7 @@ class Claims:
         """
         path = place_of(output)
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make(path.parent)
             while not self._create(path):
                 other = read_claim(path)
                 if not is_dead(path, other):
@@ -88,6 +92,11 @@ class Claims:
         path = place_of(output)
         if path in self._held:
             self._remove(path)
+
+    def _make(self, folder: Path) -> None:
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._made += reversed(missing)
 
     def _create(self, path: Path) -> bool:
         """Return whether nobody else has the claim, and it is held from now on."""

@@ -94,7 +94,7 @@ def test_killed_video_plays(engine_file: Path, video: Path, tmp_path: Path, suff
     process = started("turns", engine_file, video, tmp_path / f"b{suffix}", *options)
     process.kill()
     process.communicate(timeout=60)
-    assert [p.name for p in tmp_path.iterdir()] == [f"b.part{suffix}"]
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".claim"] == [f"b.part{suffix}"]  # the next run removes the claim
     done = clips.shown_ms(tmp_path / f"b.part{suffix}")
     assert len(done) > 30  # an encoder holds some dozens back
     assert [t - done[0] for t in done] == clips.shown_ms(video)[: len(done)]
