@@ -8,10 +8,11 @@ from pathlib import Path
 
 from sr_deploy.console import missing_package, run
 from sr_deploy.export.options import METHODS, PRECISIONS, ExportOptions
-from sr_deploy.options import Parser, positive_float, positive_int, thread_count
+from sr_deploy.options import Parser, options_from, positive_float, positive_int, set_defaults_, thread_count
 from sr_deploy.train.weights.pretrained import checkpoint_path
 
 PROG = "sr-export"
+NAMED = {"precisions": "precision", "max_drop_db": "max_drop"}  # options that the command line calls otherwise
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,13 +43,14 @@ def parser() -> argparse.ArgumentParser:
     add_calibration_arguments(p.add_argument_group("thresholds of int8"))
     add_guard_arguments(p.add_argument_group("accuracy of int8"))
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
+    set_defaults_(p, ExportOptions)
     return p
 
 
 def add_calibration_arguments(g: argparse._ArgumentGroup) -> None:
     """Add how thresholds are made, and what stays in float from the start."""
     g.add_argument("--calib", type=Path, metavar="DIR", help="photographs to calibrate on (default: those of the project)")
-    g.add_argument("--calib-tiles", type=positive_int, default=48, metavar="N", help="most tiles to calibrate on (default: 48)")
+    g.add_argument("--calib-tiles", type=positive_int, metavar="N", help="most tiles to calibrate on (default: 48)")
     g.add_argument(
         "--method",
         choices=METHODS,
@@ -70,7 +72,7 @@ def add_calibration_arguments(g: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="use these thresholds, or a TensorRT calibration cache; an error if they were made for another graph",
     )
-    g.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="more convolutions to keep in float, by module path")
+    g.add_argument("--keep", nargs="+", metavar="NAME", help="more convolutions to keep in float, by module path")
     g.add_argument("--all-layers", action="store_true", help="quantize the first and last convolution too (costs quality)")
 
 
@@ -89,36 +91,7 @@ def add_guard_arguments(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
         "--select", type=Path, metavar="DIR", help="photographs to measure on, none of --calib (default: those of the project)"
     )
-    g.add_argument(
-        "--select-tiles", type=positive_int, default=12, metavar="N", help="most tiles a scale to measure on (default: 12)"
-    )
-
-
-def options_from(arguments: argparse.Namespace) -> ExportOptions:
-    """Return what the command line asks for.
-
-    Raises:
-        InputError: options that do not fit each other.
-    """
-    return ExportOptions(
-        output=arguments.output,
-        precisions=tuple(arguments.precision),
-        shape=None if arguments.shape is None else tuple(arguments.shape),
-        scale=arguments.scale,
-        calib=arguments.calib,
-        calib_tiles=arguments.calib_tiles,
-        method=arguments.method,
-        refine=arguments.refine,
-        correct_bias=arguments.correct_bias,
-        thresholds=arguments.thresholds,
-        keep=tuple(arguments.keep),
-        all_layers=arguments.all_layers,
-        max_drop_db=arguments.max_drop,
-        sensitivity=arguments.sensitivity,
-        select=arguments.select,
-        select_tiles=arguments.select_tiles,
-        threads=arguments.threads,
-    )
+    g.add_argument("--select-tiles", type=positive_int, metavar="N", help="most tiles a scale to measure on (default: 12)")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -126,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
 
     def command() -> int:
-        options = options_from(arguments)
+        options = options_from(ExportOptions, arguments, NAMED)
         with missing_package("export"):
             from sr_deploy.export.run import export
         export(arguments.checkpoint, options)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sr_deploy.console import failed, run
 from sr_deploy.errors import SrDeployError
 from sr_deploy.gate.options import BUDGETS, GateOptions
-from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_int, thread_count
+from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, options_from, positive_int, thread_count
 
 if TYPE_CHECKING:
     from sr_deploy.gate.run import GateResult
@@ -42,24 +42,6 @@ def parser() -> argparse.ArgumentParser:
         "--summary", type=Path, metavar="FILE", help="append a Markdown summary (in GitHub Actions: $GITHUB_STEP_SUMMARY)"
     )
     return p
-
-
-def options_from(arguments: argparse.Namespace) -> GateOptions:
-    """Return what the command line asks for.
-
-    Raises:
-        InputError: options that do not fit each other.
-    """
-    return GateOptions(
-        reference=arguments.reference,
-        data=arguments.data,
-        budget=arguments.budget,
-        scale=arguments.scale,
-        provider=arguments.provider,
-        native_sums=arguments.native_sums,
-        trust_plan=arguments.trust_plan,
-        threads=arguments.threads,
-    )
 
 
 @dataclass(frozen=True)
@@ -131,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> int:
         from sr_deploy.gate.run import gate
 
-        options = options_from(arguments)
+        options = options_from(GateOptions, arguments)
         reports.check(arguments.engines, options)
         return show(gate(arguments.engines, options), options, reports)
 

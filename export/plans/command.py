@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from sr_deploy.console import missing_package, run
 from sr_deploy.errors import MachineError
 from sr_deploy.export.plans.options import HARDEST, BuildOptions
 from sr_deploy.files import cache_folder
-from sr_deploy.options import Parser, positive_int
+from sr_deploy.options import Parser, options_from, positive_int
 
 PROG = "sr-build"
+NAMED = {"batches": "batch", "hardware_compatible": "hardware_compat"}  # options that the command line calls otherwise
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,8 +28,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--opt-level", type=int, choices=range(HARDEST + 1), metavar="L", help="0 to 5, how long to search (default: TensorRT's)"
     )
-    p.add_argument("--timing-cache", type=Path, metavar="DIR", help="folder of measured kernels (default: the user's cache)")
-    p.add_argument("--no-timing-cache", action="store_true", help="measure every kernel again")
+    p.add_argument(
+        "--timing-cache",
+        type=Path,
+        default=cache_folder(),
+        metavar="DIR",
+        help="folder of measured kernels (default: the user's cache)",
+    )
+    p.add_argument("--no-timing-cache", dest="timing_cache", action="store_const", const=None, help="measure every kernel again")
     p.add_argument("--hardware-compat", action="store_true", help="for every GPU from Ampere on; slower (TensorRT 8.6 and later)")
     p.add_argument(
         "--version-compatible", action="store_true", help="for later TensorRT of the same major version; slower (8.6 and later)"
@@ -40,31 +48,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def options_from(arguments: argparse.Namespace) -> BuildOptions:
-    """Return what the command line asks for.
-
-    Raises:
-        InputError: options that do not fit each other.
-    """
-    return BuildOptions(
-        output=arguments.output,
-        batches=tuple(dict.fromkeys(arguments.batch)),
-        opt_level=arguments.opt_level,
-        hardware_compatible=arguments.hardware_compat,
-        version_compatible=arguments.version_compatible,
-        timing_cache=None if arguments.no_timing_cache else arguments.timing_cache or cache_folder(),
-        calibrator=arguments.calibrator,
-        calib=arguments.calib,
-        force=arguments.force,
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run ``sr-build`` and return its exit code."""
     arguments = parser().parse_args(argv)
 
     def command() -> int:
-        options = options_from(arguments)
+        options = options_from(BuildOptions, arguments, NAMED)
+        options = replace(options, batches=tuple(dict.fromkeys(options.batches)))
         with missing_package("export"):
             from sr_deploy.export.plans.run import build
         try:

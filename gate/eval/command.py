@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sr_deploy.console import run, table
 from sr_deploy.gate.eval.options import METRICS, NETS, PROTOCOLS, EvalOptions
-from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_int, thread_count
+from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, options_from, positive_int, thread_count
 
 if TYPE_CHECKING:
     from sr_deploy.gate.eval.run import Measurement
@@ -31,14 +31,19 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of pictures")
     p.add_argument(
-        "--scale", nargs="+", type=positive_int, metavar="N", help="factors (default: the model's own default; 2 for bicubic)"
+        "--scale",
+        nargs="+",
+        type=positive_int,
+        default=(),
+        metavar="N",
+        help="factors (default: the model's own default; 2 for bicubic)",
     )
     p.add_argument("--protocol", choices=PROTOCOLS, default="whole", help="whole pictures, or fixed 256x256 (default: whole)")
     p.add_argument(
         "--metrics",
         nargs="+",
         choices=METRICS,
-        default=["psnr", "ssim"],
+        default=("psnr", "ssim"),
         metavar="NAME",
         help="columns, of psnr ssim lpips fid (default: psnr ssim); lpips and fid need sr-deploy[metrics] and public weights "
         "that are downloaded once; one that lacks them is left out, with a line that says what to do",
@@ -58,26 +63,6 @@ def parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="write the results as JSON; - for standard output instead of the table"
     )
     return p
-
-
-def options_from(arguments: argparse.Namespace) -> EvalOptions:
-    """Return what the command line asks for.
-
-    Raises:
-        InputError: options that do not fit each other.
-    """
-    return EvalOptions(
-        data=tuple(dict.fromkeys(arguments.data)),
-        scales=tuple(arguments.scale or ()),
-        protocol=arguments.protocol,
-        metrics=tuple(dict.fromkeys(arguments.metrics)),
-        lpips_net=arguments.lpips_net,
-        ensemble=arguments.ensemble,
-        provider=arguments.provider,
-        native_sums=arguments.native_sums,
-        trust_plan=arguments.trust_plan,
-        threads=arguments.threads,
-    )
 
 
 def check_report(path: Path | None, models: Sequence[str], options: EvalOptions) -> None:
@@ -126,9 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> int:
         from sr_deploy.gate.eval.run import evaluate
 
-        options = options_from(arguments)
+        options = options_from(EvalOptions, arguments, {"scales": "scale"})
         check_report(arguments.json, arguments.models, options)
-        show(evaluate(arguments.models, options).results, options.metrics, arguments.json)
+        show(evaluate(arguments.models, options).results, list(dict.fromkeys(options.metrics)), arguments.json)
         return 0
 
     return run(PROG, command)

@@ -57,7 +57,7 @@ def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: On
     """
     with progress_to(progress):
         folders = {folder: list_pictures(folder) for folder in options.data}
-        perceptual = open_metrics(options.metrics, net=options.lpips_net, threads=options.threads)
+        perceptual = open_metrics(list(dict.fromkeys(options.metrics)), net=options.lpips_net, threads=options.threads)
         served = {folder: metrics_for(paths, perceptual, folder) for folder, paths in folders.items()}
         found: list[Measurement] = []
         for name, scales in [(str(model), some) for model in models for some in runs_of(str(model), options.scales)]:

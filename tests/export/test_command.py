@@ -25,7 +25,9 @@ from sr_deploy.errors import CheckError
 from sr_deploy.export import job, prepare
 from sr_deploy.export import run as stage
 from sr_deploy.export.calibration.calibrate import read_calibration
-from sr_deploy.export.command import main, options_from, parser
+from sr_deploy.export.command import NAMED, main, parser
+from sr_deploy.export.options import ExportOptions
+from sr_deploy.options import options_from
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.train.networks.network import Network
@@ -257,7 +259,7 @@ def test_thresholds_that_break_the_graph_are_refused_and_nothing_is_written(
 
 def test_a_graph_that_leaves_the_picture_as_it_is_is_refused(tiny: Path, photos: Path, tmp_path: Path) -> None:
     options = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
-    export = prepare.prepare(tiny, options_from(parser().parse_args([str(tiny), *options])))
+    export = prepare.prepare(tiny, options_from(ExportOptions, parser().parse_args([str(tiny), *options]), NAMED))
     dead = onnx.ModelProto()
     dead.CopyFrom(export.model)
     tensor = next(t for t in dead.graph.initializer if t.name == "conv4.weight")
@@ -298,7 +300,7 @@ def test_edited_thresholds_are_refused(run: Run, exported: Path, tmp_path: Path,
 
 def test_a_graph_that_differs_from_pytorch_is_refused(tiny: Path, photos: Path, tmp_path: Path) -> None:
     options = ["-o", str(tmp_path / "out"), "--shape", "1", "1", "32", "32", "--calib", str(photos), "--threads", "1"]
-    export = prepare.prepare(tiny, options_from(parser().parse_args([str(tiny), *options])))
+    export = prepare.prepare(tiny, options_from(ExportOptions, parser().parse_args([str(tiny), *options]), NAMED))
     tensor = next(t for t in export.model.graph.initializer if t.name == "conv4.weight")
     values = numpy_helper.to_array(tensor).copy()
     values.reshape(-1)[np.abs(values).argmax()] *= -1

@@ -17,9 +17,11 @@ from sr_deploy.card import ModelCard
 from sr_deploy.export.graphs.half import half_precision
 from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.graphs.reading import serialize
-from sr_deploy.export.plans.command import options_from, parser
+from sr_deploy.export.plans.command import NAMED, parser
+from sr_deploy.export.plans.options import BuildOptions
 from sr_deploy.export.plans.run import build
 from sr_deploy.notes import printed_notes
+from sr_deploy.options import options_from
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.runtime.backends.tensorrt_engine import TensorRTEngine, load_plan
@@ -57,7 +59,7 @@ class Machine:
         cache = () if "--timing-cache" in arguments else ("--no-timing-cache",)
         given = parser().parse_args([str(a) for a in (*arguments, *cache)])
         with printed_notes():
-            build(given.graphs, options_from(given), trt=self.trt, cuda=self.cuda)
+            build(given.graphs, options_from(BuildOptions, given, NAMED), trt=self.trt, cuda=self.cuda)
         return 0
 
     def load(self, plan: Path, **options: Any) -> TensorRTEngine:
