@@ -34,6 +34,7 @@ from sr_deploy.train.loop.optimizers import make_optimizer
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.status import Status
 from sr_deploy.train.losses.expression import loss_from
+from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, card_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -116,12 +117,12 @@ def bare_step(network: nn.Module, recipe: Recipe, batch: tuple[torch.Tensor, ...
     return step
 
 
-def network_of(case: Case) -> nn.Module:
+def network_of(case: Case) -> Network:
     """Return a fresh network with the paper's widths."""
     return build(case.arch, config={} if case.arch == "vdsr" else {"scale": case.scale})
 
 
-def run_of(case: Case, network: nn.Module, arguments: argparse.Namespace) -> Run:
+def run_of(case: Case, network: Network, arguments: argparse.Namespace) -> Run:
     """Return the training of ``network`` by its paper's recipe; who reports is still open."""
     recipe = Recipe(
         steps=WARM + arguments.steps * arguments.rounds,
