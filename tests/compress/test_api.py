@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from sr_deploy.compress import PruneOptions, prune
+from sr_deploy.compress.command import parser
 from sr_deploy.errors import InputError
+from sr_deploy.options import options_from
 from sr_deploy.train import Status
 from sr_deploy.train.networks.registry import build, card_of
 from sr_deploy.train.weights import checkpoint
@@ -47,6 +49,12 @@ def test_a_choice_that_is_none_is_named() -> None:
         PruneOptions(output=Path("a.safetensors"), distill="everything")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="--round-to 7: not known; choose among 8, 16, 32, 64"):
         PruneOptions(output=Path("a.safetensors"), round_to=7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("given", "kinds"), [([], None), (["--degrade"], ()), (["--degrade", "jpeg", "blur"], ("jpeg", "blur"))])
+def test_damage_is_the_dense_networks_or_what_is_named(given: list[str], kinds: tuple[str, ...] | None) -> None:
+    arguments = parser().parse_args(["a.safetensors", "-o", "b.safetensors", *given])
+    assert options_from(PruneOptions, arguments).degrade == kinds
 
 
 def test_options_stay_as_they_were_made(dense: Path) -> None:
