@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -24,13 +25,20 @@ PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")  # of --provider
 class Parser(argparse.ArgumentParser):
     """An ``ArgumentParser`` whose mistakes are one line, and which knows ``--version``."""
 
-    def __init__(self, prog: str, description: str) -> None:
+    def __init__(self, prog: str, description: str, *, elsewhere: Mapping[str, str] | None = None) -> None:
+        """Describe a command; ``elsewhere`` says what is meant by options that other programs have for it."""
+        self.elsewhere = elsewhere or {}
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
     def error(self, message: str) -> NoReturn:
-        """End with exit code 2 and one line."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        """End with exit code 2 and one line; an option that is unknown gets the one that was meant."""
+        unknown = message.partition("unrecognized arguments: ")[2].split()
+        option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+        alike = difflib.get_close_matches(option, [*self._option_string_actions], n=1, cutoff=0.7) if option else []
+        hint = f"{option}: {self.elsewhere[option]}; " if option in self.elsewhere else ""
+        hint = hint or (f"did you mean {alike[0]}? " if alike else "")
+        self.exit(2, f"{self.prog}: {message}; {hint}see {self.prog} --help\n")
 
 
 def check_provider(provider: str) -> None:

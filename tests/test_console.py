@@ -41,7 +41,7 @@ def parser() -> Parser:
     [
         (["--number", "0"], "sr-x: argument --number: 0 is not at least 1; see sr-x --help\n"),
         (["--bad"], "sr-x: unrecognized arguments: --bad; see sr-x --help\n"),
-        (["--num", "3"], "sr-x: unrecognized arguments: --num 3; see sr-x --help\n"),  # no abbreviations
+        (["--num", "3"], "sr-x: unrecognized arguments: --num 3; did you mean --number? see sr-x --help\n"),  # no abbreviations
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(argv: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:

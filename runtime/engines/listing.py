@@ -1,7 +1,7 @@
-"""``sr-infer --list``: the engines that come with sr-deploy, with their measured quality and how fast they are here.
+"""``sr-infer --list``: the engines that come with sr-deploy and their measured quality; with ``--times`` how fast they are.
 
-PSNR is from ``engines.json``. Speed is measured at each call, for about a third of a second an engine, because it is that of
-this machine at this moment: nothing else would be true.
+PSNR is from ``engines.json``. Speed is measured anew, for about a third of a second an engine, because it is that of this machine
+at this moment: nothing else would be true.
 """
 
 from __future__ import annotations
@@ -37,19 +37,23 @@ class Speed:
     provider: str
 
 
-def list_engines(*, provider: Provider = "auto", threads: int | None = None, as_json: bool = False, folder: Path = FOLDER) -> int:
-    """Print every engine that comes with sr-deploy and return the exit code: 3 where one is damaged or does not run here."""
+def list_engines(
+    *, provider: Provider = "auto", threads: int | None = None, timed: bool = False, as_json: bool = False, folder: Path = FOLDER
+) -> int:
+    """Print every engine that comes with sr-deploy and return the exit code: 3 where one is damaged or, timed, does not run."""
     engines = shipped_engines(folder)
     speeds: dict[str, Speed] = {}
     reasons: dict[str, SrDeployError] = {}
-    with progress("timing", len(engines)) as advance:
+    with progress("timing", len(engines) if timed else 0) as advance:
         for engine in engines:
             try:
-                with closing(load(engine.path(folder), provider=provider, threads=threads)) as loaded:
-                    speeds[engine.name] = speed_of(loaded)
+                path = engine.path(folder)
+                if timed:
+                    with closing(load(path, provider=provider, threads=threads)) as loaded:
+                        speeds[engine.name] = speed_of(loaded)
+                    advance(engine.name)
             except SrDeployError as err:  # the others are still listed
                 reasons[engine.name] = err
-            advance(engine.name)
     if as_json:
         print(json.dumps({"engines": [facts(engine, speeds.get(engine.name)) for engine in engines]}, indent=2))
     else:
@@ -80,13 +84,13 @@ def speed_of(engine: Engine) -> Speed:
 
 def rows_of(engines: Sequence[Shipped], speeds: dict[str, Speed]) -> list[list[str]]:
     """Return the cells of the table, a row for each engine and scale."""
-    rows = [["engine", "scale", "PSNR dB", "fp32 dB", "kB", "MP/s", ""]]
+    rows = [["engine", "scale", "PSNR dB", "fp32 dB", "kB", *(["MP/s"] if speeds else []), ""]]
     for engine in engines:
-        speed = f"{speeds[engine.name].megapixels_per_s:.2f}" if engine.name in speeds else "-"
+        speed = [f"{speeds[engine.name].megapixels_per_s:.2f}" if engine.name in speeds else "-"] if speeds else []
         for scale in engine.scales:
             default = "default" if choose(engines, None, scale) is engine else ""
             quality = f"{engine.psnr_db[scale]:.3f}", f"{engine.fp32_psnr_db[scale]:.3f}"
-            rows.append([engine.name, f"x{scale}", *quality, f"{engine.bytes / 1000:.0f}", speed, default])
+            rows.append([engine.name, f"x{scale}", *quality, f"{engine.bytes / 1000:.0f}", *speed, default])
     return rows
 
 
@@ -97,7 +101,9 @@ def footnotes(engines: Sequence[Shipped], speeds: Sequence[Speed]) -> list[str]:
         f"PSNR: of luma on {data}, whole, measured by sr-eval; fp32: of the network that the engine was made from",
         "default: what sr-infer takes at that scale without --engine; x2 without --scale",
     ]
-    if speeds:
+    if not speeds:
+        lines.append("--list --times measures how fast each is here")
+    else:
         tiles, providers = min(speed.tiles for speed in speeds), ", ".join({speed.provider: None for speed in speeds})
         how = f"the engine alone, measured here just now ({providers}, at least {tiles} tiles)"
         lines.append(f"MP/s: megapixels of the result per second, {how}")

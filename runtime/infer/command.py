@@ -16,12 +16,21 @@ if TYPE_CHECKING:
     from sr_deploy.runtime.infer.options import InferOptions
 
 PROG = "sr-infer"
+ELSEWHERE = {  # how other upscalers call it
+    **dict.fromkeys(("-i", "--input"), "inputs are named without an option"),
+    **dict.fromkeys(("-n", "-m", "--model", "--model_name", "--model-name"), "the engine is named with --engine"),
+    **dict.fromkeys(("-s", "--outscale"), "the factor is --scale"),
+    **dict.fromkeys(("-g", "--gpu", "--gpu-id", "--device"), "where it runs is --provider cuda or tensorrt"),
+    **dict.fromkeys(("-t", "--tile", "--tile-size", "--tile_pad"), "an engine has its tiles: pictures of any size go through"),
+    **dict.fromkeys(("-x", "--tta"), "the mean over flips and turns is --ensemble"),
+    **dict.fromkeys(("-f", "--ext"), "the format of results is --format"),
+}
 FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "gif")  # the keys of those in formats.py, which --help does not wait for
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-infer``."""
-    p = Parser(PROG, "Enlarge pictures with a super-resolution engine.")
+    p = Parser(PROG, "Enlarge pictures with a super-resolution engine.", elsewhere=ELSEWHERE)
     p.add_argument(
         "pictures",
         nargs="*",
@@ -33,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="E",
         help="engine file (.onnx, .plan), or the name of one that comes with sr-deploy: l, m, edsr, vdsr, ... (default: l)",
     )
-    p.add_argument("--list", action="store_true", help="show the engines that come with sr-deploy, time them here, and end")
+    p.add_argument("--list", action="store_true", help="show the engines that come with sr-deploy, and end")
     p.add_argument("--json", action="store_true", help="with --list: as JSON")
     p.add_argument("-o", "--output", metavar="OUT", help="folder, file for one picture, or - (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's, 2 without --engine)")
@@ -48,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--codec", metavar="NAME", help="encoder of videos (default: libx264; for .webm libvpx-vp9)")
     p.add_argument("--crf", type=float, metavar="Q", help="constant quality of videos, smaller is better (default: libx264 18)")
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
-    p.add_argument("--times", action="store_true", help="say at the end what each stage took")
+    p.add_argument("--times", action="store_true", help="say at the end what each stage took; with --list: time each engine here")
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument(
         "--memory",
@@ -82,7 +91,9 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.list:
             from sr_deploy.runtime.engines.listing import list_engines
 
-            return list_engines(provider=arguments.provider, threads=arguments.threads, as_json=arguments.json)
+            return list_engines(
+                provider=arguments.provider, threads=arguments.threads, timed=arguments.times, as_json=arguments.json
+            )
         from sr_deploy.runtime.infer.run import infer
 
         return infer(options_from(arguments))

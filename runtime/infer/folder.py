@@ -150,7 +150,10 @@ class FolderRun:
             task.skipped = True
             return
         if is_taken(task.output) and not (self.overwrite or self.skip_existing):
-            raise InputError(f"{task.output}: exists already; add --overwrite to replace it, or choose another place with -o")
+            raise InputError(
+                f"{task.output}: exists already; add --overwrite to replace it or --skip-existing to keep it, "
+                "or choose another place with -o"
+            )
         if not claim(task, self.claims, wait=self.skip_existing):
             return
         with PictureFile(task.source, self.reading) as file:

@@ -87,6 +87,8 @@ class Finder:
             return self._none(argument, "'': an empty name; name a picture")
         if os.path.isdir(path):  # noqa: PTH112 -- a name that is too long is told when it is read
             return self._of_folder(path)
+        if "://" in argument and not os.path.lexists(path):
+            return self._none(argument, f"{argument}: a URL, files are read; download it first")
         if not MAGIC.search(argument) or os.path.lexists(path):
             return [Source(path, Path(path.name))]
         return self._of_pattern(path)

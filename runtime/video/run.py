@@ -76,7 +76,10 @@ class VideoRun:
             KeyboardInterrupt: a signal came.
         """
         if output.exists() and not self.options.overwrite:
-            raise InputError(f"{output}: exists already; add --overwrite to replace it, or choose another place with -o")
+            raise InputError(
+                f"{output}: exists already; add --overwrite to replace it or --skip-existing to keep it, "
+                "or choose another place with -o"
+            )
         kind = WRITTEN[output.suffix.lower()]
         codec = check_codec(self.options.codec or kind.codec)
         options = quality_options(codec, self.options.crf)

@@ -76,7 +76,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_the_list_shows_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list", "--threads", "2"]) == 0
+    assert main(["--list", "--times", "--threads", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in lines if "_int8 " in line}
     assert rows.keys() == {(engine.name, f"x{scale}") for engine in shipped_engines() for scale in engine.scales}
@@ -92,13 +92,22 @@ def test_the_list_shows_what_was_measured(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.usefixtures("untimed")
 def test_the_list_as_json_holds_the_same_and_how_it_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list", "--json", "--threads", "2"]) == 0
+    assert main(["--list", "--times", "--json", "--threads", "2"]) == 0
     found = json.loads(capsys.readouterr().out)["engines"]
     assert [entry["name"] for entry in found] == [engine.name for engine in shipped_engines()]
     for entry, engine in zip(found, shipped_engines(), strict=True):
         assert {int(scale): value for scale, value in entry["psnr_db"].items()} == engine.psnr_db
         assert entry["speed"] == {"megapixels_per_s": 1.5, "tiles": 3, "provider": "CPUExecutionProvider"}
         assert "sr-eval" in entry["measured"]["command"] and entry["measured"]["processor"]
+
+
+def test_without_times_the_list_loads_no_engine(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delattr(engine_list, "load")
+    assert main(["--list"]) == 0
+    shown = capsys.readouterr().out
+    assert "MP/s" not in shown and "--list --times measures how fast each is here" in shown
+    assert main(["--list", "--json"]) == 0
+    assert {entry["speed"] for entry in json.loads(capsys.readouterr().out)["engines"]} == {None}
 
 
 class Clocked(WrappedEngine):
@@ -131,7 +140,7 @@ def test_speed_of_a_network_that_enlarges_counts_the_pixels_it_makes(monkeypatch
 def test_a_damaged_engine_is_named_and_the_others_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(shutil.copytree(FOLDER, tmp_path / "engines"))
     (folder / "vdsr_pruned_qat_int8.onnx").write_bytes(b"damaged")
-    assert engine_list.list_engines(threads=2, folder=folder) == 3
+    assert engine_list.list_engines(threads=2, timed=True, folder=folder) == 3
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
     assert "vdsr_pruned_qat_int8.onnx: an engine of sr-deploy is damaged" in line
@@ -144,7 +153,7 @@ def test_without_an_inference_engine_the_list_says_what_to_install(
 ) -> None:
     monkeypatch.delitem(sys.modules, "sr_deploy.runtime.backends.onnx_engine", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert main(["--list"]) == 3
+    assert main(["--list", "--times"]) == 3
     shown = capsys.readouterr()
     (line,) = shown.err.splitlines()
     assert "pip install 'sr-deploy[cpu]'" in line

@@ -366,3 +366,31 @@ def test_a_result_in_another_format_has_its_name(identity_file: Path, tmp_path: 
     assert infer(identity_file, picture(tmp_path / "a.png"), "--format", "webp", "--quality", "80") == 0
     with Image.open(tmp_path / "a_x2.webp") as found:
         assert (found.format, found.size) == ("WEBP", (40, 24))
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--overwite", "did you mean --overwrite?"),
+        ("--outscale=4", "--outscale: the factor is --scale;"),
+        ("--tile", "--tile: an engine has its tiles: pictures of any size go through;"),
+        ("-g", "-g: where it runs is --provider cuda or tensorrt;"),
+        ("--zzz", "unrecognized arguments: --zzz; see sr-infer --help"),
+    ],
+)
+def test_an_option_of_another_program_gets_ours(option: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["a.png", option])
+    (line,) = error_lines(capsys)
+    assert hint in line and line.endswith("see sr-infer --help")
+
+
+def test_a_url_is_called_one(identity_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(identity_file, "https://example.org/a.jpg") == 2
+    assert error_lines(capsys) == ["sr-infer: https://example.org/a.jpg: a URL, files are read; download it first"]
+
+
+def test_a_second_run_is_told_how_to_go_on(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = picture(tmp_path / "a.png")
+    assert [infer(identity_file, source) for _ in range(2)] == [0, 2]
+    assert "add --overwrite to replace it or --skip-existing to keep it, or choose another" in error_lines(capsys)[0]
