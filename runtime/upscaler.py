@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sr_deploy.card import ModelCard, check_scale
 from sr_deploy.errors import EngineError, InputError
@@ -32,6 +33,7 @@ from sr_deploy.runtime.upscaling.upscaling import upscale
 Sample = TypeVar("Sample", bound=np.generic)
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 MOST_CHANNELS = 4
+MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of Pillow's pictures
 FLOAT_RANGE = (-1.0, 2.0)  # overshoot of earlier steps is clipped to 0..1; beyond it a picture is in another range
 
 
@@ -73,7 +75,7 @@ class Upscaler:
         loaded = load(self.path, provider=provider, threads=threads, trusted=trusted)
         try:
             self.card: ModelCard = loaded.card
-            self.scale: int = check_scale(self.card, scale, source=str(self.path))
+            self.scale: int = check_scale(self.card, scale, source=str(self.path), option="scale=")
             self.provider: str = loaded.provider
             turns = loaded if self.path.suffix.lower() == ".onnx" else InTurns(loaded)
             self._engine: Engine | None = EnsembleEngine(turns, source=str(self.path)) if ensemble else turns
@@ -87,7 +89,13 @@ class Upscaler:
         self._running = 0
         self._changed = threading.Condition()
 
-    def upscale(self, image: NDArray[Sample]) -> NDArray[Sample]:
+    @overload
+    def upscale(self, image: NDArray[Sample]) -> NDArray[Sample]: ...
+
+    @overload
+    def upscale(self, image: Image.Image) -> Image.Image: ...
+
+    def upscale(self, image: NDArray[Sample] | Image.Image) -> NDArray[Sample] | Image.Image:
         """Return ``image`` enlarged ``scale`` times: a new C-contiguous array of the same dtype and number of dimensions.
 
         Any number of threads may call this at once.
@@ -96,17 +104,22 @@ class Upscaler:
             image: (h, w) or (h, w, 1) grey, (h, w, 2) grey and alpha, (h, w, 3) RGB or (h, w, 4) RGBA, alpha not premultiplied,
                 h and w at least 1. uint8 in 0..255, uint16 in 0..65535, or float32 in 0..1, all gamma-encoded as pictures are.
                 Finite floats a little outside 0..1 (to -1 and 2) are clipped to it. Any byte order, any strides, read-only or
-                not; it is never changed, and must not be by others until this returns.
+                not; it is never changed, and must not be by others until this returns. Or a Pillow picture of mode L, LA, RGB,
+                RGBA or I;16, or one of a palette or of two levels, which is enlarged in its colours.
 
         Returns:
             (scale * h, scale * w), with the channels of ``image``. Values are clipped to the range of the dtype; integers are
-            rounded to the nearest. Colours where alpha is 0 may change.
+            rounded to the nearest. Colours where alpha is 0 may change. Of a Pillow picture another, with its ICC profile.
 
         Raises:
             InputError: another type, dtype or shape, an empty picture, NaN, infinite values or floats of another range.
             EngineError: the backend failed, or this object is closed or belongs to another process.
             MemoryError: there is too little for the result.
         """
+        if isinstance(image, Image.Image):
+            result = Image.fromarray(self.upscale(array_from_picture(image)))
+            result.info.update({name: value for name, value in image.info.items() if name == "icc_profile"})
+            return result
         pixels = pixels_from_image(image)
         with self._in_use() as engine:
             found = upscale(engine, cast(Pixels, pixels), self.scale)
@@ -167,6 +180,21 @@ class InTurns(WrappedEngine):
             return self.engine.run(tiles)
 
 
+def array_from_picture(picture: Image.Image) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return the samples of a Pillow picture: (h, w) or (h, w, c).
+
+    Raises:
+        InputError: its mode is none that can be enlarged.
+    """
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    elif picture.mode == "1":
+        picture = picture.convert("L")
+    if picture.mode not in MODES:
+        raise InputError(f"image: has mode {picture.mode}, not one of {', '.join(MODES)}; give image.convert('RGB')")
+    return np.asarray(picture)
+
+
 def pixels_from_image(image: object) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Return a picture as ``upscale`` of ``upscaling.py`` takes it, (h, w, c): uint8 as it is, others float32 in 0..1.
 
@@ -175,7 +203,7 @@ def pixels_from_image(image: object) -> NDArray[np.uint8] | NDArray[np.float32]:
     """
     if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
         kind = f"{type(image).__module__}.{type(image).__qualname__}"
-        raise InputError(f"image: is a {kind}, not a numpy array; give numpy.asarray(image)")
+        raise InputError(f"image: is a {kind}, not a numpy array or a Pillow picture; give numpy.asarray(image)")
     dtype = image.dtype.newbyteorder("=")
     if dtype not in DTYPES:
         raise InputError(f"image: has dtype {image.dtype}, not uint8, uint16 or float32; convert it, and its range with it")

@@ -124,8 +124,8 @@ def check_seal(content: bytes, digest: str, *, source: str) -> None:
         )
 
 
-def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
-    """Return the factor to use: ``scale``, or the card's default.
+def check_scale(card: ModelCard, scale: int | None, *, source: str, option: str = "--scale") -> int:
+    """Return the factor to use: ``scale``, or the card's default; ``option`` is what chooses one.
 
     Raises:
         InputError: the model does not serve ``scale``.
@@ -133,5 +133,5 @@ def check_scale(card: ModelCard, scale: int | None, *, source: str) -> int:
     chosen = card.default_scale if scale is None else scale
     allowed = (1, *card.scales) if card.upscale == "before" else card.scales
     if chosen not in allowed:
-        raise InputError(f"{source}: serves scales {', '.join(map(str, allowed))}, not {chosen}; choose one with --scale")
+        raise InputError(f"{source}: serves scales {', '.join(map(str, allowed))}, not {chosen}; choose one with {option}")
     return chosen

@@ -45,6 +45,20 @@ def image_of(shape: tuple[int, ...], dtype: DTypeLike = np.uint8, seed: int = 0)
     return (values if peak == 1.0 else np.rint(values * peak)).astype(dtype)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_a_pillow_picture_gives_one(same: Upscaler, mode: str) -> None:
+    if mode == "I;16":
+        picture = Image.fromarray(image_of((20, 30), np.uint16))
+    else:
+        picture = Image.fromarray(image_of((20, 30, 3)).astype(np.uint8)).convert(mode)
+    picture.info["icc_profile"] = b"profile"
+    found = same.upscale(picture)
+    assert (found.mode, found.size) == ({"1": "L", "P": "RGB"}.get(mode, mode), (30, 20))
+    assert found.info == {"icc_profile": b"profile"}
+    expected = np.asarray(picture.convert({"1": "L", "P": "RGB"}[mode]) if mode in "1P" else picture)
+    assert np.array_equal(np.asarray(found), same.upscale(expected))
+
+
 def test_an_8_bit_picture_gives_what_sr_infer_writes(upscaler: Upscaler, random_file: Path) -> None:
     image = image_of((50, 70, 3)).astype(np.uint8)
     assert np.array_equal(upscaler.upscale(image), upscale(load(random_file, threads=1), image, 2))
@@ -120,7 +134,7 @@ def test_the_result_shares_no_memory_with_the_picture(same: Upscaler) -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (Image.new("RGB", (4, 4)), r"^image: is a PIL\.Image\.Image, not a numpy array; give numpy\.asarray\(image\)$"),
+        (Image.new("CMYK", (4, 4)), r"^image: has mode CMYK, not one of L, LA, RGB, RGBA, I;16; give image\.convert\('RGB'\)$"),
         ([[1, 2]], r"is a builtins\.list, not a numpy array"),
         (np.ma.masked_array(np.zeros((4, 4), np.uint8)), "is a numpy.ma.*MaskedArray, not a numpy array"),
         (np.zeros((4, 4), np.float64), "has dtype float64, not uint8, uint16 or float32; convert it"),
