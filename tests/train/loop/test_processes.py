@@ -191,6 +191,7 @@ def test_all_processes_end_with_one_message(
             os.kill(process.pid if who == "first" else second, number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err.startswith(said) and err.count("\n") == (1 if said else 0)
+    messages = "".join(line for line in err.splitlines(keepends=True) if " % step " not in line)  # progress, where it takes long
+    assert messages.startswith(said) and messages.count("\n") == (1 if said else 0)
     wait_for(lambda: not running(second), 20.0)
     checkpoint.load(output)  # the last good one
