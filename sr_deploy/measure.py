@@ -38,9 +38,10 @@ class Score:
     ssim: float
 
 
-def levels(plane: Planes) -> Planes:
-    """Return planes in [0, 1] as whole grey levels: float32, rounded and clipped to 0..255."""
-    return np.asarray(np.clip(np.rint(plane * np.float32(255.0)), 0.0, 255.0), np.float32)
+def levels(plane: Planes, *, rounded: bool = True) -> Planes:
+    """Return planes in [0, 1] as grey levels: float32, clipped to 0..255, whole unless told otherwise."""
+    scaled = plane * np.float32(255.0)
+    return np.asarray(np.clip(np.rint(scaled) if rounded else scaled, 0.0, 255.0), np.float32)
 
 
 def luma_of(planes: Planes) -> Plane:

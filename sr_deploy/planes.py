@@ -37,9 +37,12 @@ def read_seen(path: Path, color: Color) -> Planes:
     return read_studio_luma(path) if color == "y" else read_rgb_planes(path)
 
 
-def read_measured(path: Path, color: Color) -> Planes:
-    """Return what a network of ``color`` is measured against, in whole grey levels: float32 (h, w) luma, or (3, h, w) RGB."""
-    return read_luma(path) if color == "y" else read_rgb_planes(path)
+def read_measured(path: Path, color: Color, *, rounded: bool = True) -> Planes:
+    """Return what a network of ``color`` is measured against, in grey levels: float32 (h, w) luma, or (3, h, w) RGB.
+
+    Whole levels; luma of a colour picture is as it was computed where it is not to be ``rounded``.
+    """
+    return read_luma(path, rounded=rounded) if color == "y" else read_rgb_planes(path)
 
 
 def read_studio_luma(path: Path) -> Plane:
@@ -55,8 +58,8 @@ def read_unrounded_luma(path: Path) -> Plane:
     return luma_from_rgb(rgb_pixels(open_picture(path)))
 
 
-def read_luma(path: Path) -> Plane:
-    """Return luma in grey levels, rounded to integers: float32 (h, w).
+def read_luma(path: Path, *, rounded: bool = True) -> Plane:
+    """Return luma in grey levels, rounded to integers unless told otherwise: float32 (h, w).
 
     BT.601 studio range (16..235) of a colour picture, the samples as they are (0..255) of a grey one, as the
     super-resolution literature measures.
@@ -64,7 +67,8 @@ def read_luma(path: Path) -> Plane:
     image = open_picture(path)
     if is_grey(image):
         return np.asarray(image.convert("L")).astype(np.float32)
-    return np.rint(luma_from_rgb(rgb_pixels(image)))
+    luma = luma_from_rgb(rgb_pixels(image))
+    return np.rint(luma) if rounded else luma
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         default="alex",
         help="network of LPIPS (default: alex, as its authors compare)",
     )
+    p.add_argument("--unrounded", action="store_true", help="do not round luma to whole levels (RGB networks: it never is)")
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--native-sums", action="store_true", help=NATIVE_SUMS)
@@ -77,20 +78,23 @@ def check_report(path: Path | None, models: Sequence[str], options: EvalOptions)
     check_reports({"--json": path}, [*map(Path, models), *pictures])
 
 
-def show(results: Sequence[Measurement], metrics: Sequence[str], path: Path | None) -> None:
-    """Print the table with a column for each of ``metrics``, or write the results as JSON (``-``: to standard output)."""
+def show(results: Sequence[Measurement], options: EvalOptions, path: Path | None) -> None:
+    """Print the table with a column for each metric, or write the results as JSON (``-``: to standard output)."""
     from sr_deploy.files import write_text
 
     text = json.dumps({"results": [asdict(result) for result in results]}, indent=2) + "\n"
     if path is not None and str(path) == "-":
         print(text, end="")
         return
+    metrics = list(dict.fromkeys(options.metrics))
     net = next((f" {r.lpips_net}" for r in results if r.lpips_net is not None), "")
     names = {"psnr": "PSNR dB", "ssim": "SSIM", "lpips": f"LPIPS{net}", "fid": "FID"}
     heading = ["model", "data", "scale", "protocol", "images", *(names[metric] for metric in metrics)]
     rows = [
         [r.model, r.data, f"x{r.scale}", r.protocol, str(r.images), *(cell(r, metric) for metric in metrics)] for r in results
     ]
+    luma = "luma unrounded" if options.unrounded else "luma in whole levels (of RGB networks unrounded)"
+    print(f"{luma}, as many pixels shaved as the scale; checkpoints with their zero padding, engines with mirrored edges")
     print(table([heading, *rows]))
     if path is not None:
         write_text(path, text)
@@ -113,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
 
         options = options_from(EvalOptions, arguments, {"scales": "scale"})
         check_report(arguments.json, arguments.models, options)
-        show(evaluate(arguments.models, options).results, list(dict.fromkeys(options.metrics)), arguments.json)
+        show(evaluate(arguments.models, options).results, options, arguments.json)
         return 0
 
     return run(PROG, command)

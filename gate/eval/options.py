@@ -29,6 +29,7 @@ class EvalOptions:
     protocol: Literal["whole", "fixed"] = "whole"  # whole pictures, or fixed 256x256
     metrics: tuple[str, ...] = ("psnr", "ssim")  # of METRICS; lpips and fid need sr-deploy[metrics]
     lpips_net: Net = "alex"
+    unrounded: bool = False  # compare luma of luma networks as it is computed, as pytorch-vdsr does; else in whole levels
     ensemble: bool = False  # mean over eight flips and turns
     provider: Provider = "auto"  # where ONNX Runtime runs
     native_sums: bool = False  # int8 as this processor computes it: without VNNI its sums saturate

@@ -64,7 +64,7 @@ def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: On
             model = open_checked(name, scales, options)
             for folder, paths in folders.items():
                 for scale in scales or [model.card.default_scale if model.card else 2]:
-                    score = measure_folder(model, paths, scale, options.protocol, served[folder])
+                    score = measure_folder(model, paths, scale, options, served[folder])
                     figures = {metric: figure.take() for metric, figure in served[folder].items()}
                     psnr_db = score.psnr_db if math.isfinite(score.psnr_db) else None
                     net = options.lpips_net if "lpips" in figures else None
@@ -121,7 +121,9 @@ def metrics_for(paths: Sequence[Path], metrics: Mapping[str, Perceptual], folder
     return dict(metrics)
 
 
-def measure_folder(model: Model, paths: Sequence[Path], scale: int, protocol: str, perceptual: Mapping[str, Perceptual]) -> Score:
+def measure_folder(
+    model: Model, paths: Sequence[Path], scale: int, options: EvalOptions, perceptual: Mapping[str, Perceptual]
+) -> Score:
     """Return the mean quality over pictures; ``perceptual`` is fed with them.
 
     Raises:
@@ -133,22 +135,23 @@ def measure_folder(model: Model, paths: Sequence[Path], scale: int, protocol: st
     with progress(f"{Path(model.name).name} x{scale}", len(paths)) as advance:
         for path in paths:
             try:
-                scores.append(measure_picture(model, path, scale, protocol, perceptual))
+                scores.append(measure_picture(model, path, scale, options, perceptual))
             except ValueError as err:
                 raise InputError(f"{path}: too small to measure at x{scale} ({err}); leave it out of the folder") from err
             advance()
     return mean(scores)
 
 
-def measure_picture(model: Model, path: Path, scale: int, protocol: str, perceptual: Mapping[str, Perceptual]) -> Score:
+def measure_picture(model: Model, path: Path, scale: int, options: EvalOptions, perceptual: Mapping[str, Perceptual]) -> Score:
     """Return the quality on one picture; ``perceptual`` is fed with what the same run of the network made.
 
     Raises:
         ValueError: it is too small.
         CheckError: the model returns values that are no finite numbers.
     """
-    sr, hr = restored_pair(model, read_measured(path, model.color), scale, protocol)
-    found = compare(levels(sr), hr, scale)
+    rounded = model.color == "rgb" or not options.unrounded
+    sr, hr = restored_pair(model, read_measured(path, model.color, rounded=rounded), scale, options.protocol)
+    found = compare(levels(sr, rounded=rounded), hr, scale)
     if found.psnr_db == -math.inf:
         raise CheckError(f"{model.name}: returns values that are no finite numbers on {path}; export or train it again")
     if perceptual:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sr_deploy.degrade import bicubic_pair
+from sr_deploy.degrade import bicubic_pair, imresize
 from sr_deploy.gate.eval.command import main
+from sr_deploy.luma import luma_from_rgb
 from sr_deploy.measure import levels, psnr, ssim
 from sr_deploy.planes import read_luma
 from tests.conftest import Outside
@@ -128,15 +130,30 @@ def test_a_network_that_returns_no_numbers_is_not_called_perfect(
 
 def test_table_names_model_folder_and_figures(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     assert main(["bicubic", "--data", str(data)]) == 0
-    heading, rule, row = capsys.readouterr().out.splitlines()
+    convention, heading, rule, row = capsys.readouterr().out.splitlines()
+    assert convention.startswith("luma in whole levels") and "checkpoints with their zero padding" in convention
     assert heading.split()[:5] == ["model", "data", "scale", "protocol", "images"]
     assert set(rule) == {"-", " "}
     assert row.split()[:5] == ["bicubic", str(data), "x2", "whole", "3"]
 
 
+def test_unrounded_luma_is_compared_as_it_is_computed(capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path) -> None:
+    """The lines of pytorch-vdsr's eval.py: luma of original and result in floating point."""
+    (path,) = sorted(data.iterdir())[:1]
+    (tmp_path / "one").mkdir()
+    shutil.copy(path, tmp_path / "one")
+    luma = luma_from_rgb(np.asarray(Image.open(path).convert("RGB")))
+    luma = luma[: len(luma) // 2 * 2, : luma.shape[1] // 2 * 2]
+    made = np.clip(imresize(imresize(luma, 0.5), 2.0), 0, 255)
+    expected = 20 * np.log10(255 / np.sqrt(np.mean((made - luma)[2:-2, 2:-2].astype(np.float64) ** 2)))
+    found = results(capsys, "bicubic", "--data", tmp_path / "one", "--unrounded")[0]["psnr_db"]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert found != pytest.approx(results(capsys, "bicubic", "--data", tmp_path / "one")[0]["psnr_db"], abs=1e-4)
+
+
 def test_json_file_comes_beside_the_table(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
     assert main(["bicubic", "--data", str(data), "--json", str(tmp_path / "e.json")]) == 0
-    assert capsys.readouterr().out.startswith("model")
+    assert "\nmodel" in capsys.readouterr().out
     assert json.loads((tmp_path / "e.json").read_text())["results"][0]["model"] == "bicubic"
 
 
@@ -171,4 +188,4 @@ def test_engines_are_measured_without_torch(identity: Path, data: Path) -> None:
 
 def test_a_name_is_the_engine_of_each_scale(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["m", "--data", str(data), "--scale", "2", "4", "--threads", "1"]) == 0
-    assert [line.split()[:3:2] for line in capsys.readouterr().out.splitlines()[2:]] == [["m", "x2"], ["m", "x4"]]
+    assert [line.split()[:3:2] for line in capsys.readouterr().out.splitlines()[3:]] == [["m", "x2"], ["m", "x4"]]

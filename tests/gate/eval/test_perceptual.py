@@ -19,6 +19,7 @@ from PIL import Image
 from sr_deploy.degrade import Planes, bicubic_pair, imresize
 from sr_deploy.gate.eval import perceptual
 from sr_deploy.gate.eval.command import main
+from sr_deploy.gate.eval.options import EvalOptions
 from sr_deploy.gate.eval.perceptual import Fid, Pixels, rgb_pair
 from sr_deploy.gate.eval.run import measure_folder
 from sr_deploy.gate.models import Model, open_model
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 # Colours of one rounded luma (BT.601): a picture of them has all its detail in colour.
 EQUAL_LUMA = ((182, 69, 45), (17, 153, 45))
+WHOLE, FIXED = EvalOptions((Path(),)), EvalOptions((Path(),), protocol="fixed")
 
 
 class Recorder:
@@ -74,7 +76,7 @@ def bicubic_rgb(path: Path, scale: int, *, whole: bool = False) -> tuple[Pixels,
 
 def test_pictures_are_compared_in_rgb_without_their_borders(data: Path) -> None:
     recorder, paths = Recorder(), sorted(data.iterdir())
-    measure_folder(open_model("bicubic"), paths, 5, "whole", {"lpips": recorder})
+    measure_folder(open_model("bicubic"), paths, 5, WHOLE, {"lpips": recorder})
     for path, (sr, hr) in zip(paths, recorder.pairs, strict=True):
         assert sr.shape == hr.shape == (85, 85, 3)  # 96 is cropped to 95
         assert sr.dtype == hr.dtype == np.uint8
@@ -83,7 +85,7 @@ def test_pictures_are_compared_in_rgb_without_their_borders(data: Path) -> None:
 
 def test_luma_and_chroma_put_together_are_the_picture(data: Path) -> None:
     recorder, paths = Recorder(), sorted(data.iterdir())
-    measure_folder(open_model("bicubic"), paths, 3, "whole", {"lpips": recorder})
+    measure_folder(open_model("bicubic"), paths, 3, WHOLE, {"lpips": recorder})
     for path, (sr, _) in zip(paths, recorder.pairs, strict=True):
         difference = np.abs(sr.astype(int) - bicubic_rgb(path, 3)[0])
         # luma of the original is rounded before it is shrunk: at most half a level, 1.16 times that in RGB, which may round on
@@ -112,14 +114,14 @@ def test_rgb_of_a_network_is_rounded_and_clipped(data: Path) -> None:
 def test_an_rgb_network_is_compared_in_rgb(data: Path) -> None:
     card = tiny.card_of(tiny.zero_weights((2, 1)), (1, 3, 48, 48)).with_changes(color="rgb")
     recorder, paths = Recorder(), sorted(data.iterdir())
-    measure_folder(Model("unchanged", card, lambda planes, _: planes), paths, 3, "whole", {"lpips": recorder})
+    measure_folder(Model("unchanged", card, lambda planes, _: planes), paths, 3, WHOLE, {"lpips": recorder})
     for path, pair in zip(paths, recorder.pairs, strict=True):
         assert all(np.array_equal(made, expected) for made, expected in zip(pair, bicubic_rgb(path, 3, whole=True), strict=True))
 
 
 def test_the_fixed_protocol_is_compared_at_the_size_of_the_picture(data: Path, identity: Path) -> None:
     recorder, paths = Recorder(), sorted(data.iterdir())
-    measure_folder(open_model(str(identity), threads=1), paths, 4, "fixed", {"lpips": recorder})
+    measure_folder(open_model(str(identity), threads=1), paths, 4, FIXED, {"lpips": recorder})
     for path, (sr, hr) in zip(paths, recorder.pairs, strict=True):
         assert np.array_equal(hr, read_rgb(path)[4:92, 4:92])
         assert 0.0 < np.abs(sr.astype(int) - bicubic_rgb(path, 4)[0]).mean() < 3.0  # 96 to 256 and back costs little
@@ -134,8 +136,8 @@ def test_the_network_runs_once_for_all_metrics(data: Path) -> None:
 
     paths = sorted(data.iterdir())
     bicubic = Model("counted", None, network)
-    plain = measure_folder(bicubic, paths, 2, "whole", {})
-    assert measure_folder(bicubic, paths, 2, "whole", {"lpips": Recorder(), "fid": Recorder()}) == plain
+    plain = measure_folder(bicubic, paths, 2, WHOLE, {})
+    assert measure_folder(bicubic, paths, 2, WHOLE, {"lpips": Recorder(), "fid": Recorder()}) == plain
     assert len(calls) == 2 * len(paths)
 
 
@@ -208,7 +210,7 @@ def lpips_of(pairs: list[tuple[Pixels, Pixels]]) -> float:
 
 def test_lpips_is_the_mean_over_pictures(capsys: pytest.CaptureFixture[str], vision: Path, identity: Path, data: Path) -> None:
     recorder = Recorder()
-    measure_folder(open_model("bicubic"), sorted(data.iterdir()), 2, "whole", {"lpips": recorder})
+    measure_folder(open_model("bicubic"), sorted(data.iterdir()), 2, WHOLE, {"lpips": recorder})
     found, lines = evaluated(capsys, "bicubic", identity, "--data", data, "--metrics", "lpips")
     assert lines == []
     assert [entry["lpips_net"] for entry in found] == ["alex", "alex"] and [entry["fid"] for entry in found] == [None, None]
@@ -220,7 +222,7 @@ def test_lpips_is_the_mean_over_pictures(capsys: pytest.CaptureFixture[str], vis
 
 def test_the_table_names_the_network_of_lpips(capsys: pytest.CaptureFixture[str], vision: Path, data: Path) -> None:
     assert main(["bicubic", "--data", str(data), "--metrics", "lpips", "psnr", "--threads", "1"]) == 0
-    heading, _, row = capsys.readouterr().out.splitlines()
+    _, heading, _, row = capsys.readouterr().out.splitlines()
     assert heading.split()[5:] == ["LPIPS", "alex", "PSNR", "dB"]
     assert 0.0 < float(row.split()[5]) < 1.0
 
@@ -313,7 +315,7 @@ def many(tmp_path: Path, pictures: Path) -> Path:
 
 def test_fid_is_the_distance_of_all_results_from_all_originals(capsys: pytest.CaptureFixture[str], fid: None, many: Path) -> None:
     recorder = Recorder()
-    measure_folder(open_model("bicubic"), sorted(many.iterdir()), 4, "whole", {"fid": recorder})
+    measure_folder(open_model("bicubic"), sorted(many.iterdir()), 4, WHOLE, {"fid": recorder})
     found, lines = evaluated(capsys, "bicubic", "bicubic", "--data", many, "--scale", "4", "--metrics", "fid", "psnr")
     expected = fid_of(recorder.pairs)
     assert expected > 1.0

@@ -42,7 +42,7 @@ def test_a_missing_package_leaves_its_metric_out(
         f"warning: {metric.upper()} is left out: package {package} is not installed; "
         f"pip install 'sr-deploy[metrics]' (its weights are {weights})"
     ]
-    heading, _, row = found.out.splitlines()
+    _, heading, _, row = found.out.splitlines()
     assert heading.split()[5:] == [metric.upper(), "PSNR", "dB"]
     assert row.split()[5] == "-" and float(row.split()[6]) > 20.0
 
@@ -82,4 +82,4 @@ def test_an_unknown_metric_is_refused(capsys: pytest.CaptureFixture[str], data: 
 
 def test_columns_are_those_asked_for_in_their_order(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     assert main(["bicubic", "--data", str(data), "--metrics", "ssim", "psnr", "ssim"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split()[5:] == ["SSIM", "PSNR", "dB"]
+    assert capsys.readouterr().out.splitlines()[1].split()[5:] == ["SSIM", "PSNR", "dB"]
