@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
@@ -35,6 +36,8 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2 and one line; an option that is unknown gets the one that was meant."""
         unknown = message.partition("unrecognized arguments: ")[2].split()
         option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+        if option not in self.elsewhere and re.match("-[a-z][0-9]", option):  # -s4
+            option = option[:2]
         alike = difflib.get_close_matches(option, [*self._option_string_actions], n=1, cutoff=0.7) if option else []
         hint = f"{option}: {self.elsewhere[option]}; " if option in self.elsewhere else ""
         hint = hint or (f"did you mean {alike[0]}? " if alike else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,11 +109,12 @@ def options_from(arguments: argparse.Namespace) -> InferOptions:
     """
     from sr_deploy.pictures import Reading
     from sr_deploy.runtime.engines.shipped import engine_path
+    from sr_deploy.runtime.infer.name_list import names_in
     from sr_deploy.runtime.infer.options import InferOptions
     from sr_deploy.runtime.pictures.formats import Writing
 
     return InferOptions(
-        pictures=(*arguments.pictures, *names_in(arguments.files_from)),
+        pictures=(*arguments.pictures, *(() if arguments.files_from is None else names_in(arguments.files_from))),
         engine=engine_path(arguments.engine, arguments.scale),
         output=arguments.output,
         scale=arguments.scale,
@@ -135,29 +135,6 @@ def options_from(arguments: argparse.Namespace) -> InferOptions:
     )
 
 
-def names_in(file: str | None) -> list[str]:
-    """Return the names that ``--files-from`` gives.
-
-    Raises:
-        InputError: the file cannot be read, or holds no name.
-    """
-    from sr_deploy.errors import InputError
-    from sr_deploy.files import read_bytes
-
-    if file is None:
-        return []
-    content = (
-        sys.stdin.buffer.read()
-        if file == "-"
-        else read_bytes(Path(file), advice="name a file with a picture's name in each line")
-    )
-    names = content.split(b"\0") if b"\0" in content else content.splitlines()
-    found = [os.fsdecode(name) for name in names if name.strip()]
-    if not found:
-        raise InputError(f"--files-from {file}: holds no name; give one a line")
-    return found
-
-
 def shard(text: str) -> tuple[int, int]:
     """Return ``I/N`` as two numbers, for ``type=`` of an argument."""
     part, _, parts = text.partition("/")
@@ -168,10 +145,15 @@ def shard(text: str) -> tuple[int, int]:
 
 def check_list(p: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End with exit code 2 where ``--list`` and the other arguments do not fit together."""
-    if not arguments.list and not arguments.pictures and not arguments.files_from:
+    if not arguments.list and not arguments.pictures and arguments.files_from is None:
         p.error("the following arguments are required: PICTURE")
-    if arguments.list and (arguments.pictures or arguments.engine):
-        p.error(f"--list: shows all engines; leave {' '.join(map(str, arguments.pictures)) or '--engine'} out")
+    left_out = [
+        *arguments.pictures,
+        *(["--engine"] if arguments.engine else []),
+        *(["--files-from"] if arguments.files_from else []),
+    ]
+    if arguments.list and left_out:
+        p.error(f"--list: shows all engines; leave {' '.join(left_out)} out")
     if arguments.files_from == "-" and "-" in arguments.pictures:
         p.error("--files-from -: standard input is a picture already; name a file")
     if arguments.json and not arguments.list:

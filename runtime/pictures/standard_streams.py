@@ -34,13 +34,22 @@ def standard_input(*, limit: int = MAX_BYTES) -> Iterator[Path]:
         InputError: nothing comes, no picture, or more than ``limit`` bytes; or it is a terminal, or closed.
         DiskFullError: the folder for temporary files is full.
     """
-    if sys.__stdin__ is None:
-        raise InputError(f"{STDIN_NAME}: is closed; pipe a picture into it")
-    if os.isatty(0):
-        raise InputError(f"{STDIN_NAME}: is a terminal; pipe a picture into it, or name a file")
+    check_standard_input("a picture")
     with _kept(limit) as kept:
         own = Path("/proc/self/fd")
         yield (own if own.is_dir() else Path("/dev/fd")) / str(kept.fileno())
+
+
+def check_standard_input(what: str) -> None:
+    """Check that ``what`` can come from standard input.
+
+    Raises:
+        InputError: it is closed or a terminal.
+    """
+    if sys.__stdin__ is None:
+        raise InputError(f"{STDIN_NAME}: is closed; pipe {what} into it")
+    if os.isatty(0):
+        raise InputError(f"{STDIN_NAME}: is a terminal; pipe {what} into it, or name a file")
 
 
 def _kept(limit: int) -> BinaryIO:

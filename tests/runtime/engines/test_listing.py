@@ -166,6 +166,7 @@ def test_without_an_inference_engine_the_list_says_what_to_install(
         ([], "the following arguments are required: PICTURE"),
         (["--list", "a.png"], "--list: shows all engines; leave a.png out"),
         (["--list", "--engine", "edsr"], "--list: shows all engines; leave --engine out"),
+        (["--list", "--files-from", "names"], "--list: shows all engines; leave --files-from out"),
         (["a.png", "--json"], "--json: goes with --list"),
     ],
 )

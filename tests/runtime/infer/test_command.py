@@ -374,6 +374,7 @@ def test_a_result_in_another_format_has_its_name(identity_file: Path, tmp_path: 
         ("--overwite", "did you mean --overwrite?"),
         ("--outscale=4", "--outscale: the factor is --scale;"),
         ("--tile", "--tile: an engine has its tiles: pictures of any size go through;"),
+        ("-s4", "-s: the factor is --scale;"),
         ("-g", "-g: where it runs is --provider cuda or tensorrt;"),
         ("--zzz", "unrecognized arguments: --zzz; see sr-infer --help"),
     ],
