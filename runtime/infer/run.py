@@ -49,15 +49,17 @@ def infer(options: InferOptions) -> int:
 
         sources, refused = sources_of(options.pictures, results=results_folder(options.output), standard_input=spool)
         naming = Naming(options.output, scale, options.reading, options.writing)
-        pairs = result_pairs(sources, naming, resumed=options.skip_existing)[options.shard[0] - 1 :: options.shard[1]]
-        check_places(options, pairs)
+        every = result_pairs(sources, naming, resumed=options.skip_existing)
+        check_places(options, every)
+        pairs = every[options.shard[0] - 1 :: options.shard[1]]
         log = stack.enter_context(JsonLog(options.json_log))
         photo = has_photo_engine(options.engine, scale)
         report = Report(log, len(pairs) + len(refused), spooled, all_frames=options.reading.frames, photo=photo)
         for one in refused:
             report.refused(one)
         claims = stack.enter_context(Claims())
-        work = Work(engine, scale, options, Inputs([*(source for source, _ in pairs), options.engine]), claims)
+        inputs = Inputs([*(source for source, _ in every), options.engine])  # of all shards: what one reads no other replaces
+        work = Work(engine, scale, options, inputs, claims)
         return work.run(pairs, report)
 
 

@@ -160,6 +160,18 @@ def test_shards_part_the_pictures(identity_file: Path, tmp_path: Path, capsys: p
     assert all("is no part of a whole" in line for line in error_lines(capsys) if "usage" not in line)
 
 
+def test_a_shard_replaces_no_input_of_another(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = pictures(tmp_path / "in", 1)
+    small, large = folder / "0.png", folder / "0_x1.png"
+    Image.fromarray(np.full((9, 8), 99, np.uint8)).save(large)
+    before = large.read_bytes()
+    for options in ((), ("--json-log", large)):
+        assert infer(identity_file, small, large, "--scale", "1", "--overwrite", "--shard", "1/2", *options) == 2
+    assert large.read_bytes() == before
+    lines = error_lines(capsys)
+    assert f"is the input {large}" in lines[0] and "--json-log" in lines[-1]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\0", b"\r\n"])
 def test_names_come_from_a_file(identity_file: Path, tmp_path: Path, end: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     folder = pictures(tmp_path / "in", 3)
