@@ -14,11 +14,12 @@ import os
 import re
 import secrets
 import socket
-import tempfile
 import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
+
+from sr_deploy.temporary_files import new_temporary
 
 TOUCH_S = 30.0
 DEAD_S = 300.0
@@ -101,10 +102,15 @@ class Claims:
     def _create(self, path: Path) -> bool:
         """Return whether nobody else has the claim, and it is held from now on."""
         try:
-            with path.open("x", encoding="utf-8") as stream:
-                json.dump(asdict(self._own), stream)
+            stream = path.open("x", encoding="utf-8")
         except FileExistsError:
             return False
+        try:
+            with stream:
+                json.dump(asdict(self._own), stream)
+        except BaseException:  # the disk is full, or a signal: an empty claim would live for minutes
+            path.unlink(missing_ok=True)
+            raise
         with self._lock:
             self._held.add(path)
         return True
@@ -160,8 +166,12 @@ def age_s(path: Path) -> float:
     Raises:
         OSError: the folder cannot be written, or the file is gone.
     """
-    with tempfile.NamedTemporaryFile(prefix=".sr-", suffix=".part", dir=path.parent) as now:
-        return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
+    now, handle = new_temporary(path.parent, "")  # locked: no run that begins takes it for a leftover
+    try:
+        return os.fstat(handle).st_mtime - path.stat().st_mtime
+    finally:
+        now.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def set_aside(path: Path, dead: Claim | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from PIL import Image
 
 from sr_deploy.runtime.infer import claims as module
 from sr_deploy.runtime.infer.claims import Claim, Claims, claim_of_this_process, is_dead, place_of, remove_dead, set_aside
+from sr_deploy.temporary_files import remove_leftovers
 from tests.helpers.cli import error_lines, infer
 
 ELSEWHERE = Claim("another-host", "its boot", 1, "77", "0123456789abcdef")
@@ -158,6 +160,31 @@ def test_shards_part_the_pictures(identity_file: Path, tmp_path: Path, capsys: p
         with pytest.raises(SystemExit, match="2"):
             infer(identity_file, folder, "--shard", wrong)
     assert all("is no part of a whole" in line for line in error_lines(capsys) if "usage" not in line)
+
+
+def test_a_claim_that_cannot_be_written_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with Claims() as claims:
+        assert claims.take(tmp_path / "a.png") is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_begins_kills_no_claim_that_another_looks_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real, begun = put(tmp_path / "a.png", ELSEWHERE), os.fstat, list[int]()
+
+    def fstat(handle: int) -> os.stat_result:
+        found = real(handle)
+        if not begun:
+            begun.append(handle)
+            remove_leftovers(tmp_path)
+        return found
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    assert not is_dead(path, ELSEWHERE)
+    assert begun and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_shard_replaces_no_input_of_another(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
