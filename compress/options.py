@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_choices
+from sr_deploy.options import check_choices, check_types
 from sr_deploy.train.options import PatchOptions, RecipeOptions, Settings
 
 FEATURES = ("features", "both")
@@ -59,6 +59,7 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choices(self)
         super().__post_init__()
         self._check_amount()

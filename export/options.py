@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_choice, check_positive, check_threads
+from sr_deploy.options import check_choice, check_positive, check_threads, check_types
 
 if TYPE_CHECKING:
     from sr_deploy.card import Precision, Shape
@@ -40,6 +40,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value cannot be, or does not fit the others."""
+        check_types(self)
         for precision in self.precisions:
             check_choice("precisions", precision, PRECISIONS)
         check_choice("method", self.method, METHODS)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_deploy.options import check_positive, check_provider, check_threads
+from sr_deploy.options import check_positive, check_provider, check_threads, check_types
 
 if TYPE_CHECKING:
     from sr_deploy.runtime.backends.engine import Provider
@@ -29,6 +29,7 @@ class GateOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value cannot be."""
+        check_types(self)
         check_positive(scale=self.scale)
         check_provider(self.provider)
         check_threads(self.threads)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from sr_deploy.card import ModelCard, check_scale
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.options import check_provider, check_threads
+from sr_deploy.options import check_provider, check_threads, check_type
 from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, WrappedEngine
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
 from sr_deploy.runtime.backends.load import load
@@ -69,6 +69,11 @@ class Upscaler:
             InputError: no such engine, a damaged one, or one that does not serve ``scale``.
             MachineError: what runs this kind of engine is not on this machine.
         """
+        check_type("engine", engine, str | os.PathLike | None, "a name or a path")
+        check_type("scale", scale, int | None, "a whole number")
+        check_type("threads", threads, int | None, "a whole number")
+        check_type("ensemble", ensemble, bool, "True or False")
+        check_type("trusted", trusted, bool, "True or False")
         check_threads(threads)
         check_provider(provider)
         self.path: Path = engine_path(engine, scale)
@@ -184,8 +189,12 @@ def array_from_picture(picture: Image.Image) -> NDArray[np.uint8] | NDArray[np.u
     """Return the samples of a Pillow picture: (h, w) or (h, w, c).
 
     Raises:
-        InputError: its mode is none that can be enlarged.
+        InputError: its mode is none that can be enlarged, or its file cannot be decoded.
     """
+    try:
+        picture.load()
+    except (OSError, ValueError, SyntaxError) as err:  # a file is decoded now, and may be damaged or closed
+        raise InputError(f"image: cannot be decoded ({err}); open an undamaged file, and close it later") from err
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     elif picture.mode == "1":

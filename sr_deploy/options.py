@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import numbers
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sr_deploy import __version__
 from sr_deploy.errors import InputError
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 NATIVE_SUMS = "compute int8 as this processor does: without VNNI its sums saturate (default: exact, the same on all)"
 MOST_THREADS = 256
 MAX_PIXELS = 500_000_000  # of a picture file, unless --max-pixels says otherwise
+CHECKERS_ONLY = {"Provider": object, "Precision": str, "Shape": tuple[int, int, int, int]}  # not imported where options are read
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt")  # of --provider
 
 
@@ -73,6 +77,42 @@ def check_positive(**numbers: float | None) -> None:
     for name, number in numbers.items():
         if number is not None and not 0 < number < float("inf"):
             raise InputError(f"{name}={number}: not a number above 0; give another, or leave it out")
+
+
+def check_types(options: DataclassInstance) -> None:
+    """Check that every field holds what its type says; lists are taken for tuples.
+
+    Raises:
+        InputError: one does not.
+    """
+    hints = get_type_hints(type(options), localns=dict(CHECKERS_ONLY))
+    for field in fields(options):
+        check_type(field.name, getattr(options, field.name), hints[field.name], str(field.type))
+
+
+def check_type(name: str, value: object, hint: object, words: str) -> None:
+    """Check that ``value`` is of the type ``hint``, which is called ``words``.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not _fits(value, hint):
+        raise InputError(f"{name}={reprlib.repr(value)}: is of type {type(value).__name__}; give {words}")
+
+
+def _fits(value: object, hint: object) -> bool:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value is not None  # what else is no choice is told with the choices
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is tuple and isinstance(value, tuple | list):
+        each = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(each) == len(value) and all(map(_fits, value, each))
+    if hint in (int, float):
+        return isinstance(value, numbers.Integral if hint is int else numbers.Real) and not isinstance(value, bool)
+    kind = origin or hint
+    return isinstance(value, kind) if isinstance(kind, type) else True
 
 
 def check_choice(name: str, value: str | None, known: Sequence[str]) -> None:

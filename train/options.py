@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_choices, check_positive, check_threads
+from sr_deploy.options import check_choices, check_positive, check_threads, check_types
 
 Arch = Literal["plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan"]
 Damage = Literal["blur", "noise", "jpeg"]
@@ -67,6 +67,7 @@ class NetworkOptions:
     scale: tuple[int, ...] | None = None  # one named twice is drawn twice as often
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choices(self)
         if self.preset is not None and self.preset not in PRESETS.get(self.arch, {}):
             known = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in PRESETS.items())

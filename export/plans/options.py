@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_choice, check_positive
+from sr_deploy.options import check_choice, check_positive, check_types
 
 HARDEST = 5  # level of optimization
 
@@ -28,6 +28,7 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value cannot be, or does not fit the others."""
+        check_types(self)
         if not self.batches:
             raise InputError("batches=(): no number of tiles; name one or several")
         check_positive(batches=min(self.batches))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_choice, check_positive, check_provider, check_threads
+from sr_deploy.options import check_choice, check_positive, check_provider, check_threads, check_types
 
 if TYPE_CHECKING:
     from sr_deploy.runtime.backends.engine import Provider
@@ -38,6 +38,7 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value cannot be."""
+        check_types(self)
         if not self.data:
             raise InputError("data=(): no folder of pictures; name one or several")
         if self.scales:

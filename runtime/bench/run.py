@@ -12,7 +12,7 @@ import numpy as np
 from sr_deploy.degrade import Color, Planes
 from sr_deploy.errors import EngineError, InputError
 from sr_deploy.files import list_pictures
-from sr_deploy.options import check_positive, check_provider, check_threads
+from sr_deploy.options import check_positive, check_provider, check_threads, check_types
 from sr_deploy.planes import read_measured
 from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.runtime.backends.engine import Engine, Provider
@@ -40,6 +40,7 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value is outside its range."""
+        check_types(self)
         if not self.engines:
             raise InputError("engines=(): none to time; name at least one")
         check_positive(rounds=self.rounds, scale=self.scale, peak_tflops=self.peak_tflops)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_positive, check_provider, check_threads
+from sr_deploy.options import check_positive, check_provider, check_threads, check_types
 from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.backends.engine import Provider
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing
@@ -37,6 +37,7 @@ class InferOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value is outside its range, or two contradict each other."""
+        check_types(self)
         if not self.pictures:
             raise InputError("pictures=(): nothing to enlarge; name at least one")
         if self.overwrite and self.skip_existing:

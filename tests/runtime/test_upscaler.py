@@ -59,6 +59,31 @@ def test_a_pillow_picture_gives_one(same: Upscaler, mode: str) -> None:
     assert np.array_equal(np.asarray(found), same.upscale(expected))
 
 
+def test_a_pillow_picture_that_cannot_be_decoded_is_told(same: Upscaler, tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    Image.effect_noise((64, 64), 90).save(file)
+    file.write_bytes(file.read_bytes()[:2000])
+    with (
+        pytest.raises(InputError, match=r"^image: .*truncated.*; open an undamaged file, and close it later$"),
+        Image.open(file) as damaged,
+    ):
+        same.upscale(damaged)
+    closed = Image.new("L", (5, 5))
+    closed.close()
+    with pytest.raises(InputError, match=r"^image: cannot be decoded "):
+        same.upscale(closed)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"engine": 3}, {"engine": b"x"}, {"scale": "2"}, {"threads": "2"}, {"threads": 1.5}, {"ensemble": "no"}, {"trusted": 1}],
+)
+def test_an_argument_of_another_type_is_told_by_its_name(random_file: Path, wrong: dict[str, object]) -> None:
+    given: dict[str, object] = {"engine": random_file, **wrong}
+    with pytest.raises(InputError, match=f"^{next(iter(wrong))}=.*: is of type .*; give "):
+        Upscaler(**given)  # type: ignore[arg-type]
+
+
 def test_an_8_bit_picture_gives_what_sr_infer_writes(upscaler: Upscaler, random_file: Path) -> None:
     image = image_of((50, 70, 3)).astype(np.uint8)
     assert np.array_equal(upscaler.upscale(image), upscale(load(random_file, threads=1), image, 2))
