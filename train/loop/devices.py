@@ -45,6 +45,9 @@ class Neighbours(LightningEnvironment):
     def local_rank(self) -> int:
         return self.global_rank()
 
+    def node_rank(self) -> int:
+        return 0  # whatever a cluster's NODE_RANK says of this machine
+
 
 def resolve_device(device: str) -> str:
     """Return ``cpu`` or ``cuda`` for ``auto``."""

@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies.ddp import DDPStrategy
 
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.train.command import main
 from sr_deploy.train.data.batches import DataConfig, PatchSource
+from sr_deploy.train.loop.devices import Neighbours, Place
 from sr_deploy.train.loop.handover import forget, hand_over, receive
 from sr_deploy.train.loop.loop import Run, train
 from sr_deploy.train.loop.recipe import Recipe
@@ -120,6 +123,15 @@ def test_batch_normalisation_trains_in_two_processes_with_micro_batches(data: Pa
     run.card = card_of(model, scales=(2,), default_scale=2)
     train(run, model)
     assert all(bool(value.isfinite().all()) for value in checkpoint.tensors(run.output).values())
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_are_those_of_the_run_whatever_a_cluster_says(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    strategy = DDPStrategy(cluster_environment=Neighbours(Place(rank, 2)))
+    fabric = Fabric(accelerator="cpu", devices=2, strategy=strategy)
+    assert (fabric.global_rank, fabric.local_rank, fabric.world_size) == (rank, rank, 2)
 
 
 def test_arrays_are_handed_over_as_one_shared_copy(tmp_path: Path) -> None:
