@@ -43,9 +43,10 @@ WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "model", "params", "
 PARTS = ("module", "_orig_mod", "generator", "netG", "net_g", "model", "net", "network", "sr_model", "student", "ema")
 
 # Numbers, options and paths that files hold beside a state; none of them runs anything.
+MAKERS = [cast(Callable[..., object], value.__reduce__()[0]) for value in (np.float64(0.0), np.zeros(0))]  # of numpy's
 HARMLESS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *(np.dtype, np.ndarray, np.float64, *{type(np.dtype(code)) for code in np.typecodes["All"]}),
-    *(cast(Callable[..., object], value.__reduce__()[0]) for value in (np.float64(0.0), np.zeros(0))),
+    *((maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in MAKERS for core in ("core", "_core")),  # numpy 1, 2
     *(argparse.Namespace, defaultdict, dict, list, int, pathlib.PosixPath, pathlib.PurePosixPath),
 ]
 STATE_OF = (
@@ -107,10 +108,11 @@ def recognise_with(recognise: Callable[[State, Path], Network | Found | None], s
         InputError: it is of the recogniser's family, but damaged, or its tensors are not dense floating point ones.
     """
     # Its names tell the family; only then what its tensors are is of interest.
-    dense = {name: value if is_plain(name, value) else torch.zeros(value.shape) for name, value in state.items()}
+    # A few numbers in a file may be a sparse tensor of any size, so what stands in for one takes no memory.
+    dense = {name: value if is_plain(name, value) else torch.zeros(()).expand(value.shape) for name, value in state.items()}
     try:
         found = recognise(dense, path)
-    except InputError:
+    except (InputError, RuntimeError):
         check_plain(state, path)
         raise
     if found is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable
 from fractions import Fraction
@@ -101,6 +103,27 @@ def test_a_state_is_found_beside_other_things(theirs: Net, tmp_path: Path, wrap:
     x = torch.rand(1, 1, 12, 10)
     with torch.no_grad():
         assert torch.equal(checkpoint.load(tmp_path / "a.pth")[0](x), theirs(x))
+
+
+@pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"], ids=["numpy 1", "numpy 2"])
+def test_numbers_of_either_numpy_are_read(theirs: Net, tmp_path: Path, core: bytes) -> None:
+    torch.save({"state_dict": theirs.state_dict(), "best": np.float64(31.0), "log": np.arange(3.0)}, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as source, zipfile.ZipFile(tmp_path / "a.pth", "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("data.pkl"):
+                content = re.sub(rb"numpy\._?core", core, content)
+                assert core + b".multiarray" in content
+            target.writestr(name, content)
+    assert checkpoint.load(tmp_path / "a.pth")[1].arch == "vdsr"
+
+
+def test_a_sparse_tensor_takes_no_memory(tmp_path: Path) -> None:
+    places = torch.zeros(2, 1, dtype=torch.int64)
+    few = torch.sparse_coo_tensor(places, torch.ones(1), (10**7, 10**7), check_invariants=True)
+    torch.save({"embedding": few}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"1 tensors \(embedding, \.\.\.\) of no known network"):
+        checkpoint.load(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("name", ["a.ckpt", "a.PTH", "a.pth.tar", "a.Pt"])
