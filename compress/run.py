@@ -29,6 +29,7 @@ from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes
 from sr_deploy.notes import NOTES
+from sr_deploy.options import check_type
 from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.status import Report, silent
@@ -57,6 +58,7 @@ def prune(path: Path, options: PruneOptions, *, report: Report = silent, progres
         CheckError: the smaller network does not compute what the masked one does.
         MachineError: the loss is no longer a number, a device or a package is missing, the disk is full.
     """
+    check_type("path", path, Path, "a path")
     check_output(options.output, overwrite=options.overwrite)
     if os.path.realpath(options.output) == os.path.realpath(path):
         raise InputError(f"{options.output}: is the network to prune itself; choose another name with -o")

@@ -15,6 +15,7 @@ from sr_deploy.export.job import Export, write
 from sr_deploy.export.options import ExportOptions
 from sr_deploy.export.prepare import prepare
 from sr_deploy.notes import LINES
+from sr_deploy.options import check_type
 from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.runtime.upscaling.tiling import useful_share
 
@@ -42,6 +43,7 @@ def export(checkpoint: Path, options: ExportOptions, *, progress: OnStep | None 
         CheckError: a graph computes something else than the network, or no choice of layers keeps ``max_drop_db``.
         MachineError: a package or the disk.
     """
+    check_type("checkpoint", checkpoint, Path, "a path")
     with progress_to(progress):
         job = prepare(checkpoint, options)
         share = useful_share(job.card)

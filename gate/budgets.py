@@ -49,11 +49,11 @@ def read_budgets(path: Path) -> dict[str, object]:
     """Return the tables of a budget file after checking every name and number in it.
 
     Raises:
-        InputError: missing, not TOML, an unknown table or key, or a value that is no number.
+        InputError: missing, not TOML, an unknown table or key, or a value that is no number of at least 0.
     """
     try:
-        tables: dict[str, object] = tomllib.loads(read_bytes(path, advice="write one as in docs/gate.md").decode())
-    except ValueError as err:
+        tables: dict[str, object] = tomllib.loads(read_bytes(path, advice="write one as in docs/gate.md").decode("utf-8-sig"))
+    except (ValueError, RecursionError) as err:
         raise InputError(f"{path}: not a TOML file ({err}); see docs/gate.md") from err
     models = tables.get("models", {})
     named = models.items() if isinstance(models, dict) else [("models", models)]
@@ -96,5 +96,5 @@ def _check_limits(limits: object, precision: str, where: str) -> None:
     for key, value in limits.items():
         if key not in KEYS:
             raise InputError(f"{where}: {key!r} is no budget; known: {', '.join(KEYS)}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not -LARGEST <= value <= LARGEST:
-            raise InputError(f"{where}: {key} is {value!r}, a number is needed")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LARGEST:
+            raise InputError(f"{where}: {key} is {value!r}, a number is needed, 0 or more")

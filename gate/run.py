@@ -17,6 +17,7 @@ from sr_deploy.gate.options import GateOptions
 from sr_deploy.gate.thresholds import Judge
 from sr_deploy.gate.weights import largest_error_steps
 from sr_deploy.notes import NOTES
+from sr_deploy.options import check_type
 from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.runtime.backends.engine import Engine, on_cpu
 from sr_deploy.runtime.backends.load import exact_engines, load
@@ -65,6 +66,9 @@ def gate(engines: Sequence[Path], options: GateOptions, *, progress: OnStep | No
         InputError: a file is missing or damaged, has no budget, or belongs to another network.
         MachineError: a package is missing.
     """
+    check_type("engines", engines, tuple[Path, ...], "paths")
+    if not engines:
+        raise InputError("engines=(): none to compare; name at least one")
     with progress_to(progress):
         files = [engine_file(path, options.scale) for path in engines]
         tables, paths = read_budgets(options.budget), list_pictures(options.data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from sr_deploy.errors import InputError
+from sr_deploy.errors import InputError, MachineError
 from sr_deploy.train.loop.devices import check_devices
 from sr_deploy.train.options import MachineOptions
 
@@ -16,7 +16,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """Check before any work that ``path`` may be written.
 
     Raises:
-        InputError: it has another suffix, or exists and may not be replaced.
+        InputError: it has another suffix, lies below a file, or exists and may not be replaced.
+        MachineError: its folder may not be written.
     """
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: a checkpoint's name ends in .safetensors, this one in {path.suffix or 'nothing'}")
@@ -24,7 +25,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         raise InputError(f"{path}: a folder; choose another name")
     place = next((folder for folder in path.absolute().parents if folder.exists()), path)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: {place} is no folder that may be written; choose another place, or check its permissions")
+        kind = MachineError if place.is_dir() else InputError
+        raise kind(f"{path}: {place} is no folder that may be written; choose another place, or check its permissions")
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; add --overwrite to replace it, or choose another name")
     state = path.with_suffix(".train.safetensors")

@@ -23,6 +23,7 @@ from sr_deploy.export.plans.calibration import check_has_calibrators
 from sr_deploy.export.plans.options import BuildOptions
 from sr_deploy.files import digest_bytes, read_bytes, replacing
 from sr_deploy.notes import LINES
+from sr_deploy.options import check_type
 from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.engine import Tiles
@@ -71,6 +72,7 @@ def build(
         EngineError: TensorRT found no way to build it.
         CheckError: the plan computes something else than its graph; it was not written.
     """
+    check_type("graphs", graphs, tuple[Path, ...], "paths")
     cards = {graph: read_graph_card(graph) for graph in graphs}
     trt = tensorrt_module() if trt is None else trt
     cuda = Cuda() if cuda is None else cuda

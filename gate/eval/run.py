@@ -15,6 +15,7 @@ from sr_deploy.gate.eval.perceptual import FID_LEAST, FID_RECOMMENDED, Perceptua
 from sr_deploy.gate.models import Model, open_model
 from sr_deploy.measure import Score, compare, enlarged_pair, fixed_pair, levels, mean
 from sr_deploy.notes import NOTES
+from sr_deploy.options import check_type
 from sr_deploy.pictures import open_picture
 from sr_deploy.planes import is_grey, read_measured, rgb_pixels
 from sr_deploy.progress import OnStep, progress, progress_to
@@ -55,6 +56,9 @@ def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: On
         InputError: a file is missing or damaged, or a model does not serve what is asked for.
         CheckError: a model returns values that are no finite numbers.
     """
+    check_type("models", models, tuple[str | Path, ...], "names or paths")
+    if not models:
+        raise InputError("models=(): none to measure; name at least one")
     with progress_to(progress):
         folders = {folder: list_pictures(folder) for folder in options.data}
         perceptual = open_metrics(list(dict.fromkeys(options.metrics)), net=options.lpips_net, threads=options.threads)

@@ -62,3 +62,8 @@ def test_options_stay_as_they_were_made(dense: Path) -> None:
     before = repr(options)
     prune(dense, options)
     assert repr(options) == before
+
+
+def test_a_checkpoint_is_named_by_a_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^path='a\.safetensors': is of type str; give a path$"):
+        prune("a.safetensors", PruneOptions(output=tmp_path / "b.safetensors"))  # type: ignore[arg-type]

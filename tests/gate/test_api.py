@@ -68,3 +68,17 @@ def test_options_of_a_gate_that_cannot_be_are_rejected(change: dict[str, object]
 def test_options_of_an_evaluation_that_cannot_be_are_rejected(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         EvalOptions(**{"data": (Path("d"),), **change})  # type: ignore[arg-type]
+
+
+def test_what_is_no_list_of_paths_is_told(tmp_path: Path) -> None:
+    options = GateOptions(reference=tmp_path, data=tmp_path)
+    for engines in ("ab", ["ab"], (3,)):
+        with pytest.raises(InputError, match=r"^engines=.*: is of type .*; give paths$"):
+            gate(engines, options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="none to compare; name at least one"):
+        gate((), options)
+    for models in ("ab", [3]):
+        with pytest.raises(InputError, match=r"^models=.*: is of type .*; give names or paths$"):
+            evaluate(models, EvalOptions(data=(tmp_path,)))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="none to measure; name at least one"):
+        evaluate((), EvalOptions(data=(tmp_path,)))

@@ -67,7 +67,9 @@ def test_the_budgets_of_the_repository_are_sound() -> None:
         ("[models]\nvdsr = 1\n", "vdsr is 1, a table per precision is needed"),
         ("models = 1\n", "models is 1, a table per precision is needed"),
         ("[int8]\nmax_dorp_db = 1\n[models.'']\n", "'max_dorp_db' is no budget"),
+        ("[int8]\nmin_agreement_db = -1\n", "min_agreement_db is -1, a number is needed, 0 or more"),
         ("[int8\n", "not a TOML file"),
+        (f"a = {'[' * 5000}{']' * 5000}\n", r"gates\.toml: not a TOML file"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, message: str) -> None:
@@ -80,6 +82,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="not a TOML file"):
         read_budgets(tmp_path / "b.toml")
+
+
+def test_the_mark_that_windows_begins_a_text_with_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "b.toml").write_bytes(b"\xef\xbb\xbf[int8]\r\nmax_drop_db = 0.1\r\n")
+    assert read_budgets(tmp_path / "b.toml") == {"int8": {"max_drop_db": 0.1}}
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

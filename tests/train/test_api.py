@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sr_deploy.errors import InputError
+from sr_deploy.errors import InputError, MachineError
 from sr_deploy.progress import Step
 from sr_deploy.train import PrepareOptions, Status, TrainOptions, prepare, train
 from sr_deploy.train.command import parser
@@ -72,3 +72,9 @@ def test_the_command_knows_the_defaults_of_the_options() -> None:
         **{"device": "auto", "devices": 1, "momentum": 0.9, "lr_half": 200_000, "save_minutes": 5.0, "workers": 1},
     }
     assert set(PAPERS) == set(ARCHS)
+
+
+def test_a_folder_that_may_not_be_written_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *args: False)
+    with pytest.raises(MachineError, match="is no folder that may be written; choose another place, or check its permissions"):
+        train(TrainOptions(data=(tmp_path,), output=tmp_path / "a.safetensors"))

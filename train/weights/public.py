@@ -187,22 +187,28 @@ def unpickle(content: bytes, path: Path) -> object:
     Raises:
         InputError: it holds a module, or is no such file.
     """
+    alike = content.startswith((b"PK", b"\x80"))  # a zip archive, a pickle
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's words about old files are no line of ours
             with torch.serialization.safe_globals(HARMLESS):
                 return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
-        alike = content.startswith((b"PK", b"\x80"))  # a zip archive, a pickle
         if not alike or ("weights_only" not in str(err).lower() and "unsupported global" not in str(err).lower()):
-            raise InputError(f"{path}: not a PyTorch checkpoint ({_first(err)}); name a .pt, .pth or .safetensors file") from err
+            raise InputError(
+                f"{path}: not a PyTorch checkpoint ({_first(err, alike)}); name a .pt, .pth or .safetensors file"
+            ) from err
         raise InputError(
             f"{path}: holds a pickled module or other objects, and loading one runs code; "
             f"where you trust its maker and have its classes, turn it into a state: {STATE_OF.format(path=repr(str(path)))}"
         ) from err
     except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, OSError) as err:
-        raise InputError(f"{path}: not a PyTorch checkpoint ({_first(err)}); name a .pt, .pth or .safetensors file") from err
+        raise InputError(
+            f"{path}: not a PyTorch checkpoint ({_first(err, alike)}); name a .pt, .pth or .safetensors file"
+        ) from err
 
 
-def _first(err: Exception) -> str:
+def _first(err: Exception, alike: bool) -> str:
+    if not alike:
+        return "neither a zip archive nor a pickle"  # torch's words would tell how to run what is in it
     return " ".join(str(err).split())[:160] or type(err).__name__

@@ -161,6 +161,13 @@ def test_a_pickled_module_is_refused_with_the_way_out(theirs: Net, tmp_path: Pat
         assert torch.equal(checkpoint.load(tmp_path / "state.pth")[0](torch.ones(1, 1, 5, 5)), theirs(torch.ones(1, 1, 5, 5)))
 
 
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>", b"version https://git-lfs.github.com/spec/v1\n", b"hello"])
+def test_another_file_is_told_without_words_about_trust(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.pth: not a PyTorch checkpoint \(neither a zip archive nor a pickle\); name a .pt"):
+        checkpoint.load(tmp_path / "a.pth")
+
+
 def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
