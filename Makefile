@@ -108,8 +108,8 @@ DECIDED  := $(patsubst %_int8.guard.json,%,$(wildcard train/pretrained/*_pruned_
 SHIPPED  := $(foreach network,$(filter-out %/srgan_pruned,$(DECIDED)),$(if $(filter $(network)_qat,$(DECIDED)),,$(network)))
 # What is left of int8's loss after --qat is least so: docs/calibration.md.
 QAT_OPTIONS := --method mse --refine --correct-bias --keep conv20
-# The last convolution of a plain network reads floats: few of the multiplications, and much of what int8 loses.
-PLAIN_OPTIONS := --keep tail --max-drop 0.03
+# After QAT the thresholds are those that it learned.
+PLAIN_OPTIONS := --max-drop 0.03
 engines: | $(VENV)/.installed
 	@rm -f $(OUT)/shipped/*_int8.onnx
 	@for network in $(SHIPPED); do \

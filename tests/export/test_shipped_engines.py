@@ -23,7 +23,5 @@ def test_an_export_gives_the_shipped_engine(engine: Shipped, root: Path, tmp_pat
     options = ["--precision", "int8", "--max-drop", str(card.guard["max_drop_db"])]
     if checkpoint.stem == "vdsr_pruned_qat":  # the thresholds that it learned are not what ships
         options += ["--method", str(card.calibration), "--refine", "--correct-bias", "--keep", "conv20"]
-    if checkpoint.stem.startswith("plain_"):
-        options += ["--keep", "tail"]
     assert main([str(checkpoint), "-o", str(tmp_path), *options]) == 0
     assert (tmp_path / f"{engine.name}.onnx").read_bytes() == engine.path().read_bytes()
