@@ -37,7 +37,9 @@ PACKAGES: list[str] = PROJECT["tool"]["setuptools"]["packages"]
 def packages_in(root: Path) -> set[str]:
     """Return the packages that the folders with modules are, at any depth."""
     tops = {path.parent for path in root.glob("*/*.py") if not path.parent.name.startswith(".")}
-    folders = {path.parent for top in tops if top.name not in ("tests", "benchmarks", "docs") for path in top.rglob("*.py")}
+    folders = {
+        path.parent for top in tops if top.name not in ("tests", "benchmarks", "docs", "examples") for path in top.rglob("*.py")
+    }
     names = {".".join(folder.relative_to(root).parts) for folder in folders}
     return {name if name == "sr_deploy" else f"sr_deploy.{name}" for name in names}
 

@@ -24,6 +24,7 @@ from sr_deploy.temporary_files import new_temporary
 TOUCH_S = 30.0
 DEAD_S = 300.0
 NAME = re.compile(r"\.sr-[0-9a-f]{24}\.claim")
+ASIDE = re.compile(r"\.sr-[0-9a-f]{24}\.[0-9a-f]{8}")  # what a run left that was killed while it removed a claim
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def is_dead(path: Path, claim: Claim | None) -> bool:
     """
     own = claim_of_this_process()
     if claim is not None and (claim.host, claim.space) == (own.host, own.space):
-        return _began(claim.process) != claim.began
+        began = _began(claim.process)
+        if began or _is_gone(claim.process):
+            return began != claim.began
     try:
         return age_s(path) > DEAD_S
     except FileNotFoundError:
@@ -196,10 +199,24 @@ def remove_dead(folder: Path) -> None:
             claim = read_claim(path)
             if is_dead(path, claim):
                 set_aside(path, claim)
+        for path in [Path(entry.path) for entry in os.scandir(folder) if ASIDE.fullmatch(entry.name)]:
+            if age_s(path) > DEAD_S:
+                path.unlink(missing_ok=True)
+
+
+def _is_gone(process: int) -> bool:
+    """Return whether no process has this number; one of another user may be hidden in ``/proc``, but not from signals."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _began(process: int) -> str:
-    """Return when a process began, in the system's own count; of one that is gone nothing."""
+    """Return when a process began, in the system's own count; of one that is gone or hidden nothing."""
     try:
         return Path(f"/proc/{process}/stat").read_text("ascii", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -70,6 +70,21 @@ def test_a_claim_on_this_host_dies_with_its_process(tmp_path: Path) -> None:
     assert not is_dead(path, own)
 
 
+def test_a_process_that_proc_hides_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = claim_of_this_process()
+    monkeypatch.setattr(module, "_began", lambda process: "")
+    assert not is_dead(put(tmp_path / "a.png", own), own)
+    assert is_dead(put(tmp_path / "a.png", own, age_s=310), own)
+
+
+def test_what_a_killed_run_set_aside_is_removed(tmp_path: Path) -> None:
+    for name, age_s in (("0" * 24 + ".01234567", 400), ("0" * 24 + ".89abcdef", 0)):
+        (tmp_path / f".sr-{name}").touch()
+        os.utime(tmp_path / f".sr-{name}", (time.time() - age_s, time.time() - age_s))
+    remove_dead(tmp_path)
+    assert [path.name[-8:] for path in tmp_path.iterdir()] == ["89abcdef"]
+
+
 def test_a_claim_that_is_not_written_yet_lives(tmp_path: Path) -> None:
     place_of(tmp_path / "a.png").touch()
     with Claims() as ours:
