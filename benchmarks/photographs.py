@@ -6,7 +6,7 @@ A high-resolution picture is shrunk by MATLAB's bicubic, rounded to 8 bits, writ
 resolution, in memory) and read again; ``clean`` leaves JPEG out. Then it is enlarged as ``sr-infer`` does: a luma network gets
 luma, and chroma is enlarged by bicubic. The result is in 8 bits as well. Luma of result and original is compared unrounded, in
 studio range, with as many pixels shaved as the scale. So ``clean`` may differ a little from ``sr-eval``, which rounds neither
-the low-resolution picture nor colours. A checkpoint runs on the whole picture, which is what an engine computes in tiles; int8
+the low-resolution picture nor colours. A checkpoint runs on the whole picture, mirrored at its edges as for an engine; int8
 is computed with exact sums, the same on every processor.
 """
 
@@ -89,8 +89,9 @@ def opened(name: str, threads: int | None, stack: ExitStack) -> tuple[Enlarge, t
         def whole(pixels: Pixels, scale: int) -> Pixels:
             one, at_scale = network_at(network, card, scale)
             h, w = given_size((pixels.shape[0] * scale, pixels.shape[1] * scale), scale, card.upscale)
-            uncut = at_scale.with_changes(halo=0)  # the picture is one tile
-            return upscale(CheckpointEngine(one, uncut, (1, 3 if card.color == "rgb" else 1, h, w)), pixels, scale)
+            halo = one.halo()  # the mirrored picture is one tile
+            shape = (1, 3 if card.color == "rgb" else 1, h + 2 * halo, w + 2 * halo)
+            return upscale(CheckpointEngine(one, at_scale.with_changes(halo=halo), shape), pixels, scale)
 
         return whole, (card.default_scale, *card.scales)
     engine = stack.enter_context(closing(load(engine_file(path), threads=threads, exact=True)))

@@ -169,15 +169,16 @@ def box_sums(values: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
 
 def check_cut(cut: Cut) -> None:
     """Check that the bands of a picture partition its result, and that the result is that of the whole picture."""
-    (h, w), (tile_h, tile_w) = cut.size, cut.tile
+    (h, w), (tile_h, _) = cut.size, cut.tile
     planes = np.random.default_rng(h * 1000 + w).integers(0, 16, (1, h, w)).astype(np.float32)
     engine: Engine = BoxEngine(cut, cut.tile)
     bands = list(run_bands(engine, lambda first, last: rows_of(planes, first, last, tile_h), (h, w)))
     _check_partition([(top, band.shape[1]) for top, band in bands], h * cut.factor)
     found = np.concatenate([band for _, band in bands], axis=1)
-    whole = np.pad(planes, [(0, 0), (0, max(tile_h - h, 0)), (0, max(tile_w - w, 0))], mode="edge")
+    whole = np.pad(planes, [(0, 0), (cut.halo, cut.halo), (cut.halo, cut.halo)], mode="symmetric")
     expected = BoxEngine(cut, (whole.shape[1], whole.shape[2])).run(whole[None])[0]
-    assert np.array_equal(found, expected[:, : h * cut.factor, : w * cut.factor]), cut
+    first = cut.halo * cut.factor
+    assert np.array_equal(found, expected[:, first : first + h * cut.factor, first : first + w * cut.factor]), cut
 
 
 def rows_of(planes: NDArray[np.float32], first: int, last: int, most: int) -> NDArray[np.float32]:

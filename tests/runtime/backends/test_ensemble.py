@@ -69,5 +69,5 @@ def test_pictures_and_measurements_take_it(square: Path, tmp_path: Path, capsys:
     rows = []
     for more in ([], ["--ensemble"]):
         assert evaluate([str(square), "bicubic", "--data", str(tmp_path / "data"), "--scale", "2", "--threads", "1", *more]) == 0
-        rows.append([line.split()[5] for line in capsys.readouterr().out.splitlines()[2:]])
+        rows.append([line.split()[5] for line in capsys.readouterr().out.splitlines()[3:]])
     assert rows[0][0] != rows[1][0] and rows[0][1] == rows[1][1]  # bicubic has nothing to turn
