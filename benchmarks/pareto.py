@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sr_deploy.console import run
 from sr_deploy.errors import InputError
-from sr_deploy.files import write_text
+from sr_deploy.files import write_bytes, write_text
 from sr_deploy.runtime.engines.shipped import shipped_engines
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,10 +47,11 @@ def command() -> int:
         with tempfile.TemporaryDirectory() as name:
             public = exported([path for path in checkpoints if path.stem.endswith(f"_x{scale}")], Path(name))
             engines = [str(engine.path()) for engine in shipped_engines() if scale in engine.scales]
-            report, chart = Path(name) / "report.json", ROOT / f"docs/pareto_x{scale}.png"
+            report, chart = Path(name) / "report.json", Path(name) / "chart.png"
             options = ["--data", data, "--scale", str(scale), "--rounds", "7", "--chart", str(chart), "--json", str(report)]
             bench = [sys.executable, "-m", "sr_deploy.runtime.bench.command"]
             subprocess.run([*bench, *engines, *map(str, public), *options], check=True)
+            write_bytes(ROOT / f"docs/pareto_x{scale}.png", chart.read_bytes())
             found = json.loads(report.read_text())
             for row in found["results"]:
                 row["engine"] = Path(row["engine"]).name
