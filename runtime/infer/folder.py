@@ -149,13 +149,13 @@ class FolderRun:
         if self.skip_existing and is_done(task.output):
             task.skipped = True
             return
+        if not claim(task, self.claims, wait=self.skip_existing):
+            return
         if is_taken(task.output) and not (self.overwrite or self.skip_existing):
             raise InputError(
                 f"{task.output}: exists already; add --overwrite to replace it or --skip-existing to keep it, "
                 "or choose another place with -o"
             )
-        if not claim(task, self.claims, wait=self.skip_existing):
-            return
         with PictureFile(task.source, self.reading) as file:
             task.kind = format_of_name(task.output) or format_of_result(file.start, task.source, self.writing, self.reading)
             if self.memory is not None:

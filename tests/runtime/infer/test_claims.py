@@ -144,6 +144,21 @@ def test_two_runs_into_one_file_is_an_error_of_the_second(
     assert not (tmp_path / "a.png").exists()
 
 
+def test_a_result_that_appears_while_it_is_claimed_is_not_replaced(
+    identity_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, output, take = pictures(tmp_path / "in", 1), tmp_path / "a.png", Claims.take
+
+    def finished_meanwhile(claims: Claims, path: Path) -> Claim | None:
+        path.write_bytes(b"of another run")
+        return take(claims, path)
+
+    monkeypatch.setattr(Claims, "take", finished_meanwhile)
+    assert infer(identity_file, folder / "0.png", "-o", output) == 2
+    assert "a.png: exists already" in error_lines(capsys)[0]
+    assert output.read_bytes() == b"of another run"
+
+
 def test_runs_at_once_make_each_picture_once(identity_file: Path, tmp_path: Path) -> None:
     folder, out = pictures(tmp_path / "in", 12), tmp_path / "out"
     command = [
