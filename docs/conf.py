@@ -47,6 +47,7 @@ CONTENTS = """
 :hidden:
 :caption: Use it
 
+docs/install
 docs/infer
 docs/infer_api
 docs/infer_formats
