@@ -21,28 +21,28 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.train.networks import registry
 from sr_deploy.train.weights import checkpoint
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def blocks(page: str) -> list[str]:
     """Return the blocks of Python in a page."""
-    found: list[str] = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    found: list[str] = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
     return found
 
 
-def module(code: str, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return a module of ``code``, importable by ``name``."""
+def copied(example: str, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the module that a copy of ``example`` is, importable by ``name``."""
     made = ModuleType(name)
     monkeypatch.setitem(sys.modules, name, made)  # dataclasses look there
-    exec(compile(code, name, "exec"), made.__dict__)
+    exec(compile((ROOT / "examples" / example).read_text("utf-8"), name, "exec"), made.__dict__)
     return made
 
 
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The toy of the page, registered, pruned and exported as it says."""
-    code, toy_from, line, _ = blocks("add_a_network.md")
-    toy = module(code, "sr_deploy.train.networks.toy", monkeypatch)
+    toy_from, line, _ = blocks("add_a_network.md")
+    toy = copied("toy_network.py", "sr_deploy.train.networks.toy", monkeypatch)
     names = {**registry.__dict__, **{name: toy.__dict__[name] for name in ("Toy", "ToyConfig", "toy_widths")}}
     exec(f"{toy_from}\nADDED = {{\n{line}}}", names)
     for name, family in names["ADDED"].items():
@@ -59,8 +59,8 @@ def test_a_network_and_a_backend_are_added_as_the_pages_say(graph: Path, monkeyp
         assert (expected.card.arch, expected.card.widths) == ("toy", (8, 8, 4))
         tiles = np.random.default_rng(0).random((2, 1, 256, 256), np.float32)
         wanted = expected.run(tiles)
-    code, branch = blocks("add_a_backend.md")
-    backend = module(code, "sr_deploy.runtime.backends.opencv_engine", monkeypatch)
+    (branch,) = blocks("add_a_backend.md")
+    backend = copied("opencv_engine.py", "sr_deploy.runtime.backends.opencv_engine", monkeypatch)
     path = Path(shutil.copy(graph, graph.with_suffix(".cvnet")))
     loaded: dict[str, object] = {}
     exec("def chosen(path, suffix):\n" + branch, loaded)
