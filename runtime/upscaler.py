@@ -34,6 +34,14 @@ Sample = TypeVar("Sample", bound=np.generic)
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 MOST_CHANNELS = 4
 MODES = ("L", "LA", "RGB", "RGBA", "I;16")  # of Pillow's pictures
+ORDERS = ("I;16B", "I;16L", "I;16N")  # the last of them in other orders of bytes
+INSTEAD = {  # of pictures of other modes, with nothing lost that an engine would see
+    "La": "image.convert('LA')",
+    "RGBa": "image.convert('RGBA')",
+    "I": "numpy.asarray(image).astype(numpy.uint16), where its values are 0 to 65535",
+    "F": "numpy.asarray(image), where its values are 0 to 1",
+    "LAB": "ImageCms.profileToProfile(image, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')",
+}
 FLOAT_RANGE = (-1.0, 2.0)  # overshoot of earlier steps is clipped to 0..1; beyond it a picture is in another range
 
 
@@ -199,8 +207,9 @@ def array_from_picture(picture: Image.Image) -> NDArray[np.uint8] | NDArray[np.u
         picture = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     elif picture.mode == "1":
         picture = picture.convert("L")
-    if picture.mode not in MODES:
-        raise InputError(f"image: has mode {picture.mode}, not one of {', '.join(MODES)}; give image.convert('RGB')")
+    if picture.mode not in (*MODES, *ORDERS):
+        instead = INSTEAD.get(picture.mode, "image.convert('RGB')")
+        raise InputError(f"image: has mode {picture.mode}, not one of {', '.join(MODES)}; give {instead}")
     return np.asarray(picture)
 
 

@@ -10,6 +10,7 @@ from sr_deploy.options import check_positive, check_provider, check_threads, che
 from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.backends.engine import Provider
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing
+from sr_deploy.runtime.video.names import check_crf
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class InferOptions:
             raise InputError("overwrite=True, skip_existing=True: contradict each other; leave one of them out")
         if not 1 <= self.shard[0] <= self.shard[1]:
             raise InputError(f"shard={self.shard}: no part of {self.shard[1]}; give (1, n) to (n, n)")
+        check_crf(self.crf)
         check_positive(scale=self.scale, memory=self.memory)
         check_provider(self.provider)
         check_threads(self.threads)

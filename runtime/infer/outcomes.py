@@ -13,6 +13,7 @@ from sr_deploy.console import one_line
 
 Status = Literal["done", "skipped", "claimed", "failed"]
 NAMED = 3  # pictures of a group that are named at the end
+MOST_KINDS = 10  # of failures that are told at the end
 NUMBER = re.compile(r"\d+")
 
 
@@ -62,14 +63,19 @@ def group(failures: Sequence[Outcome]) -> list[str]:
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for failure in failures:
         groups[NUMBER.sub("#", reason_of(failure))].append(failure)
-    lines = []
-    for key, group in sorted(groups.items(), key=lambda item: -len(item[1])):
+    lines, kinds = [], sorted(groups.items(), key=lambda item: -len(item[1]))
+    for key, group in kinds[:MOST_KINDS]:
         reasons = {reason_of(failure) for failure in group}
         reason = reasons.pop() if len(reasons) == 1 else key.replace("#", "...")
-        names = ", ".join(one_line(failure.source) for failure in group[:NAMED])
-        more = f" and {len(group) - NAMED} more" if len(group) > NAMED else ""
-        lines.append(f"{len(group)} {reason}: {names}{more}")
-    return lines
+        lines.append(f"{len(group)} {reason}: {some_of([failure.source for failure in group])}")
+    rest = sum(len(group) for _, group in kinds[MOST_KINDS:])
+    return [*lines, f"{rest} for {len(kinds) - MOST_KINDS} other reasons"] if rest else lines
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(one_line, names[:NAMED])) + more
 
 
 def reason_of(failure: Outcome) -> str:

@@ -16,6 +16,7 @@ from sr_deploy.runtime.pictures.standard_streams import STDIN_NAME, STDOUT
 from sr_deploy.runtime.video.names import is_video
 
 PROG = "sr-infer"
+MOST_LINES = 20  # about single pictures; what comes then is counted
 CLEAN_QUALITY = 90  # of a JPEG; below it the blocks are seen
 
 
@@ -32,6 +33,7 @@ class Report:
         self.log, self.total, self.spooled = log, total, spooled
         self.tally = Tally()
         self.full, self.all_frames = False, all_frames
+        self.lines = 0  # about single pictures
         self.photo, self.coarse = photo, 0  # JPEGs that were saved coarsely
 
     def task(self, task: Task) -> None:
@@ -42,7 +44,7 @@ class Report:
         """
         name = self._named(str(task.source))
         if task.frames > 1 and not self.all_frames:
-            failed(PROG, f"warning: {name}: has {task.frames} frames, the first one is enlarged; --frames takes all", 0)
+            self._line(f"warning: {name}: has {task.frames} frames, the first one is enlarged; --frames takes all")
         self.coarse += task.jpeg_quality is not None and task.jpeg_quality < CLEAN_QUALITY
         if isinstance(task.error, BrokenPipeError):
             raise task.error
@@ -82,8 +84,17 @@ class Report:
     def _add(self, outcome: Outcome) -> None:
         self.tally.add(outcome)
         if outcome.error is not None:
-            failed(PROG, outcome.error, outcome.code)
+            self._line(outcome.error)
         self.log.add(outcome)
+
+    def _line(self, text: str) -> None:
+        """Tell something about one picture, where not too much was told."""
+        self.lines += 1
+        if self.lines <= MOST_LINES:
+            failed(PROG, text, 0)
+        elif self.lines == MOST_LINES + 1:
+            advice = "" if self.log.path else "; --json-log FILE holds all"
+            failed(PROG, f"from here on such lines are only counted{advice}", 0)
 
     def _named(self, text: str) -> str:
         for path in self.spooled:

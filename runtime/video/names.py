@@ -50,6 +50,8 @@ FALLBACK = ".mkv"  # holds everything that other containers hold
 CRF = {"libx264": (51.0, 18.0), "libx265": (51.0, 20.0), "libvpx-vp9": (63.0, 24.0), "libsvtav1": (63.0, 24.0)}
 """Encoders of constant quality: the largest ``--crf``, and the default."""
 
+MOST_CRF = max(most for most, _ in CRF.values())
+
 
 def is_video(path: Path) -> bool:
     """Return whether a name has a video's suffix."""
@@ -70,6 +72,16 @@ def check_named(output: Path) -> None:
     """
     if output.suffix.lower() not in WRITTEN:
         raise InputError(f"{output}: videos are written as {', '.join(WRITTEN)}; choose one of them with -o, or name a folder")
+
+
+def check_crf(crf: float | None) -> None:
+    """Check a constant quality that some encoder takes; ``None`` is the encoder's usual one.
+
+    Raises:
+        InputError: none does.
+    """
+    if crf is not None and not 0.0 <= crf <= MOST_CRF:
+        raise InputError(f"--crf {crf:g}: outside 0 to {MOST_CRF:g}; smaller is better, leave it out for the usual quality")
 
 
 def quality_options(codec: str, crf: float | None) -> dict[str, str]:

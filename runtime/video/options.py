@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sr_deploy.options import MAX_PIXELS, check_positive
+from sr_deploy.runtime.video.names import check_crf
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class VideoOptions:
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value is outside its range."""
+        check_crf(self.crf)
         check_positive(max_pixels=self.max_pixels)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import DTypeLike, NDArray
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sr_deploy import Upscaler
 from sr_deploy.errors import EngineError, InputError
@@ -57,6 +57,39 @@ def test_a_pillow_picture_gives_one(same: Upscaler, mode: str) -> None:
     assert found.info == {"icc_profile": b"profile"}
     expected = np.asarray(picture.convert({"1": "L", "P": "RGB"}[mode]) if mode in "1P" else picture)
     assert np.array_equal(np.asarray(found), same.upscale(expected))
+
+
+@pytest.mark.parametrize(
+    ("mode", "sample", "first"),
+    [
+        ("I", np.int32(60_000), 60_000),
+        ("F", np.float32(0.25), 0.25),
+        ("La", np.uint8(200), 255),
+        ("RGBa", np.uint8(200), 255),
+        ("RGBX", np.uint8(200), 200),
+        ("CMYK", np.uint8(255), 0),
+        ("YCbCr", np.uint8(128), 128),
+        ("HSV", np.uint8(0), 0),
+        ("LAB", np.uint8(255), 252),  # a and b are signed: -1
+    ],
+)
+def test_what_is_said_about_a_mode_can_be_done_and_clips_nothing(
+    same: Upscaler, mode: str, sample: np.generic, first: float
+) -> None:
+    stored = len(Image.new(mode, (1, 1)).tobytes()) // sample.itemsize
+    picture = Image.frombytes(mode, (6, 5), sample.tobytes() * 30 * stored)
+    with pytest.raises(InputError, match=f"has mode {mode}, not one of") as caught:
+        same.upscale(picture)
+    code = str(caught.value).partition("; give ")[2].partition(", where")[0]
+    found = same.upscale(eval(code, {"image": picture, "numpy": np, "ImageCms": ImageCms}))
+    assert float(np.asarray(found).flat[0]) == first
+
+
+def test_sixteen_bits_are_taken_in_any_order_of_bytes(same: Upscaler) -> None:
+    samples = image_of((20, 30), np.uint16)
+    for mode, order in (("I;16B", ">u2"), ("I;16", "<u2")):
+        picture = Image.frombytes(mode, (30, 20), samples.astype(order).tobytes())
+        assert np.array_equal(np.asarray(same.upscale(picture)), same.upscale(samples))
 
 
 def test_a_pillow_picture_that_cannot_be_decoded_is_told(same: Upscaler, tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ def test_result_is_what_upscale_returns(random_file: Path, tmp_path: Path) -> No
     assert np.array_equal(read_pixels(tmp_path / "a_x3.png"), expected)
 
 
+@pytest.mark.parametrize("crf", ["nan", "inf", "-inf", "-1", "63.5"])
+def test_a_quality_of_videos_that_is_none_is_told_of_pictures_too(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], crf: str
+) -> None:
+    assert infer(identity_file, picture(tmp_path / "a.png"), f"--crf={crf}") == 2
+    assert capsys.readouterr().err.startswith(f"sr-infer: --crf {crf}: outside 0 to 63; ")
+    assert not (tmp_path / "a_x2.png").exists()
+
+
 def test_results_go_into_a_new_folder(identity_file: Path, tmp_path: Path) -> None:
     assert infer(identity_file, picture(tmp_path / "a.png"), picture(tmp_path / "b.jpg"), "-o", tmp_path / "new" / "out") == 0
     assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == ["a_x2.png", "b_x2.jpg"]

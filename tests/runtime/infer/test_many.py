@@ -47,6 +47,18 @@ def test_a_folder_is_mirrored_and_the_broken_one_is_named_at_the_end(
     assert lines[2] == f"sr-infer: 1 cannot be decoded: {photos}/sub/broken.png"
 
 
+def test_the_lines_about_a_folder_of_broken_pictures_are_bounded(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(25):
+        (tmp_path / f"{number:02}.png").write_bytes(b"broken")
+    assert infer(identity_file, tmp_path, "-o", tmp_path / "out", "--json-log", tmp_path / "log") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 23 and lines[20] == "sr-infer: from here on such lines are only counted"
+    assert lines[21] == "sr-infer: 25 of 25 pictures failed" and "00.png, " in lines[22] and lines[22].endswith("and 22 more")
+    assert len((tmp_path / "log").read_text().splitlines()) == 25
+
+
 def test_a_second_run_does_only_what_is_missing(identity_file: Path, photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log.jsonl"
     infer(identity_file, photos, "-o", out)

@@ -38,6 +38,14 @@ def test_failures_are_grouped_by_their_reason() -> None:
     assert tally.code == 3
 
 
+def test_the_reasons_that_are_told_are_bounded() -> None:
+    tally = Tally()
+    for number in range(14):
+        tally.add(failed(f"{number}.png", f"{number}.png: {'a' * (number + 1)}"))
+    lines = tally.lines(14)
+    assert len(lines) == 12 and lines[-1] == "4 for 4 other reasons"
+
+
 def test_nothing_is_said_where_all_is_well() -> None:
     tally = Tally()
     tally.add(Outcome("i.png", "out/i.png", "done"))
