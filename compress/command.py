@@ -100,16 +100,16 @@ def add_recovery_arguments(p: argparse.ArgumentParser, amount: argparse._Mutuall
 def add_qat_arguments(g: argparse._ArgumentGroup) -> None:
     """Add what decides how a network learns to compute in int8."""
     g.add_argument("--qat", action="store_true", help="train through the rounding of int8; sr-export uses what was learned")
-    g.add_argument("--qat-steps", type=positive_int, metavar="N", help="default: 300")
+    g.add_argument("--qat-steps", type=positive_int, metavar="N", help="steps of QAT (default: 300)")
     g.add_argument("--qat-lr", type=positive_float, metavar="LR", help="learning rate, falling to 0 (default: 1e-4)")
     g.add_argument(
         "--qat-teacher-weight",
         type=float,
         metavar="W",
-        help="of the distance to the picture of the network before, against that to the original; 0 to 1 "
+        help="weight of the distance to the picture of the network before, against that to the original; 0 to 1 "
         "(default: 0.5; 1 where the loss has VGG or GAN terms)",
     )
-    g.add_argument("--qat-method", choices=METHODS, help="of the first thresholds (default: as sr-export's --method)")
+    g.add_argument("--qat-method", choices=METHODS, help="method of the first thresholds (default: as sr-export's --method)")
     g.add_argument("--keep", nargs="+", metavar="NAME", help="more convolutions that stay in float, by module path")
 
 

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
         help="network (.safetensors; .pt, .pth of well-known repositories; in a checkout a name in train/pretrained)",
     )
     p.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the graphs")
-    p.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="default: all three")
+    p.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="graphs to make (default: all three)")
     p.add_argument(
         "--shape",
         type=int,

@@ -23,9 +23,7 @@ PROG = "sr-gate"
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-gate``."""
     p = Parser(PROG, "Compare engines with the fp32 network on pictures; exit 1 if one lost more than its budget.")
-    p.add_argument(
-        "engines", nargs="+", type=Path, metavar="ENGINE", help="engine (.onnx or .plan), or the name of a shipped one"
-    )
+    p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine: .onnx, .plan or a name of sr-infer --list")
     p.add_argument("--reference", type=Path, required=True, metavar="MODEL", help="the fp32 network: checkpoint or fp32 graph")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="high-resolution pictures")
     p.add_argument(

@@ -107,12 +107,15 @@ def check_reports(reports: Mapping[str, Path | None], kept: Iterable[Path | None
         kept: what the command reads and its other results; of a folder, everything in it.
 
     Raises:
-        InputError: a report is one of ``kept``, another report, a folder, or an existing file of another kind.
+        InputError: a report is one of ``kept``, another report, a folder, standard output (``-``), or an existing file of
+            another kind.
     """
     taken = {os.path.realpath(path): f"{path}, which this command needs" for path in kept if path is not None}
     for option, path in reports.items():
-        if path is None or str(path) == "-":
+        if path is None:
             continue
+        if str(path) == "-":
+            raise InputError(f"{option} -: standard output is taken; name a file")
         place = os.path.realpath(path)
         if path.is_dir():
             raise InputError(f"{option} {path}: a folder; name a file")

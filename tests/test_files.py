@@ -113,7 +113,6 @@ def test_a_report_replaces_an_old_report_only(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     kept = [tmp_path / "a.onnx", None]
     check_reports({"--json": tmp_path / "a.json", "--junit": tmp_path / "new", "--summary": None}, kept)
-    check_reports({"--json": Path("-")}, kept)
     for name in ("a.onnx", "b.onnx", "a.toml", "a.PNG"):
         with pytest.raises(InputError, match=rf"--json .*{name}: would replace "):
             check_reports({"--json": tmp_path / name}, kept)
@@ -123,6 +122,8 @@ def test_a_report_replaces_an_old_report_only(tmp_path: Path) -> None:
         check_reports({"--json": tmp_path / "x", "--junit": tmp_path / "x"}, kept)
     with pytest.raises(InputError, match="a folder; name a file"):
         check_reports({"--json": tmp_path}, kept)
+    with pytest.raises(InputError, match="--json -: standard output is taken; name a file"):
+        check_reports({"--json": Path("-")}, kept)
 
 
 def test_a_folder_in_the_way_is_one_line(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         "models",
         nargs="+",
         metavar="MODEL",
-        help="checkpoint, engine (.onnx, .plan, or a name of sr-infer --list), or the word bicubic",
+        help="checkpoint, engine (.onnx, .plan or a name of sr-infer --list), or the word bicubic",
     )
     p.add_argument("--data", nargs="+", type=Path, required=True, metavar="DIR", help="folders of pictures")
     p.add_argument(
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         choices=METRICS,
         default=("psnr", "ssim"),
         metavar="NAME",
-        help="columns, of psnr ssim lpips fid (default: psnr ssim); lpips and fid need sr-deploy[metrics] and public weights "
+        help="columns, of psnr ssim lpips fid (default: psnr ssim); lpips and fid need the extra metrics and public weights "
         "that are downloaded once; one that lacks them is left out, with a line that says what to do",
     )
     p.add_argument(
@@ -75,7 +75,7 @@ def check_report(path: Path | None, models: Sequence[str], options: EvalOptions)
     from sr_deploy.files import check_reports, list_pictures
 
     pictures = [picture for folder in options.data for picture in list_pictures(folder)]
-    check_reports({"--json": path}, [*map(Path, models), *pictures])
+    check_reports({"--json": None if str(path) == "-" else path}, [*map(Path, models), *pictures])
 
 
 def show(results: Sequence[Measurement], options: EvalOptions, path: Path | None) -> None:

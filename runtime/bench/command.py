@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="ENGINE",
-        help="engine (.onnx, .plan or a name of sr-infer --list); ratios are to the first",
+        help="engine: .onnx, .plan or a name of sr-infer --list; ratios are to the first",
     )
     p.add_argument(
         "--compare", nargs=2, type=Path, metavar=("A", "B"), help="only say how many times as fast B is, by megapixel of result"

@@ -19,7 +19,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--need", nargs="+", choices=NEEDS, default=[], metavar="EXTRA", help=f"exit 1 unless usable: {', '.join(NEEDS)}"
     )
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
+    p.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the findings as JSON; - for standard output instead of the table"
+    )
     return p
 
 

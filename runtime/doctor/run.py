@@ -7,18 +7,22 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sr_deploy import __version__
-from sr_deploy.console import failed, table
+from sr_deploy.console import failed
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import cache_folder, check_reports, write_text
 from sr_deploy.runtime.backends.engine import CPU
 
 LEAST_PYTHON = (3, 10)
+WIDEST = 100  # columns of the report, fewer in a narrower terminal
+INDENT = 20  # longer than every ``Finding.what``
 PACKAGES = {
     "train": ("torch", "lightning", "safetensors", "tensorboard"),
     "compress": ("nni",),
@@ -50,7 +54,7 @@ class DoctorOptions:
     """What is asked of this machine."""
 
     need: tuple[str, ...] = ()  # keys of ``PROBES`` that have to be usable
-    json: Path | None = None  # a file that gets the findings, too
+    json: Path | None = None  # a file that gets the findings, too; ``-``: they are printed as JSON instead
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where something is needed that is not looked for."""
@@ -61,17 +65,29 @@ class DoctorOptions:
 
 def doctor(options: DoctorOptions) -> int:
     """Print what was found and return the exit code: 1 if something that is needed is not usable."""
-    check_reports({"--json": options.json}, [])
+    to_output = str(options.json) == "-"
+    check_reports({"--json": None if to_output else options.json}, [])
     findings = {name: probe() for name, probe in PROBES.items()}
-    print(table([["", "found", "to mend it"], *([f.what, f.found, f.mend or "-"] for f in findings.values())], left=3))
-    if options.json is not None:
-        text = json.dumps({name: asdict(finding) for name, finding in findings.items()}, indent=2) + "\n"
-        write_text(options.json, text)
+    text = json.dumps({name: asdict(finding) for name, finding in findings.items()}, indent=2)
+    print(text if to_output else report(findings.values(), min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)))
+    if options.json is not None and not to_output:
+        write_text(options.json, text + "\n")
     code = 0
     for name in options.need:
         if not findings[name].good:
             code = failed("sr-doctor", f"{name} is not usable here: {findings[name].found}; {findings[name].mend}", 1)
     return code
+
+
+def report(findings: Iterable[Finding], columns: int) -> str:
+    """Return the findings as lines of at most ``columns`` characters; below what is missing stands what gets it."""
+    lines = []
+    for finding in findings:
+        indent = " " * INDENT
+        for first, text in ((finding.what.ljust(INDENT), finding.found), (f"{indent}-> ", finding.mend)):
+            later = " " * len(first)
+            lines += textwrap.wrap(text, columns, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def python() -> Finding:
@@ -91,7 +107,7 @@ def onnxruntime(provider: str, extra: str) -> Finding:
         return Finding(what, f"not installed ({_words(err)})", f"pip install 'sr-deploy[{extra}]'")
     if provider in offered:
         return Finding(what, f"{ort.__version__}, {provider}")
-    mend = f"pip uninstall onnxruntime onnxruntime-gpu, then pip install 'sr-deploy[{extra}]'"  # they overwrite each other
+    mend = f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'sr-deploy[{extra}]'"  # they overwrite each other
     return Finding(what, f"{ort.__version__} offers {', '.join(offered)}", mend)
 
 
@@ -133,7 +149,7 @@ def packages(extra: str) -> Finding:
         "hdf5": "HDF5 training files",
         "charts": "charts",
         "video": "videos",
-        "large": "pictures beyond the memory",
+        "large": "large pictures",
         "metrics": "LPIPS and FID",
     }
     what = names.get(extra, extra)

@@ -29,7 +29,7 @@ FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "gif")  # the keys of those in 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-infer``."""
-    p = Parser(PROG, "Enlarge pictures with a super-resolution engine.", elsewhere=ELSEWHERE)
+    p = Parser(PROG, "Enlarge pictures and videos with a super-resolution engine.", elsewhere=ELSEWHERE)
     p.add_argument(
         "pictures",
         nargs="*",
@@ -39,9 +39,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--engine",
         metavar="E",
-        help="engine file (.onnx, .plan), or the name of one that comes with sr-deploy: l, m, edsr, vdsr, ... (default: l)",
+        help="engine: .onnx, .plan or a name of --list, as l, m, photo, edsr, vdsr (default: l)",
     )
-    p.add_argument("--list", action="store_true", help="show the engines that come with sr-deploy, and end")
+    p.add_argument("--list", action="store_true", help="show the shipped engines, and end")
     p.add_argument("--json", action="store_true", help="with --list: as JSON")
     p.add_argument("-o", "--output", metavar="OUT", help="folder, file for one picture, or - (default: beside the input)")
     p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: the engine's, 2 without --engine)")
@@ -49,20 +49,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--shard", type=shard, metavar="I/N", default=(1, 1), help="of every N pictures only the I-th: 1/3, 2/3, 3/3")
     existing = p.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing files (never the input)")
-    existing.add_argument("--skip-existing", action="store_true", help="do only the pictures whose result is missing")
+    existing.add_argument("--skip-existing", action="store_true", help="enlarge only pictures whose result is missing")
     p.add_argument("--json-log", type=Path, metavar="FILE", help="append one line of JSON for each picture to FILE")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")
     p.add_argument("--codec", metavar="NAME", help="encoder of videos (default: libx264; for .webm libvpx-vp9)")
     p.add_argument("--crf", type=float, metavar="Q", help="constant quality of videos, smaller is better (default: libx264 18)")
     p.add_argument("--ensemble", action="store_true", help="mean over eight flips and turns: better, eight times the work")
-    p.add_argument("--times", action="store_true", help="say at the end what each stage took; with --list: time each engine here")
+    p.add_argument(
+        "--times", action="store_true", help="print at the end what each stage took; with --list: time each engine here"
+    )
     p.add_argument("--threads", type=thread_count, metavar="N", help="CPU threads (default: all cores)")
     p.add_argument(
         "--memory",
         type=byte_count,
         metavar="SIZE",
-        help="a picture that needs more goes by rows: 2G, 800M (default: what is free)",
+        help="stream pictures that need more memory than this: 2G, 800M (default: what is free)",
     )
     add_picture_options(p)
     return p
@@ -71,13 +73,13 @@ def parser() -> argparse.ArgumentParser:
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Add the options about picture files."""
     p = parser.add_argument_group("picture files")
-    p.add_argument("--format", choices=FORMATS, help="of results (default: the input's; of a GIF, png)")
-    p.add_argument("--quality", type=positive_int, metavar="Q", help="of JPEG and WebP, 1 to 100 (default: 95)")
+    p.add_argument("--format", choices=FORMATS, help="format of results (default: as the input; GIF becomes PNG)")
+    p.add_argument("--quality", type=positive_int, metavar="Q", help="quality of JPEG and WebP, 1 to 100 (default: 95)")
     p.add_argument("--frames", action="store_true", help="all frames of animations and pages of TIFF, not the first alone")
     p.add_argument(
-        "--max-pixels", type=positive_int, default=MAX_PIXELS, metavar="N", help="refuse larger files (default: %(default)s)"
+        "--max-pixels", type=positive_int, default=MAX_PIXELS, metavar="N", help="reject larger pictures (default: %(default)s)"
     )
-    p.add_argument("--allow-truncated", action="store_true", help="take what is there of files that end early")
+    p.add_argument("--allow-truncated", action="store_true", help="enlarge files that end early as far as they go")
 
 
 def main(argv: list[str] | None = None) -> int:

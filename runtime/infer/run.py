@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sr_deploy.card import check_scale
 from sr_deploy.console import failed
-from sr_deploy.errors import DiskFullError, InputError
+from sr_deploy.errors import DiskFullError
 from sr_deploy.files import check_reports
 from sr_deploy.memory import available_bytes
 from sr_deploy.progress import Advance, progress
@@ -86,8 +86,6 @@ def check_places(options: InferOptions, pairs: Sequence[Pair]) -> None:
         MachineError: the folder of the results cannot be written.
     """
     folder = results_folder(options.output)
-    if str(options.json_log) == "-":
-        raise InputError("--json-log -: standard output is for names or a picture; name a file")
     check_reports({"--json-log": options.json_log}, [*(path for pair in pairs for path in pair), options.engine, folder])
     if any(output == STDOUT for _, output in pairs):
         check_standard_output()

@@ -23,6 +23,30 @@ def test_every_line_says_what_was_found(capsys: pytest.CaptureFixture[str], tmp_
     assert (found["train"]["mend"] == "") == (importlib.util.find_spec("lightning") is not None)
 
 
+def test_json_goes_to_standard_output(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--json", "-"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == list(doctor.PROBES)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("100", 100), ("200", 100)])
+def test_the_report_fits_the_terminal(
+    columns: str, widest: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    long = doctor.Finding("ONNX Runtime, CUDA", "a provider " * 12, "a command " * 12)
+    monkeypatch.setattr(doctor, "PROBES", {"python": doctor.python, "cpu": lambda: long})
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert widest - 12 < max(map(len, lines)) <= widest
+    assert " ".join(lines[1].split()).startswith("ONNX Runtime, CUDA a provider a provider")
+    assert sum(line.startswith(" " * doctor.INDENT + "-> a command") for line in lines) == 1
+    assert max(len(finding.what) for finding in (doctor.python(), long)) < doctor.INDENT
+
+
 def test_what_is_needed_and_here_is_exit_0() -> None:
     assert main(["--need", "cpu"]) == 0
 
@@ -44,7 +68,7 @@ def test_a_missing_runtime_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_missing_provider_names_those_that_are_here() -> None:
     found = doctor.onnxruntime("NoSuchProvider", "cuda")
-    assert "CPUExecutionProvider" in found.found and found.mend.endswith("then pip install 'sr-deploy[cuda]'")
+    assert "CPUExecutionProvider" in found.found and found.mend.endswith("&& pip install 'sr-deploy[cuda]'")
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
