@@ -2,6 +2,10 @@
 
 ``from sr_deploy import Upscaler`` is what an application needs; it is imported when it is asked for, so that commands stay quick.
 
+What all folders share is here: ``card.py``, the model card; ``luma.py``, ``degrade.py`` (MATLAB's bicubic) and ``measure.py``
+(PSNR, SSIM); ``pictures.py`` and ``planes.py``, pictures as networks read them; ``thresholds.py``, how int8 is clipped;
+``files.py``, ``errors.py``, and what every command has: ``options.py``, ``console.py``, ``progress.py``, ``signals.py``.
+
 Nothing of it calls home. The Linux wheel of ONNX Runtime would, since 1.31: unless the variable below is set before its first
 import, it writes a device id under the cache folder and sends events. A value that is set already is kept.
 """

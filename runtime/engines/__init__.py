@@ -1,4 +1,4 @@
-"""The engines that come with sr-deploy, and ``engines.json`` with what was measured of each.
+"""The shipped engines, and ``engines.json`` with what was measured of each.
 
 ``make engines`` makes the files from the committed weights and decisions of the guard.
 

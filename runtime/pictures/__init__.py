@@ -1,9 +1,10 @@
 """Picture files as arrays, and arrays as picture files: every format, depth and kind of colour.
 
 What goes along is kept true: colour profiles, EXIF, orientation, transparency, frames and pages. Pictures are in memory as a
-whole; by rows they go in ``runtime/large``.
+whole; streamed ones are in ``runtime/large``.
 
 Begin with ``picture.py``, what a decoded file is; then ``read.py`` for the way in, by a file that is opened once,
-``formats.py`` for what each format holds, ``encode.py`` for the way out.
+``formats.py`` for what each format holds, ``encode.py`` for the way out. A file with a format in its name reads or writes
+that one; ``deep.py`` reads 16 bits and floats, of TIFFs by ``tiff_read.py``. ``jpeg_quality.py`` is what JPEGs were saved with.
 Imports no other room of ``runtime``.
 """
