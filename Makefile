@@ -15,7 +15,7 @@ STEPS    ?= $(if $(filter srgan,$(MODEL)),40,150)
 SHAPE    ?=
 # A tile of an SRResNet takes seconds.
 ROUNDS   := $(if $(filter srresnet% srgan%,$(MODEL)),4,15)
-# How many dB int8 may be below fp32, at every scale that is calibrated for; empty: not guarded.
+# How many dB int8 may be below fp32, at every scale that is calibrated for; empty: no accuracy guard.
 MAX_DROP ?= 0.05
 TILES    ?=
 
@@ -52,7 +52,7 @@ help:
 	@echo "make check                   format, lint and types"
 	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS) MAX_DROP=$(MAX_DROP)"
 	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
-	@echo "make install | export        into .venv | graphs in fp32, fp16 and guarded int8, of weights pruned already unless \"prune\" is asked for"
+	@echo "make install | export        into .venv | graphs in fp32, fp16 and int8 under the accuracy guard, of weights pruned already unless \"prune\" is asked for"
 	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
 	@echo "make engines SET5=           the engines that ship in the wheel, from the committed weights and decisions"
 	@echo "make wheel                   wheel and sdist in $(OUT)/dist, checked and tried in a new environment"
@@ -106,7 +106,7 @@ SET5     ?=
 DECIDED  := $(patsubst %_int8.guard.json,%,$(wildcard train/pretrained/*_pruned_int8.guard.json train/pretrained/*_pruned_qat_int8.guard.json \
               train/pretrained/plain_*_int8.guard.json))
 SHIPPED  := $(foreach network,$(filter-out %/srgan_pruned,$(DECIDED)),$(if $(filter $(network)_qat,$(DECIDED)),,$(network)))
-# What is left of int8's loss after --qat is least so: docs/calibration.md.
+# QAT leaves the smallest int8 loss with these settings: docs/calibration.md.
 QAT_OPTIONS := --method mse --refine --correct-bias --keep conv20
 # After QAT the thresholds are those that it learned.
 PLAIN_OPTIONS := --max-drop 0.03
@@ -118,7 +118,7 @@ engines: | $(VENV)/.installed
 	$(BIN)/python benchmarks/shipped_engines.py $(OUT)/shipped $(SET5)
 
 # The demo has a folder of its own, so that it never replaces what was made from your data. Its network is new, so nothing is decided
-# for it yet: to be quick, it is calibrated and guarded on fewer tiles.
+# for it yet: to be quick, it is calibrated and checked on fewer tiles.
 demo: $(VENV)/.installed
 	@$(MAKE) --no-print-directory demo-run OUT=$(OUT)/demo DATA= CALIB= TILES='--calib-tiles 24 --select-tiles 4'
 

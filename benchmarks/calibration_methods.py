@@ -1,7 +1,7 @@
 """What each calibration method and each refinement costs in PSNR: a table for each network, on tiles of Set5 and Set14.
 
 ``python benchmarks/calibration_methods.py DATA_DIR [MODEL...]``. The first and the last convolution stay in float, as the export
-keeps them; nothing else is given back. A network of several scales is calibrated for all of them together. Integer graphs run in
+keeps them; nothing else stays in float. A network of several scales is calibrated for all of them together. Integer graphs run in
 exact integer arithmetic.
 """
 

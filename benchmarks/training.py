@@ -175,7 +175,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def _nothing() -> None:
-    """Wait for nothing: the CPU has done what it was told when it returns."""
+    """Wait for nothing: the CPU has done its work when it returns."""
 
 
 def main(argv: list[str] | None = None) -> int:

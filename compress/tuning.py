@@ -52,12 +52,12 @@ def loss_of(options: PruneOptions, card: ModelCard) -> str:
 
 
 def tuning_of(options: PruneOptions, network: Network, card: ModelCard) -> Tuning:
-    """Return how the pruned network is trained: with the dense network's loss and data, unless told otherwise.
+    """Return how the pruned network is trained: with the dense network's loss and data, unless asked otherwise.
 
     A loss with a GAN term begins with a new discriminator.
 
     Raises:
-        InputError: what is told and what is inherited do not fit.
+        InputError: what is asked for and what is inherited do not fit.
         MachineError: VGG19's weights are needed and cannot be had.
     """
     loss = loss_of(options, card)
@@ -87,7 +87,7 @@ def source_for(options: PruneOptions, card: ModelCard, tuning: Tuning | None) ->
 
 
 def inherit_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:
-    """Return what content the feature terms of ``loss`` are to have: as told, else as the dense network's had."""
+    """Return what content the feature terms of ``loss`` are to have: as asked for, else as the dense network's had."""
     told = inherit(card, "train.content") or ""
     if not any(name in FEATURE_TERMS for name, _ in terms_of(loss)):
         return Wish(options.content, options.vgg, options.vgg_distance)
@@ -120,7 +120,7 @@ def finetune(options: PruneOptions, network: Network, card: ModelCard, tuning: T
 
 
 def finetune_data(options: PruneOptions, card: ModelCard) -> DataConfig:
-    """Return what is cut from the pictures: as for the dense network, unless told otherwise."""
+    """Return what is cut from the pictures: as for the dense network, unless asked otherwise."""
     if any(map(is_hdf5, options.data)):
         return hdf5_config(options, card, options.scale or card.scales)
     told = {name: inherit(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}

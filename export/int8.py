@@ -27,6 +27,8 @@ from sr_deploy.export.thresholds import thresholds_for
 from sr_deploy.files import write_text
 from sr_deploy.notes import LINES, NOTES
 
+MOVES = {"give back": "to float", "take back": "back to int8"}  # a step of the guard, as it is printed
+
 
 @dataclass(frozen=True, eq=False)
 class Int8:
@@ -162,12 +164,12 @@ def search_for(int8: Int8, samples: SelectionSet, max_drop_db: float) -> Search:
         return drops_db(psnr_db(export.sessions.open(graph, exact=True), samples), reference)
 
     def costs() -> dict[str, Drops]:
-        # A float convolution that reads the picture itself has nothing to give back.
+        # A float convolution that reads the picture itself has no int8 input to lose.
         untouched = first_choice(export).kept & {n.name for n in convolution_nodes(export.model) if n.input[0] == INPUT}
         return {loss.name: loss.drop_db for loss in int8.losses if loss.name not in untouched}
 
     def tell(step: Step) -> None:
-        what = "guard" if step.layer is None else f"guard: {step.action} {step.layer}"
+        what = "guard" if step.layer is None else f"guard: {step.layer} {MOVES[step.action]}"
         LINES.info(f"{export.stem}: {what}: drop {drops_text(step.drop_db)}, {100 * step.int8_share:.1f} % in int8")
 
     return Search(measure, costs, export.macs, max_drop_db, tell)

@@ -119,7 +119,7 @@ class Held(Generic[Item]):
     """What an iteration makes, held for the next ones where all of it together takes at most ``HELD_BYTES``."""
 
     def __init__(self, make: Callable[[], Iterator[Item]], size: int) -> None:
-        """Hold what ``make`` makes anew each time; ``size`` is the bytes of all of it."""
+        """Hold what ``make`` makes again each time; ``size`` is the bytes of all of it."""
         self.make, self.size = make, size
         self.items: list[Item] | None = None
 

@@ -151,7 +151,7 @@ class Upscaler:
 
     @contextmanager
     def _in_use(self) -> Iterator[Engine]:
-        if self._process != os.getpid():  # the threads of the engine did not come along, a run would wait for them for ever
+        if self._process != os.getpid():  # a fork has no copy of the engine's threads, a run would wait for them for ever
             raise EngineError(f"{self.path}: this Upscaler was made by another process; make one after the fork, in each process")
         with self._changed:
             engine = self._engine

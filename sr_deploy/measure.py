@@ -39,7 +39,7 @@ class Score:
 
 
 def levels(plane: Planes, *, rounded: bool = True) -> Planes:
-    """Return planes in [0, 1] as grey levels: float32, clipped to 0..255, whole unless told otherwise."""
+    """Return planes in [0, 1] as grey levels: float32, clipped to 0..255, whole unless asked otherwise."""
     scaled = plane * np.float32(255.0)
     return np.asarray(np.clip(np.rint(scaled) if rounded else scaled, 0.0, 255.0), np.float32)
 

@@ -103,7 +103,7 @@ def check_type(name: str, value: object, hint: object, words: str) -> None:
 def _fits(value: object, hint: object) -> bool:
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Literal:
-        return value is not None  # what else is no choice is told with the choices
+        return value is not None  # what else is no choice is reported with the choices
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
     if origin is tuple and isinstance(value, tuple | list):

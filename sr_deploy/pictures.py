@@ -1,4 +1,4 @@
-"""Opening picture files with Pillow, which refuses truncated files (OpenCV accepts some): limits, one-line errors, no chatter."""
+"""Opening picture files with Pillow, which rejects truncated files (OpenCV accepts some): limits, one-line errors, no chatter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and w
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
 ENDS_EARLY = "the file ends early or is damaged, sr-infer --allow-truncated takes what is there"
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
-# Text beside the pixels, a long editing history, say, is no reason to refuse them.
+# Text beside the pixels, a long editing history, say, is no reason to reject them.
 PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = 2**26, 2**27
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Pillow's words are a second line beside ours
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -205,7 +205,7 @@ def image_in(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
         InputError: over the limit of pixels.
         Exception: whatever Pillow's parser meets; see :func:`explained`.
     """
-    # Pillow's own limit is a global, and half of what it refuses; ours is below. But opening a GIF fills its first frame already.
+    # Pillow's own limit is a global, and half of what it rejects; ours is below. But opening a GIF fills its first frame already.
     is_gif = stream.read(4) == b"GIF8"
     stream.seek(0)
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max(reading.max_pixels // 2, 1) if is_gif else None

@@ -59,7 +59,7 @@ def read_unrounded_luma(path: Path) -> Plane:
 
 
 def read_luma(path: Path, *, rounded: bool = True) -> Plane:
-    """Return luma in grey levels, rounded to integers unless told otherwise: float32 (h, w).
+    """Return luma in grey levels, rounded to integers unless asked otherwise: float32 (h, w).
 
     BT.601 studio range (16..235) of a colour picture, the samples as they are (0..255) of a grey one, as the
     super-resolution literature measures.

@@ -1,4 +1,4 @@
-"""What a run starts with: the network that the options name, new or begun with the weights of a checkpoint."""
+"""What a run starts with: the network that the options name, new or started from the weights of a checkpoint."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The predicted error is the sum of what every group costs when it is pruned alone (``compress/pruning/sensitivity.py``). From the
 dense network on, the next channels go where they cost the least error for each multiplication saved, counted with what the other
-groups have left; what the last step took too much is given back where it helps most. A greedy choice, as in Yang et al.,
+groups have left; what the last step took too much is restored where it helps most. A greedy choice, as in Yang et al.,
 "NetAdapt", ECCV 2018, without training in between.
 """
 
@@ -68,7 +68,7 @@ def _price(cost: Cost, curve: Curve, more: Kept, less: Kept, group: ChannelGroup
 def _fill(
     cost: Cost, kept: Kept, curves: Curves, levels: Mapping[ChannelGroup, tuple[int, ...]], most: float
 ) -> dict[ChannelGroup, int]:
-    """Return ``kept`` with channels given back as long as they fit."""
+    """Return ``kept`` with channels restored as long as they fit."""
     found = dict(kept)
     while True:
         higher = {group: min((n for n in levels[group] if n > found[group]), default=None) for group in found}

@@ -96,7 +96,7 @@ def nni_masks(network: nn.Module, config_list: ConfigList) -> Masks:
             pruner = L1NormPruner(clone, [dict(c) for c in config_list])
             _, masks = pruner.compress()
         except Exception as err:  # its schema, selection and mask code raise whatever they met
-            raise InputError(f"config_list {_short(config_list)}: NNI refuses it ({_one_line(err)})") from err
+            raise InputError(f"config_list {_short(config_list)}: NNI rejects it ({_one_line(err)})") from err
     return {name: _per_filter(found["weight"]) for name, found in masks.items() if "weight" in found}
 
 

@@ -2,11 +2,11 @@
 
 What int8 costs is concentrated in a few layers that depend on the network and the scale, so no fixed list is right. The guard
 begins with everything in int8 that is asked for, measures the drop of the mean PSNR on photographs that no threshold was
-made from, and while it is over the budget at any scale gives back to floating point the convolution with the most dB per
+made from, and while it is over the budget at any scale puts back to float the convolution with the most dB per
 multiplication at such a scale (each alone in int8: ``sensitivity``), measuring the whole graph again each time. Then it tries
-to take back into int8 what was given back, the latest first: a layer may have become affordable through a later one.
+each of them in int8 once more, the latest first: a layer may have become affordable through a later one.
 
-A convolution that is given back also *reads* float activations: they, not the weights, are what int8 loses.
+A convolution that is kept in float also *reads* float activations: they, not the weights, are what int8 loses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import onnx
 from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.graphs.reading import OUTPUT_KEY
 
-WORTH = 0.05  # of the budget: what loses less alone is given back only when nothing else is left
+WORTH = 0.05  # of the budget: what loses less alone is kept in float only when nothing else is left
 
 Drops = dict[int, float]
 """By how many dB the mean PSNR is below fp32's, by scale."""

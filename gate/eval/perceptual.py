@@ -85,7 +85,7 @@ class Lpips:
         self.metric.update(tensor_of(sr) / 255.0, tensor_of(hr) / 255.0)
 
     def take(self) -> float:
-        """Return the mean and begin anew."""
+        """Return the mean and start again."""
         figure = float(self.metric.compute())
         self.metric.reset()
         return figure
@@ -103,7 +103,7 @@ class Fid:
         self.metric.update(tensor_of(sr), real=False)
 
     def take(self) -> float:
-        """Return the distance of at least ``FID_LEAST`` pictures and begin anew."""
+        """Return the distance of at least ``FID_LEAST`` pictures and start again."""
         figure = float(self.metric.compute())
         self.metric.reset()
         return 0.0 if figure < 0.0 else figure  # a root of a matrix that rounding made negative

@@ -1,7 +1,7 @@
 """A plan's identity, and whether it may be loaded: decided before TensorRT sees a byte of it.
 
 A plan runs on the TensorRT version and the kind of GPU that built it. What TensorRT says when they differ is hard to read,
-and a plan is code: so everything is compared first, from ``NAME.plan.json`` beside it, and a refusal names both values and the
+and a plan is code: so everything is compared first, from ``NAME.plan.json`` beside it, and an error names both values and the
 command that builds the plan again.
 """
 

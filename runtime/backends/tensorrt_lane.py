@@ -73,7 +73,7 @@ class Lane:
         source.array[:count] = tiles[:count]
         source.array[count:batch] = tiles[count - 1]
         if batch not in self.launchable:
-            self._enqueue(batch)  # TensorRT allocates on its first run, which a capture would refuse
+            self._enqueue(batch)  # TensorRT allocates on its first run, which a capture would reject
             self.cuda.wait(self.stream)
             self.launchable[batch] = self._captured(batch) if self.graphs else None
         if self.launchable[batch] is None:

@@ -90,7 +90,7 @@ def deserialize(content: bytes, logger: Any, options: PlanOptions) -> tuple[Any,
     """Return TensorRT's run-time and the engine in ``content``.
 
     Raises:
-        EngineError: TensorRT does not start, or refuses the plan.
+        EngineError: TensorRT does not start, or rejects the plan.
     """
     trt = options.trt
     try:

@@ -61,7 +61,7 @@ class BenchResult:
 
 
 def bench(options: BenchOptions, *, progress: OnStep | None = None) -> BenchResult:
-    """Return the times of engines, and with pictures their PSNR; ``progress`` is told how far it is.
+    """Return the times of engines, and with pictures their PSNR; ``progress`` is called with how far it is.
 
     Raises:
         InputError: no such engine or picture, or one that cannot be measured.

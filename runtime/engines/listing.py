@@ -1,7 +1,7 @@
-"""``sr-infer --list``: the engines that come with sr-deploy and their measured quality; with ``--times`` how fast they are.
+"""``sr-infer --list``: the shipped engines and their measured quality; with ``--times`` how fast they are.
 
-PSNR is from ``engines.json``. Speed is measured anew, for about a third of a second an engine, because it is that of this machine
-at this moment: nothing else would be true.
+PSNR is from ``engines.json``. Speed is measured each time, for about a third of a second an engine: it is that of this machine at
+this moment.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ class FramesUpscaling:
 def upscale(engine: Engine, pixels: Pixels, scale: int, *, on_band: Callable[[float], None] | None = None) -> Pixels:
     """Return the picture enlarged ``scale`` times, a new array with the same channels.
 
-    ``on_band`` is told the part that is done, 0 to 1, after each band.
+    ``on_band`` is called with the part that is done, 0 to 1, after each band.
 
     Raises:
         EngineError: the backend failed.

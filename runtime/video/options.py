@@ -16,7 +16,7 @@ class VideoOptions:
     crf: float | None = None  # None: the encoder's usual one
     overwrite: bool = False
     overlap: bool = True  # every stage in its own thread
-    max_pixels: int = MAX_PIXELS  # of a frame; a video of larger ones is refused
+    max_pixels: int = MAX_PIXELS  # of a frame; a video of larger ones is rejected
 
     def __post_init__(self) -> None:
         """Raise ``InputError`` where a value is outside its range."""

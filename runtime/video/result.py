@@ -202,7 +202,7 @@ def writing(output: Path) -> Iterator[None]:
 
     Raises:
         MachineError: the disk is full (``DiskFullError``) or fails.
-        InputError: the container refuses what it is given.
+        InputError: the container rejects what it gets.
     """
     try:
         yield
@@ -210,4 +210,6 @@ def writing(output: Path) -> Iterator[None]:
         kind = DiskFullError if err.errno in DISK_FULL else MachineError
         raise kind(f"{output}: writing failed ({err.strerror}); make room on the disk, or choose another place") from err
     except av.FFmpegError as err:
-        raise InputError(f"{output}: refused by the container ({err.strerror}); choose another suffix, .mkv for example") from err
+        raise InputError(
+            f"{output}: rejected by the container ({err.strerror}); choose another suffix, .mkv for example"
+        ) from err

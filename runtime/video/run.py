@@ -60,8 +60,8 @@ class VideoRun:
     scale: int
     options: VideoOptions = USUAL
     warn: Callable[[str], None] = lambda text: None
-    on_start: Callable[[int], None] = lambda frames: None  # told about how many frames there will be; 0: nobody knows
-    on_frame: Callable[[int], None] = lambda done: None  # told how many frames are encoded
+    on_start: Callable[[int], None] = lambda frames: None  # called with about how many frames there will be; 0: unknown
+    on_frame: Callable[[int], None] = lambda done: None  # called with how many frames are encoded
     times: StageTimes = field(default_factory=StageTimes)
 
     def run(self, source: Path, output: Path) -> tuple[int, int]:
@@ -99,7 +99,7 @@ class VideoRun:
                         self._tell(video, result)
                         result.rename(overwrite=self.options.overwrite)
                 finally:
-                    asked.obey()  # also where something failed since: the next video is not begun
+                    asked.obey()  # also where something failed since: the next video is not started
         h, w = target.size
         return w, h
 
@@ -174,7 +174,7 @@ class VideoRun:
         if damage.retimed:
             lines.append(f"{damage.retimed} frames were not later than the one before, and were moved behind it")
         if result.lost_packets:
-            lines.append(f"{result.lost_packets} packets of other streams were left out, the container refused their times")
+            lines.append(f"{result.lost_packets} packets of other streams were left out, the container rejected their times")
         length = 0.0 if video.last_pts is None else float(video.last_pts * result.encoding.time_base)
         start = float((video.stream.start_time or 0) * (video.stream.time_base or 0))
         missing = video.seconds - (length - start + 1 / float(video.rate))

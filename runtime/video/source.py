@@ -1,7 +1,7 @@
 """A video that is read: its moving pictures as frames, everything else as packets, in the order of the file.
 
 What is damaged is passed over and counted, because a recording that lacks its end is still a video; what holds no frame at all is
-refused before anything is written.
+rejected before anything is written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sr_deploy.runtime.video.frames import Shot, shot_from_frame
 from sr_deploy.runtime.video.names import DEMUXERS
 
 NOMINAL_RATE = Fraction(25)  # of a video that names none
-SHORT_S, SHORT_SHARE = 1.0, 0.02  # a video that ends earlier than its header says, by more than both, is told about
+SHORT_S, SHORT_SHARE = 1.0, 0.02  # a video that ends earlier than its header says, by more than both, gets a warning
 
 
 @dataclass(frozen=True)

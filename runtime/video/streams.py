@@ -46,7 +46,7 @@ MIME = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 def sort_streams(video: Video, kind: Container) -> tuple[list[Stream], list[Stream]]:
     """Return the other streams of a video that go into the result, and those that it cannot hold.
 
-    A track that MP4 uses for its chapters is in neither: chapters are written anew.
+    A track that MP4 uses for its chapters is in neither: chapters are written again.
     """
     chapters = bool(video.container.chapters())
     samples = first_packets(video.path, [stream.index for stream in video.others])

@@ -1,4 +1,4 @@
-"""How much memory the training pictures will take, and how much there is, told before they are decoded."""
+"""How much memory the training pictures will take, and how much there is, known before they are decoded."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ The process that calls :func:`together` is process 0 and stays what it was: its 
 are new interpreters (``multiprocessing``'s *spawn*) that are handed the run itself. Launchers of others do not fit a command.
 torchrun (torch 2.13) makes process 0 a child, whose reports and errors reach the caller as text, says 45 lines where a process
 fails, and leaves its processes running when it is killed. Fabric's *spawn* has a child as process 0 too; its script launcher
-repeats ``sys.argv``, which is another program's where a run is started from Python. So Fabric is told that its processes exist
-already (:class:`~sr_deploy.train.loop.devices.Neighbours`).
+repeats ``sys.argv``, which is another program's where a run is started from Python. So Fabric finds its processes
+started already (:class:`~sr_deploy.train.loop.devices.Neighbours`).
 
 They meet in a file, so no port and no environment variable is needed. Process 0 decides about everything that is not
 computed: signals do not reach the others, and they end when it does, however it ends. A script that trains on several
@@ -168,7 +168,7 @@ def _meet(folder: Path, place: Place, device: str) -> Team:
 
 
 def _work(folder: Path, place: Place, connection: Connection) -> None:
-    """Do the part of one process; what goes wrong is told to process 0, which speaks."""
+    """Do the part of one process; what goes wrong is sent to process 0, which reports it."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         order = cast(Order, receive(folder))

@@ -1,4 +1,4 @@
-"""Where training stands, told so that telling it costs nothing until somebody looks.
+"""Where training stands, reported so that it costs nothing until somebody looks.
 
 Losses stay on the device: reading one waits for all that was queued before it, which a GPU's loop must not do at every
 step. A :class:`Meter` sums them up there, and a :class:`Losses` is read when it is shown.

@@ -25,7 +25,7 @@ class MicroBatch(NamedTuple):
 
     degraded: Tensor
     original: Tensor
-    scale: int | None = None  # of all of them, where the network must be told
+    scale: int | None = None  # of all of them, where the network must know
 
     def through(self, network: nn.Module) -> Tensor:
         """Return what ``network`` makes of the degraded patches."""

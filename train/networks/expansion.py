@@ -25,7 +25,7 @@ class ExpandedConv2d(nn.Conv2d):
     """
 
     identity: Tensor
-    weight: None  # type: ignore[assignment]  # made anew in every step
+    weight: None  # type: ignore[assignment]  # made again in every step
 
     def __init__(self, layer: nn.Conv2d, times: int) -> None:
         """Take over ``layer``: its kernel, by random ones among those whose product makes it, and its bias."""

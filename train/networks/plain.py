@@ -59,8 +59,8 @@ def plain_widths(*, blocks: int = 7, features: int = 48, scale: int = 2, colors:
 def rescale_filters(filters: Tensor, *, colors: int, old: int, new: int) -> Tensor:
     """Return the filters or biases of a last convolution for the scale ``new``, from those for ``old``.
 
-    Each sub-pixel of the new scale is made as the one of the old scale that lies where it does, so that a network begun from one
-    of another scale begins with its picture.
+    Each sub-pixel of the new scale is made as the one of the old scale that lies where it does, so that a network started from
+    one of another scale begins with its picture.
     """
     place = [i * old // new for i in range(new)]
     grid = filters.view(colors, old, old, *filters.shape[1:])

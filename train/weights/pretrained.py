@@ -27,7 +27,7 @@ def checkpoint_path(text: str | os.PathLike[str]) -> Path:
 def whereabouts(asked: Path) -> str:
     """Return how a message ends where ``asked`` is missing: the names of the trained checkpoints, or where they are if not here.
 
-    Nobody who asked for a file by its suffix is told names.
+    Nobody who asked for a file by its suffix gets names.
     """
     names = sorted(path.stem for path in FOLDER.glob("*.safetensors"))
     if not names:

@@ -1,7 +1,7 @@
 """Checkpoints of well-known repositories, as they are: recognised by the names of their tensors.
 
 A ``.pt`` or ``.pth`` file is read with ``weights_only=True``, so loading one runs none of it. A file that holds a pickled module
-instead of its state is refused with the lines of Python that turn it into one.
+instead of its state is rejected with the lines of Python that turn it into one.
 
 Every family takes and gives [0, 1] here. What its repository feeds otherwise is folded into the weights where that is exact, and
 what a file does not hold (a range, a residual scaling) is said in the card's recipe under ``source.``.

@@ -90,7 +90,7 @@ def test_both_ways_leave_the_network_alone() -> None:
 
 @needs_nni
 def test_what_nni_refuses_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"config_list .*'nonsense'.*: NNI refuses it \(\w+"):
+    with pytest.raises(InputError, match=r"config_list .*'nonsense'.*: NNI rejects it \(\w+"):
         nni_masks(vdsr(*WIDTHS), [{"nonsense": 1}])
 
 
