@@ -65,7 +65,7 @@ class Upscaler:
         """Load an engine.
 
         Args:
-            engine: an ``.onnx`` or ``.plan`` file, the name of an engine that comes with sr-deploy (``"edsr"``), or ``None`` for
+            engine: an ``.onnx`` or ``.plan`` file, the name of a shipped engine (``"edsr"``), or ``None`` for
                 the default, ``plain_l`` at ``scale``. A file of that name comes before a name.
             scale: the factor; ``None`` is the engine's own default, and x2 where the engine is chosen, too.
             provider: where ONNX Runtime runs: ``auto`` is CUDA where it is offered, else the CPU.
