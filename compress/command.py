@@ -82,8 +82,16 @@ def add_recovery_arguments(p: argparse.ArgumentParser, amount: argparse._Mutuall
     )
     p.add_argument(
         "--criterion",
-        choices=("l1", "taylor"),
-        help="importance of a filter: its L1 norm, or the error without it on --data or --val (default: %(default)s)",
+        choices=("l1", "taylor", "activation"),
+        help="importance of a filter: its L1 norm, the error without it, or what the next layers read of it; the last two on "
+        "--data or --val (default: %(default)s)",
+    )
+    p.add_argument(
+        "--reconstruct",
+        type=natural_int,
+        metavar="N",
+        help="solve the layers that are left to reproduce the dense network on N patches of --data, or of the photographs that "
+        "come with the project, before any training; 0: not (default: 256)",
     )
     p.add_argument("--rounds", type=positive_int, metavar="N", help="prune and fine-tune in N parts (default: 1)")
     g = p.add_argument_group("teacher")

@@ -49,8 +49,9 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
     config: Path | None = None  # JSON with an NNI config_list
     target_macs: float | None = None  # share of the multiplications that is left
     round_to: Literal[8, 16, 32, 64] | None = None  # channels are kept in multiples of it
-    criterion: Literal["l1", "taylor"] = "l1"
+    criterion: Literal["l1", "taylor", "activation"] = "l1"
     rounds: int = 1
+    reconstruct: int = 256  # patches that the layers that are left are solved on to reproduce the dense network; 0: they are not
     pruner: Literal["auto", "nni", "native"] = "auto"
     shape: tuple[int, ...] | None = None  # that MACs are counted at
     finetune_steps: int | None = None
@@ -75,7 +76,7 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
         for option, value in (("--rounds", self.rounds), ("--round-to", self.round_to)):
             if self.config is not None and value not in (None, 1):
                 raise InputError(f"{option} {value}: --config {self.config} says itself what is removed; leave one of them out")
-        if self.criterion == "taylor" and self.pruner == "nni":
+        if self.criterion != "l1" and self.pruner == "nni":
             raise InputError("--pruner nni: makes the masks of --criterion l1; leave one of them out")
         steps = self.finetune_steps or 0
         if self.rounds > 1 and steps < self.rounds:
@@ -86,9 +87,9 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
     def _check_pictures(self) -> None:
         if self.target_macs is not None and not (self.data or self.val):
             raise InputError(f"--target-macs {self.target_macs} measures layers on pictures; name a folder with --data or --val")
-        if self.criterion == "taylor" and not (self.data or self.val):
-            raise InputError("--criterion taylor measures filters on pictures; name a folder with --data or --val")
-        measures = self.target_macs is not None or self.criterion != "l1"
+        if self.criterion != "l1" and not (self.data or self.val):
+            raise InputError(f"--criterion {self.criterion} measures filters on pictures; name a folder with --data or --val")
+        measures = self.target_macs is not None or self.criterion != "l1" or self.reconstruct
         if self.data and self.finetune_steps is None and not self.qat and not measures:
             raise InputError(
                 f"--data {self.data[0]}: nothing would be trained on it; say how long with --finetune-steps N, or add --qat"

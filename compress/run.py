@@ -18,13 +18,14 @@ from sr_deploy.compress.pruning.criterion import NAMES
 from sr_deploy.compress.pruning.masks import ConfigList, filter_masks
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.plan import Plan, Wanted, plan_of
+from sr_deploy.compress.pruning.reconstruction import reconstruct_
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.compress.pruning.rounds import round_facts, stage
 from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, begin_qat
 from sr_deploy.compress.report import PruneResult, Row, row
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.compress.teaching.features import Survivors
-from sr_deploy.compress.tuning import Tuning, finetune, finetune_data, loss_of, source_for, tuning_of
+from sr_deploy.compress.tuning import Tuning, finetune, finetune_data, loss_of, patches_of, source_for, tuning_of
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes
@@ -81,7 +82,7 @@ class Pruning:
         self.shape = shape_of(options.shape, card)
         given = read_config(options.config) if options.config else None
         self.pictures = load_validation(options.val, card.scales, card.color) if options.val else []
-        source = source_for(options, card, self.tuning)
+        self.source = source = source_for(options, card, self.tuning)
         self.measured = Measured(source, self.pictures, card, options.seed, options.criterion)
         wanted = Wanted(options.sparsity, options.target_macs, options.round_to, options.rounds)
         self.plan = Plan(given) if given is not None else plan_of(wanted, self.dense, self.measured, self.shape)
@@ -91,12 +92,13 @@ class Pruning:
         """Prune in rounds, train, and return what was reached."""
         parent = {f"parent.{name}": value for name, value in self.card.recipe.items()}
         facts = {**parent, "prune.criterion": NAMES[self.options.criterion], **self.plan.facts}
+        if self.options.reconstruct:
+            facts["prune.reconstruct"] = f"{self.options.reconstruct} patches"
         small, left, card = self.dense, Survivors(self.dense), self.card
         for number in range(1, self.plan.rounds + 1):
             config_list = self.plan.of_round(small, number)
             facts |= round_facts(config_list, number, self.plan.rounds)
-            small = self.without_filters(small, config_list, left)
-            self.rows.append(self.row(stage("pruned", number, self.plan.rounds), small))
+            small = self.without_filters(small, config_list, left, number)
             small, card = self.tune(small, self.smaller_card(small, facts), number, left)
         if self.qat is not None:
             for name, rounded in self.quantization_aware(small, card, self.qat):
@@ -115,8 +117,8 @@ class Pruning:
         """Measure ``network``."""
         return row(name, network, self.shape, self.pictures, self.card)
 
-    def without_filters(self, network: Network, config_list: ConfigList, left: Survivors) -> Network:
-        """Return the smaller network of one round, and take what it lost from ``left``.
+    def without_filters(self, network: Network, config_list: ConfigList, left: Survivors, number: int) -> Network:
+        """Return the smaller network of round ``number``, reconstructed, and take what it lost from ``left``.
 
         Raises:
             InputError: the masks do not fit the network.
@@ -127,6 +129,12 @@ class Pruning:
         difference = check_equal(mask_filters(network, masks), small, probe(self.pictures, self.shape[1]))
         NOTES.info(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)")
         left.remove_(masks)
+        self.rows.append(self.row(stage("pruned", number, self.plan.rounds), small))
+        if self.options.reconstruct and not all(bool(mask.all()) for mask in masks.values()):
+            of_round = Survivors(network)
+            of_round.remove_(masks)
+            reconstruct_(small, network, of_round, patches_of(self.options, self.card, self.source))
+            self.rows.append(self.row(stage("reconstructed", number, self.plan.rounds), small))
         return small
 
     def smaller_card(self, small: Network, facts: Mapping[str, str]) -> ModelCard:

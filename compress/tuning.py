@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
+from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard
 from sr_deploy.compress.options import FINETUNING, PruneOptions
 from sr_deploy.compress.pruning.rounds import recipe_of
+from sr_deploy.compress.pruning.sensitivity import PATCHES, batches_from
 from sr_deploy.compress.teaching.features import Survivors
 from sr_deploy.compress.teaching.teacher import Teaching, teaching_of
 from sr_deploy.notes import NOTES
@@ -18,7 +20,7 @@ from sr_deploy.train.data.options import colors_of, data_facts, default_patch, h
 from sr_deploy.train.loop.loop import AsSaved, Run, as_it_is, train
 from sr_deploy.train.loop.recipe import Recipe
 from sr_deploy.train.loop.status import Report
-from sr_deploy.train.loop.stepper import MakeStepper
+from sr_deploy.train.loop.stepper import MakeStepper, MicroBatch
 from sr_deploy.train.losses.content import RANDOM_VGG, Content, Kind, Wish, choose_content
 from sr_deploy.train.losses.expression import ADVERSARIAL, FEATURE_TERMS, terms_of, weight_of
 from sr_deploy.train.losses.vgg import Distance
@@ -84,6 +86,15 @@ def source_for(options: PruneOptions, card: ModelCard, tuning: Tuning | None) ->
     if tuning is not None:
         return tuning.source
     return source_of(options, finetune_data(options, card)) if options.data else None
+
+
+def patches_of(options: PruneOptions, card: ModelCard, source: Callable[[], PatchSource] | None) -> list[MicroBatch]:
+    """Return the patches on which the layers are reconstructed: of ``source``, or of the photographs that come along."""
+    if source is None:
+        own = finetune_data(replace(options, data=(folder("calibrate"),)), card)
+        source = partial(PatchSource, own, workers=max(options.workers, 1), cache=options.cache)
+    opened = source()
+    return [batch for number in range(-(-options.reconstruct // PATCHES)) for batch in batches_from(opened, seed=number)]
 
 
 def inherit_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:

@@ -13,7 +13,7 @@ PARENTS = ("sr_deploy", "sr_deploy.runtime")  # what is imported from these is t
 ALLOWED = {
     "sr_deploy": (),
     "train": (),
-    "compress": ("train",),
+    "compress": ("train", "calib_data"),
     "export": ("train", "compress", "runtime", "calib_data"),
     "runtime": (),
     "gate": ("runtime",),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sr_deploy.card import ModelCard
-from sr_deploy.compress.pruning.criterion import taylor_scores
+from sr_deploy.compress.pruning.criterion import activation_scores, taylor_scores
 from sr_deploy.compress.pruning.masks import Scores
 from sr_deploy.compress.pruning.sensitivity import batches_from, batches_of
 from sr_deploy.degrade import Planes
@@ -15,6 +15,7 @@ from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.network import Network
 
 TAYLOR_BATCHES = 16  # that a filter's importance is averaged over
+ACTIVATION_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -35,4 +36,8 @@ class Measured:
 
     def scores(self, network: Network) -> Scores | None:
         """Return how much each filter matters; ``None``: its L1 norm says so."""
-        return None if self.criterion == "l1" else taylor_scores(network, self.batches(network, count=TAYLOR_BATCHES))
+        if self.criterion == "l1":
+            return None
+        if self.criterion == "activation":
+            return activation_scores(network, self.batches(network, count=ACTIVATION_BATCHES))
+        return taylor_scores(network, self.batches(network, count=TAYLOR_BATCHES))

@@ -88,3 +88,11 @@ class Survivors:
     def read_by(self, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return the channels that each of ``layers`` still reads: int64 (k,), ascending."""
         return {name: left for name in layers for group, left in self._left.items() if name in group.consumers}
+
+    def written(self) -> dict[str, Tensor]:
+        """Return the outputs that each convolution of a group still has, as the dense network counts them: int64, ascending."""
+        return {
+            name: (left[:, None] * block + torch.arange(block)).flatten()
+            for group, left in self._left.items()
+            for name, block in group.blocks.items()
+        }

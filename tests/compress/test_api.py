@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,8 @@ def test_pruning_returns_what_it_wrote_and_costs_and_prints_nothing(
     )
     result = prune(dense, options, report=statuses.append)
     assert result.checkpoint == output and result.card == checkpoint.read_card(output)
-    assert [row.stage for row in result.rows] == ["dense", "pruned", "fine-tuned"]
-    assert result.card.widths == (4, 4, 4) and result.rows[2].weights < result.rows[0].weights
+    assert [row.stage for row in result.rows] == ["dense", "pruned", "reconstructed", "fine-tuned"]
+    assert result.card.widths == (4, 4, 4) and result.rows[-1].weights < result.rows[0].weights
     assert list(result.psnr_db) == [2] and result.shape == (1, 1, 256, 256)
     assert [status.step for status in statuses] == [1, 2]
     assert capfd.readouterr() == ("", "")
@@ -58,10 +59,19 @@ def test_damage_is_the_dense_networks_or_what_is_named(given: list[str], kinds: 
 
 
 def test_options_stay_as_they_were_made(dense: Path) -> None:
-    options = PruneOptions(output=dense.with_name("small.safetensors"), device="cpu", pruner="native")
+    options = PruneOptions(output=dense.with_name("small.safetensors"), device="cpu", pruner="native", reconstruct=16)
     before = repr(options)
     prune(dense, options)
     assert repr(options) == before
+
+
+def test_without_pictures_it_is_reconstructed_on_those_that_come_along(dense: Path) -> None:
+    options = PruneOptions(output=dense.with_name("small.safetensors"), device="cpu", pruner="native", reconstruct=16)
+    card = prune(dense, options).card
+    assert card.recipe["prune.reconstruct"] == "16 patches"
+    plain = prune(dense, replace(options, output=dense.with_name("plain.safetensors"), reconstruct=0)).checkpoint
+    one, other = (checkpoint.tensors(path) for path in (options.output, plain))
+    assert one.keys() == other.keys() and not any(torch.equal(one[name], other[name]) for name in one if "weight" in name)
 
 
 def test_a_checkpoint_is_named_by_a_path(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sr_deploy.train.networks.registry import build, card_of, weight_count
 from sr_deploy.train.weights import checkpoint
 
 needs_nni = pytest.mark.skipif(not nni_installed(), reason="NNI is not installed")
-NATIVE = ("--shape", "1", "1", "16", "16", "--pruner", "native", "--device", "cpu")
+NATIVE = ("--reconstruct", "0", "--shape", "1", "1", "16", "16", "--pruner", "native", "--device", "cpu")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from sr_deploy.train.networks.registry import build, card_of, macs, widths_of
 from sr_deploy.train.weights import checkpoint
 
 SHAPE = (1, 1, 16, 16)
-COMMON = ("--shape", "1", "1", "16", "16", "--pruner", "native", "--device", "cpu")
+COMMON = ("--reconstruct", "0", "--shape", "1", "1", "16", "16", "--pruner", "native", "--device", "cpu")
 FAMILIES: dict[str, dict[str, float]] = {
     "vdsr": {"features": 8},
     "edsr": {"blocks": 2, "features": 8, "scale": 2},

@@ -184,7 +184,25 @@ def test_pictures_are_enlarged_by_it(stem: Path, scale: int, tmp_path: Path) -> 
 
 def test_a_pruned_one_goes_through_too(network: Path, photos: Path, tmp_path: Path) -> None:
     small = tmp_path / "mdsr_pruned.safetensors"
-    assert prune([str(network), "-o", str(small), *SHAPE, "--pruner", "native", "--device", "cpu", "--val", str(photos)]) == 0
+    assert (
+        prune(
+            [
+                str(network),
+                "-o",
+                str(small),
+                *SHAPE,
+                "--pruner",
+                "native",
+                "--device",
+                "cpu",
+                "--val",
+                str(photos),
+                "--reconstruct",
+                "0",
+            ]
+        )
+        == 0
+    )
     options = [*SHAPE, "--calib", str(photos), "--threads", "1", "--scale", "3"]
     assert export([str(small), "-o", str(tmp_path), *options]) == 0
     engines = [tmp_path / f"mdsr_pruned_x3_{precision}.onnx" for precision in ("fp32", "fp16", "int8")]

@@ -110,7 +110,21 @@ def test_sr_prune_halves_it_and_says_at_which_scale_it_counts(tmp_path: Path, ca
     network = random_mdsr()
     dense, output = tmp_path / "mdsr.safetensors", tmp_path / "small.safetensors"
     checkpoint.save(dense, network, card_of(network, scales=SCALES, default_scale=3))
-    options = ["--shape", "1", "1", "32", "32", "--pruner", "native", "--device", "cpu", "--json", str(tmp_path / "t.json")]
+    options = [
+        "--reconstruct",
+        "0",
+        "--shape",
+        "1",
+        "1",
+        "32",
+        "32",
+        "--pruner",
+        "native",
+        "--device",
+        "cpu",
+        "--json",
+        str(tmp_path / "t.json"),
+    ]
     assert main([str(dense), "-o", str(output), *options]) == 0
     small, card = checkpoint.load(output)
     assert card.widths == widths_of(small) and card.scales == SCALES and card.config["x3"] == 1

@@ -31,7 +31,7 @@ from sr_deploy.train.networks.registry import build, card_of, convolutions
 from sr_deploy.train.weights import checkpoint
 
 SMALL = ("--batch-size", "4", "--patch", "24", "--shrink", "1", "--device", "cpu", "--workers", "0", "--threads", "1")
-SHAPE = ("--shape", "1", "1", "16", "16", "--pruner", "native")
+SHAPE = ("--reconstruct", "0", "--shape", "1", "1", "16", "16", "--pruner", "native")
 
 
 @pytest.fixture
