@@ -31,7 +31,7 @@ COMMANDS = (
     "runtime.infer",
 )
 OTHER_OPTIONS = {  # of other programs, and of the scripts of this repository
-    "--check", "--data-parallel", "--no-deps", "--gpus", "--preload", "--minutes", "--strict",
+    "--check", "--data-parallel", "--no-deps", "--gpus", "--preload", "--minutes", "--strict", "--index-url",
 }  # fmt: skip
 TO_BE_WRITTEN = {
     "train/networks/toy.py",
