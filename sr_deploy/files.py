@@ -14,7 +14,28 @@ from sr_deploy.errors import DiskFullError, InputError, MachineError
 from sr_deploy.signals import held_signals
 from sr_deploy.temporary_files import new_temporary
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
+PICTURE_SUFFIXES = frozenset(
+    {
+        *(
+            ".png",
+            ".apng",
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".jif",
+            ".jfi",
+            ".mpo",
+            ".bmp",
+            ".dib",
+            ".tif",
+            ".tiff",
+            ".webp",
+            ".gif",
+        ),
+        *(".avif", ".avifs"),
+    }
+)
 CHECKPOINT_SUFFIXES = frozenset(
     {".safetensors", ".pt", ".pth", ".ckpt", ".tar"}
 )  # of this project, and of well-known repositories

@@ -19,13 +19,15 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, Unidentifi
 
 from sr_deploy.errors import InputError
 from sr_deploy.options import MAX_PIXELS
+from sr_deploy.picture_kinds import HEAD, check_read, reads_avif
 
 HANDLERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")  # of others Pillow cuts deep samples to 8 bits, or runs programs
 ORIENTATION = int(ExifTags.Base.Orientation)
 TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange height and width
 TIFF_WIDTH, TIFF_HEIGHT = 256, 257
+TOO_EARLY = "the file ends too early, or is damaged where nothing can be taken from it; get it again"
 ENDS_EARLY = "the file ends early or is damaged, sr-infer --allow-truncated takes what is there"
 _DECODING = threading.RLock()  # the pixel limit and the warning filters are globals
 # Text beside the pixels, a long editing history, say, is no reason to reject them.
@@ -189,11 +191,11 @@ def explained(path: Path) -> Iterator[None]:
         raise InputError(undecodable(path, err)) from err
 
 
-def undecodable(path: Path, err: Exception) -> str:
-    """Return one line about a file that Pillow cannot decode."""
+def undecodable(path: Path, err: Exception, *, header: bool = False) -> str:
+    """Return one line about a file that Pillow cannot decode; of a broken ``header`` nothing is there to be taken."""
     known = f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file" if isinstance(err, UnidentifiedImageError) else ""
     reason = known or " ".join(str(err).replace(str(path), "the file").split()) or type(err).__name__
-    if "truncated" in reason.lower():
+    if "truncated" in reason.lower() and not header:
         return f"{path}: cannot be decoded ({reason}); {ENDS_EARLY}"
     return f"{path}: cannot be decoded ({reason}); the file is of another kind or damaged"
 
@@ -202,18 +204,24 @@ def image_in(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
     """Return the picture in an open file, its pixels not read yet; inside :func:`decoding`. ``path`` is its name in messages.
 
     Raises:
-        InputError: over the limit of pixels.
+        InputError: over the limit of pixels, or of a kind that is known and not read.
         Exception: whatever Pillow's parser meets; see :func:`explained`.
     """
-    # Pillow's own limit is a global, and half of what it rejects; ours is below. But opening a GIF fills its first frame already.
-    is_gif = stream.read(4) == b"GIF8"
+    head = stream.read(HEAD)
     stream.seek(0)
+    check_read(path, head)
+    # Pillow's own limit is a global, and half of what it rejects; ours is below. But opening a GIF fills its first frame already.
+    is_gif = head.startswith(b"GIF8")
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max(reading.max_pixels // 2, 1) if is_gif else None
     try:
-        image = Image.open(stream, formats=FORMATS)
+        image = Image.open(stream, formats=[name for name in FORMATS if name != "AVIF" or reads_avif()])
     except Image.DecompressionBombError as err:
         limited = f"declares more than {reading.max_pixels} pixels, which is the limit"
         raise InputError(f"{path}: {limited}; cut it into parts, or see sr-infer --max-pixels") from err
+    except (OSError, SyntaxError) as err:
+        if isinstance(err, OSError) and err.errno is not None:
+            raise
+        raise InputError(undecodable(path, err, header=True)) from err
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     if image.format == "TIFF":

@@ -159,7 +159,7 @@ def test_pictures_are_listed_sorted_from_all_levels(tmp_path: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds no picture; put \.bmp, .* files into it"):
+    with pytest.raises(InputError, match=r"holds no picture; put \.apng, .* files into it"):
         list_pictures(tmp_path)
 
 

@@ -18,6 +18,7 @@ from sr_deploy import __version__
 from sr_deploy.console import failed
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import cache_folder, check_reports, write_text
+from sr_deploy.picture_kinds import reads_avif, writes_avif
 from sr_deploy.runtime.backends.engine import CPU
 
 LEAST_PYTHON = (3, 10)
@@ -160,6 +161,13 @@ def packages(extra: str) -> Finding:
     return Finding(what, f"without {', '.join(missing)}{note}", f"pip install 'sr-deploy[{extras}]'")
 
 
+def avif() -> Finding:
+    """Return whether Pillow reads and writes AVIF."""
+    release = importlib.import_module("PIL").__version__
+    found = "read and written" if writes_avif() else "read, not written" if reads_avif() else "not read"
+    return Finding("AVIF pictures", f"Pillow {release}, {found}", "" if writes_avif() else "pip install -U Pillow")
+
+
 def cache() -> Finding:
     """Return whether the folder of measured kernels can be written."""
     folder = cache_folder()
@@ -183,6 +191,7 @@ PROBES: dict[str, Callable[[], Finding]] = {
     "video": lambda: packages("video"),
     "large": lambda: packages("large"),
     "metrics": lambda: packages("metrics"),
+    "avif": avif,
     "cache": cache,
 }
 

@@ -24,7 +24,7 @@ ELSEWHERE = {  # how other upscalers call it
     **dict.fromkeys(("-x", "--tta"), "the mean over flips and turns is --ensemble"),
     **dict.fromkeys(("-f", "--ext"), "the format of results is --format"),
 }
-FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "gif")  # the keys of those in formats.py, which --help does not wait for
+FORMATS = ("png", "jpeg", "webp", "tiff", "bmp", "gif", "avif")  # the keys of those in formats.py, which --help does not wait for
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,7 +74,7 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Add the options about picture files."""
     p = parser.add_argument_group("picture files")
     p.add_argument("--format", choices=FORMATS, help="format of results (default: as the input; GIF becomes PNG)")
-    p.add_argument("--quality", type=positive_int, metavar="Q", help="quality of JPEG and WebP, 1 to 100 (default: 95)")
+    p.add_argument("--quality", type=positive_int, metavar="Q", help="quality of JPEG, WebP and AVIF, 1 to 100 (default: 95)")
     p.add_argument("--frames", action="store_true", help="all frames of animations and pages of TIFF, not the first alone")
     p.add_argument(
         "--max-pixels", type=positive_int, default=MAX_PIXELS, metavar="N", help="reject larger pictures (default: %(default)s)"

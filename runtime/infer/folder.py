@@ -23,7 +23,7 @@ from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.infer.claims import Claims
 from sr_deploy.runtime.large.large_picture import LargePicture, Memory, Watch
-from sr_deploy.runtime.pictures.encode import Content, encode
+from sr_deploy.runtime.pictures.encode import Content, encode, not_kept
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, format_of_name, format_of_result
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import PictureFile
@@ -52,6 +52,9 @@ class Task(Passage):
     content: Content = ()  # of the result's file
     error: SrDeployError | MemoryError | OSError | None = None
     frames: int = 1  # in the file
+    frames_advice: str = ""  # how to get all of them
+    others: int = 0  # further pictures in the file, which are not enlarged
+    dropped: tuple[str, ...] = ()  # what of the file's other contents its result has not, in words
     jpeg_quality: int | None = None  # that a JPEG was saved with
     held: int = 0  # bytes of the budget
     part: float = 0.0  # that is computed, 0 to 1
@@ -65,6 +68,12 @@ class Task(Passage):
     def alive(self) -> bool:
         """Whether nothing went wrong."""
         return self.error is None
+
+    def contains(self, picture: Picture, scale: int, frames_advice: str) -> None:
+        """Keep what there is to be told of a picture."""
+        self.size, self.frames_advice = (picture.pixels.shape[1] * scale, picture.pixels.shape[0] * scale), frames_advice
+        self.frames, self.jpeg_quality, self.others = picture.frames, picture.jpeg_quality, picture.beside.others
+        self.dropped = not_kept(self.kind, picture, by_rows=self.large is not None)
 
     def bands(self) -> Iterator[Band]:
         """See :class:`Passage`."""
@@ -160,16 +169,13 @@ class FolderRun:
             task.kind = format_of_name(task.output) or format_of_result(file.start, task.source, self.writing, self.reading)
             if self.memory is not None:
                 task.large = self.memory.large(file.head, task.kind, self.engine.card, self.scale)
-            if task.large is not None:
-                task.frames, task.size = file.head.picture.frames, task.large.size
-                task.jpeg_quality = file.head.picture.jpeg_quality
-                return
-            task.picture = file.read()
-        task.frames, task.jpeg_quality = task.picture.frames, task.picture.jpeg_quality
+            task.picture = file.read() if task.large is None else None
+            task.contains(task.picture or file.head.picture, self.scale, file.frames_advice())
+        if task.picture is None:
+            return
         check_holds(task.kind, task.picture, self.scale, task.source)
         card, frames = self.engine.card, task.picture.all_frames
         task.work = Upscaling(card, frames[0], self.scale) if len(frames) == 1 else FramesUpscaling(card, frames, self.scale)
-        task.size = (frames[0].shape[1] * self.scale, frames[0].shape[0] * self.scale)
 
     def _write(self, task: Task) -> None:
         if task.output == STDOUT:

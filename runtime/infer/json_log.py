@@ -54,6 +54,7 @@ class JsonLog:
             "size": outcome.size,
             "seconds": round(outcome.seconds, 3),
             "error": outcome.error,
+            "dropped": outcome.dropped,
         }
         try:
             self._write(json.dumps(entry).encode() + b"\n")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from sr_deploy.console import one_line
+from sr_deploy.runtime.pictures.beside import some_of
 
-Status = Literal["done", "skipped", "claimed", "failed"]
-NAMED = 3  # pictures of a group that are named at the end
+Status = Literal["done", "skipped", "claimed", "failed", "left out"]
 MOST_KINDS = 10  # of failures that are told at the end
 NUMBER = re.compile(r"\d+")
 
@@ -28,6 +28,7 @@ class Outcome:
     seconds: float = 0.0
     error: str | None = None  # one line
     code: int = 0  # the exit code it asks for
+    dropped: tuple[str, ...] = ()  # what of the file its result has not
 
 
 class Tally:
@@ -67,15 +68,9 @@ def group(failures: Sequence[Outcome]) -> list[str]:
     for key, group in kinds[:MOST_KINDS]:
         reasons = {reason_of(failure) for failure in group}
         reason = reasons.pop() if len(reasons) == 1 else key.replace("#", "...")
-        lines.append(f"{len(group)} {reason}: {some_of([failure.source for failure in group])}")
+        lines.append(f"{len(group)} {reason}: {some_of([one_line(failure.source) for failure in group])}")
     rest = sum(len(group) for _, group in kinds[MOST_KINDS:])
     return [*lines, f"{rest} for {len(kinds) - MOST_KINDS} other reasons"] if rest else lines
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Return the first of some names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(one_line, names[:NAMED])) + more
 
 
 def reason_of(failure: Outcome) -> str:

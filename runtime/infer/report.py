@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from sr_deploy.console import failed, one_line
 from sr_deploy.errors import EngineError, SrDeployError
 from sr_deploy.runtime.infer.folder import Task
 from sr_deploy.runtime.infer.json_log import JsonLog
+from sr_deploy.runtime.infer.left_out import LeftOut
 from sr_deploy.runtime.infer.outcomes import Outcome, Status, Tally
 from sr_deploy.runtime.infer.sources import Refused
+from sr_deploy.runtime.pictures.beside import some_of
 from sr_deploy.runtime.pictures.standard_streams import STDIN_NAME, STDOUT
 from sr_deploy.runtime.video.names import is_video
 
 PROG = "sr-infer"
+MOST_DROPPED = 6
 MOST_LINES = 20  # about single pictures; what comes then is counted
 CLEAN_QUALITY = 90  # of a JPEG; below it the blocks are seen
 
@@ -34,6 +38,7 @@ class Report:
         self.tally = Tally()
         self.full, self.all_frames = False, all_frames
         self.lines = 0  # about single pictures
+        self.dropped: dict[str, list[str]] = defaultdict(list)  # what results have not, and the pictures
         self.photo, self.coarse = photo, 0  # JPEGs that were saved coarsely
 
     def task(self, task: Task) -> None:
@@ -44,7 +49,10 @@ class Report:
         """
         name = self._named(str(task.source))
         if task.frames > 1 and not self.all_frames:
-            self._line(f"warning: {name}: has {task.frames} frames, the first one is enlarged; --frames takes all")
+            self._line(f"warning: {name}: has {task.frames} frames, the first one is enlarged; {task.frames_advice}")
+        if task.others:
+            more = f"{task.others} more picture{'s' if task.others > 1 else ''}"
+            self._line(f"warning: {name}: holds {more}, the first one is enlarged; exiftool -b -MPImage2 takes the second out")
         self.coarse += task.jpeg_quality is not None and task.jpeg_quality < CLEAN_QUALITY
         if isinstance(task.error, BrokenPipeError):
             raise task.error
@@ -55,7 +63,9 @@ class Report:
             self._add(Outcome(name, output, "failed", None, task.seconds, message, code))
             return
         status: Status = "skipped" if task.skipped else "claimed" if task.claimed else "done"
-        self._add(Outcome(name, output, status, task.size, task.seconds))
+        for what in task.dropped if status == "done" else ():
+            self.dropped[what].append(name)
+        self._add(Outcome(name, output, status, task.size, task.seconds, dropped=task.dropped if status == "done" else ()))
         if output != "-" and status == "done":
             print(one_line(output) if sys.stdout.isatty() else output, flush=True)
 
@@ -63,14 +73,20 @@ class Report:
         """Tell of an argument that gives no picture."""
         self._add(Outcome(refused.name, None, "failed", error=one_line(str(refused.error)), code=refused.error.exit_code))
 
+    def left_out(self, left_out: LeftOut) -> None:
+        """Tell what was left out of folders."""
+        if line := left_out.line():
+            failed(PROG, line, 0)
+        for path, why in left_out.each():
+            self.log.add(Outcome(str(path), None, "left out", error=f"{one_line(str(path))}: {why}"))
+
     def stopped(self) -> None:
         """Tell that the disk is full, and that the rest is not tried."""
         self.full = True
 
     def end(self) -> int:
         """Tell what there is to tell at the end, and return the exit code."""
-        lines = self.tally.lines(self.total)
-        for line in lines:
+        for line in [*self.tally.lines(self.total), *self._dropped()]:
             failed(PROG, line, 0)
         if self.photo and self.coarse:
             which = "the JPEG is" if self.total == 1 else f"{self.coarse} JPEG{'s are' if self.coarse > 1 else ' is'}"
@@ -80,6 +96,16 @@ class Report:
             advice = "make room, then run it again with --skip-existing"
             failed(PROG, f"the disk is full: {left} of {self.total} pictures were not tried; {advice}", 3)
         return self.tally.code
+
+    def _dropped(self) -> list[str]:
+        """Return one line about what stood beside pictures and is not in their results."""
+        parts = sorted(self.dropped.items(), key=lambda item: -len(item[1]))
+        told = [
+            what if self.total == 1 else f"{what} of {some_of([one_line(name) for name in names])}"
+            for what, names in parts[:MOST_DROPPED]
+        ]
+        told += [f"{len(parts) - MOST_DROPPED} other things"] if len(parts) > MOST_DROPPED else []
+        return [f"not in the result{'' if self.total == 1 else 's'}: {'; '.join(told)}"] if told else []
 
     def _add(self, outcome: Outcome) -> None:
         self.tally.add(outcome)

@@ -21,6 +21,7 @@ from sr_deploy.runtime.engines.shipped import has_photo_engine
 from sr_deploy.runtime.infer.claims import Claims, remove_dead
 from sr_deploy.runtime.infer.folder import FolderRun, Task, attempt, claim, is_done
 from sr_deploy.runtime.infer.json_log import JsonLog
+from sr_deploy.runtime.infer.left_out import LeftOut
 from sr_deploy.runtime.infer.options import InferOptions
 from sr_deploy.runtime.infer.places import Inputs
 from sr_deploy.runtime.infer.report import PROG, Report
@@ -47,7 +48,9 @@ def infer(options: InferOptions) -> int:
             spooled.append(stack.enter_context(standard_input()))
             return spooled[0]
 
-        sources, refused = sources_of(options.pictures, results=results_folder(options.output), standard_input=spool)
+        left_out = LeftOut()
+        folder = results_folder(options.output)
+        sources, refused = sources_of(options.pictures, results=folder, standard_input=spool, left_out=left_out.add)
         naming = Naming(options.output, scale, options.reading, options.writing)
         every = result_pairs(sources, naming, resumed=options.skip_existing)
         check_places(options, every)
@@ -57,6 +60,7 @@ def infer(options: InferOptions) -> int:
         report = Report(log, len(pairs) + len(refused), spooled, all_frames=options.reading.frames, photo=photo)
         for one in refused:
             report.refused(one)
+        report.left_out(left_out)
         claims = stack.enter_context(Claims())
         inputs = Inputs([*(source for source, _ in every), options.engine])  # of all shards: what one reads no other replaces
         work = Work(engine, scale, options, inputs, claims)

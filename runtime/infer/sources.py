@@ -17,6 +17,7 @@ from typing import Literal
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import PICTURE_SUFFIXES
+from sr_deploy.picture_kinds import READ
 from sr_deploy.runtime.infer.places import Places
 from sr_deploy.runtime.infer.walk import Walk, identity_of
 from sr_deploy.runtime.video.names import FOUND
@@ -51,7 +52,11 @@ class Refused:
 
 
 def sources_of(
-    arguments: Sequence[str], *, results: Path | None = None, standard_input: Callable[[], Path] | None = None
+    arguments: Sequence[str],
+    *,
+    results: Path | None = None,
+    standard_input: Callable[[], Path] | None = None,
+    left_out: Callable[[Path], None] = lambda path: None,
 ) -> tuple[list[Source], list[Refused]]:
     """Return the pictures that ``arguments`` name, and the arguments that name none.
 
@@ -59,9 +64,10 @@ def sources_of(
         arguments: files, folders, patterns and ``-`` as they were given.
         results: the folder of the results; where it lies in a folder that is walked, nothing in it is taken.
         standard_input: returns the file that holds what ``-`` stands for; called once.
+        left_out: told each file that is in a folder, or fits a pattern, and has neither a picture's nor a video's suffix.
     """
     identity = None if results is None else identity_of(results)
-    finder = Finder(Walk(left_out=frozenset() if identity is None else frozenset({identity})))
+    finder = Finder(Walk(left_out=frozenset() if identity is None else frozenset({identity})), left_out)
     found: list[Source] = []
     for argument in dict.fromkeys(arguments):
         if argument == STDIN and standard_input is not None:
@@ -76,6 +82,7 @@ class Finder:
     """Turns arguments into pictures, and remembers those that give none."""
 
     walk: Walk
+    left_out: Callable[[Path], None] = lambda path: None
 
     def __post_init__(self) -> None:
         self.refused: list[Refused] = []
@@ -95,11 +102,9 @@ class Finder:
 
     def _of_folder(self, folder: Path) -> list[Source]:
         before = len(self.refused)
-        files = [path for path in self._walk().files(folder) if path.suffix.lower() in SUFFIXES]
+        files = self._taken(self._walk().files(folder))
         if not files and len(self.refused) == before:
-            return self._none(
-                folder, f"{folder}: holds no picture; put {', '.join(sorted(PICTURE_SUFFIXES))} files or videos into it"
-            )
+            return self._none(folder, f"{folder}: holds no picture; put {', '.join(READ)} files or videos into it")
         return [Source(path, path.relative_to(folder), folder, "walked") for path in files]
 
     def _of_pattern(self, pattern: Path) -> list[Source]:
@@ -111,10 +116,18 @@ class Finder:
         matched = [path for path in files if matches(path.relative_to(root).parts, wanted)]
         suffix = Path(wanted[-1]).suffix
         if not suffix or MAGIC.search(suffix):
-            matched = [path for path in matched if path.suffix.lower() in SUFFIXES]
+            matched = self._taken(matched)
         if not matched and len(self.refused) == before:
             return self._none(pattern, f"{pattern}: matches no picture; check the pattern")
         return [Source(path, path.relative_to(root), root, "matched") for path in matched]
+
+    def _taken(self, files: Sequence[Path]) -> list[Path]:
+        """Return the files with a suffix that is taken; the others are told to be left out."""
+        taken = [path for path in files if path.suffix.lower() in SUFFIXES]
+        for path in files:
+            if path.suffix.lower() not in SUFFIXES:
+                self.left_out(path)
+        return taken
 
     def _walk(self, *, hidden: bool = False, depth: int | None = None) -> Walk:
         return Walk(self.walk.left_out, hidden, depth, self._unlisted)

@@ -1,4 +1,4 @@
-"""GIF files, and animations in GIF, WebP and PNG, from arrays, by Pillow."""
+"""GIF, WebP and AVIF files, and animations in them and in PNG, from arrays, by Pillow."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sr_deploy.runtime.pictures.jpeg_file import FULL_COLOUR
+from sr_deploy.runtime.pictures.metadata import PREFIX
 from sr_deploy.runtime.pictures.png_file import Chunks, with_chunks
 
 TRANSPARENT = 255  # the index of the palette
@@ -31,16 +33,17 @@ class Show:
     loop: int = 0  # how often, 0 for ever
     icc_profile: bytes | None = None
     exif: bytes = b""
-    chunks: Chunks = ()  # of a PNG, that say what its colours are
+    chunks: Chunks = ()  # of a PNG
+    xmp: bytes = b""
 
 
-def gif_bytes(frames: Sequence[Frame], show: Show) -> memoryview:
-    """Return the content of a GIF file of one or several frames."""
+def gif_bytes(frames: Sequence[Frame], show: Show, comment: bytes = b"") -> memoryview:
+    """Return the content of a GIF file of one or several frames, with a comment."""
     cut_out = any(clear_in(frame).any() for frame in frames)
     images = [gif_image(frame, cut_out=cut_out) for frame in frames]
     stream, first = BytesIO(), images[0]
     if len(images) == 1:
-        first.save(stream, format="GIF", optimize=False)
+        first.save(stream, format="GIF", optimize=False, comment=comment)
         return stream.getbuffer()
     options: dict[str, int] = {} if show.loop == 1 else {"loop": min(max(show.loop - 1, 0), MOST_LOOPS)}  # it counts repetitions
     if cut_out:
@@ -52,6 +55,7 @@ def gif_bytes(frames: Sequence[Frame], show: Show) -> memoryview:
         append_images=images[1:],
         duration=gif_durations(images, show.durations_ms),
         optimize=False,
+        comment=comment,
         **options,
     )
     return stream.getbuffer()
@@ -67,7 +71,19 @@ def webp_bytes(frames: Sequence[Frame], show: Show, *, quality: int, lossless: b
         more = {"append_images": images[1:], "duration": webp_durations(show.durations_ms)}
     else:
         more = {}
-    images[0].save(stream, format="WEBP", icc_profile=show.icc_profile or b"", exif=show.exif, **options, **more)
+    images[0].save(stream, format="WEBP", icc_profile=show.icc_profile or b"", exif=show.exif, xmp=show.xmp, **options, **more)
+    return stream.getbuffer()
+
+
+def avif_bytes(frames: Sequence[Frame], show: Show, *, quality: int) -> memoryview:
+    """Return the content of an AVIF file of one or several frames; from a quality of 90 on with chroma for every pixel."""
+    stream, images = BytesIO(), [image_of(frame) for frame in frames]
+    images = [image.convert("RGBA") if image.mode == "LA" else image for image in images]  # which Pillow does not write
+    chroma = "4:0:0" if images[0].mode == "L" else "4:4:4" if quality >= FULL_COLOUR else "4:2:0"
+    exif = show.exif.removeprefix(PREFIX)
+    options: dict[str, int | str | bytes] = {"quality": quality, "subsampling": chroma, "exif": exif, "xmp": show.xmp}
+    more = {"save_all": True, "append_images": images[1:], "duration": list(show.durations_ms)} if len(images) > 1 else {}
+    images[0].save(stream, format="AVIF", icc_profile=show.icc_profile or b"", **options, **more)
     return stream.getbuffer()
 
 

@@ -18,6 +18,9 @@ TRANSPARENT = ("LA", "RGBA", "PA", "La", "RGBa")
 BLACK_POINT_COMPENSATION = 0x2000  # littleCMS's cmsFLAGS_BLACKPOINTCOMPENSATION
 SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}  # by channels; header field "colour space of data", ICC.1:2022 7.2.8
 
+NO_SPACES = (b"link", b"abst", b"nmcl")  # classes of profiles that describe no picture's colours, 7.2.5
+CONVERTED = {"CMYK": b"CMYK", "LAB": b"Lab "}  # Pillow's modes that are brought to sRGB, and the space of their profiles
+
 
 def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     """Return uint8 (h, w, c) in the fewest channels that hold a decoded picture of 8 bits."""
@@ -81,6 +84,34 @@ def rgb_from_lab16(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return np.asarray(srgb_from(Image.frombytes("LAB", (w, h), octets.tobytes())))
 
 
-def fitting_profile(profile: object, channels: int) -> bytes | None:
-    """Return an ICC profile where it is one for pixels of so many channels."""
-    return profile if isinstance(profile, bytes) and profile[16:20] == SPACES[channels] else None
+def rgb_from_grey(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8] | None:
+    """Return grey pixels of a grey profile, (h, w, 1 or 2), in sRGB, (h, w, 3 or 4); ``None`` where the profile is damaged."""
+    grey = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    try:
+        found = ImageCms.profileToProfile(
+            grey,
+            ImageCms.ImageCmsProfile(BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    return np.concatenate([np.asarray(found), pixels[..., 1:]], axis=2)
+
+
+def fitting_profile(profile: object, channels: int, mode: str = "") -> bytes | None:
+    """Return an ICC profile where it is one for pixels of so many channels, made from a picture of Pillow's ``mode``."""
+    fits = isinstance(profile, bytes) and profile[16:20] == SPACES[channels] and profile[12:16] not in NO_SPACES
+    return profile if isinstance(profile, bytes) and fits and mode not in CONVERTED else None
+
+
+def misfit_of(profile: object, channels: int, mode: str = "") -> tuple[str, ...]:
+    """Return in words a profile that no result has, because it does not fit its picture; nothing where one fits or none is."""
+    if not profile or not isinstance(profile, bytes) or fitting_profile(profile, channels, mode):
+        return ()
+    space = profile[16:20]
+    if space == CONVERTED.get(mode):  # that conversion to sRGB went by
+        return ()
+    shown = "RGB" if channels >= 3 else "grey"
+    return (f"a colour profile that does not fit ({space.decode('latin-1').strip() or 'none'}, the picture is {mode or shown})",)

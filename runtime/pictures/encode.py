@@ -1,4 +1,4 @@
-"""Results to the bytes of their files, with the profile, EXIF and colour chunks of the picture they were made from.
+"""Results to the bytes of their files, with what stood beside the picture they were made from, as far as their format holds it.
 
 Where a format holds fewer bits than the picture has, samples are brought from white to white and rounded: 65535 to 255, and
 floats from 0 to 1, clipped, to 65535 in a PNG and to 255 elsewhere.
@@ -12,17 +12,37 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
-from sr_deploy.runtime.pictures.animation import Show, apng_bytes, gif_bytes, image_of, webp_bytes
+from sr_deploy.runtime.pictures.animation import Show, apng_bytes, avif_bytes, gif_bytes, image_of, webp_bytes
+from sr_deploy.runtime.pictures.beside import COMMENT, comment_chunks, comments_of, some_of, xmp_chunks
+from sr_deploy.runtime.pictures.colour import rgb_from_grey
 from sr_deploy.runtime.pictures.formats import FORMATS
-from sr_deploy.runtime.pictures.jpeg_file import LONGEST_SEGMENT, jpeg_bytes
-from sr_deploy.runtime.pictures.metadata import PREFIX
+from sr_deploy.runtime.pictures.jpeg_file import (
+    LONGEST_SEGMENT,
+    holds_iptc,
+    holds_xmp,
+    jpeg_bytes,
+    segments_beside,
+    segments_of,
+)
+from sr_deploy.runtime.pictures.metadata import PREFIX, Tags
 from sr_deploy.runtime.pictures.picture import Picture
-from sr_deploy.runtime.pictures.png_file import png_bytes
+from sr_deploy.runtime.pictures.png_file import Chunks, png_bytes
 from sr_deploy.runtime.pictures.samples import Pixels, nominal
 from sr_deploy.runtime.pictures.tiff_write import tiff_parts
 
 QUALITY = 95  # of JPEG and lossy WebP where nothing is said
 ROWS = 256  # reduced at once
+HELD = {  # what formats hold beside pixels, profile and EXIF
+    "png": ("XMP", "comments"),
+    "jpeg": ("XMP", "comments", "IPTC"),
+    "webp": ("XMP",),
+    "avif": ("XMP",),
+    "gif": ("comments",),
+}
+BARE = ("bmp", "gif")  # hold neither
+COLOURED = ("webp", "avif")  # no grey, or none with transparency: a grey profile is applied
+NO_TAGS = Tags({}, {}, {})  # but an orientation
+USUAL_GAMMA = (45455).to_bytes(4, "big")  # of sRGB
 Content = Sequence[bytes | memoryview]
 """The parts of a file, to be written one after the other."""
 
@@ -45,23 +65,68 @@ def encode(kind: str, results: Sequence[Pixels], picture: Picture, quality: int 
     profile = picture.icc_profile
     if kind == "tiff":
         return tiff_parts(results, icc_profile=profile, exif=exif)
-    colours = picture.chunks if picture.format == "png" else ()
+    beside = picture.beside
+    own = picture.chunks if picture.format == "png" else (*xmp_chunks(beside.xmp), *comment_chunks(beside))
     if kind == "png" and len(results) == 1:
-        chunks = [*colours, *([(b"eXIf", exif[len(PREFIX) :])] if exif else [])]
+        chunks = [*own, *([(b"eXIf", exif[len(PREFIX) :])] if exif else [])]
         return [png_bytes(fewer_bits(results[0], 16), icc_profile=profile, chunks=chunks, scratch=True)]
-    frames = [eight_bits(result) for result in results]
+    return [eight_bit_bytes(kind, [eight_bits(result) for result in results], picture, chunks=own, exif=exif, quality=quality)]
+
+
+def eight_bit_bytes(
+    kind: str, frames: list[NDArray[np.uint8]], picture: Picture, *, chunks: Chunks, exif: bytes, quality: int | None
+) -> bytes | memoryview:
+    """Return the file of frames of 8 bits in a format that holds no more, or several; see :func:`encode`."""
+    beside, profile = picture.beside, picture.icc_profile
+    comments = comments_of(beside, picture.chunks)
     if kind == "jpeg":
-        return [jpeg_bytes(frames[0], quality or QUALITY, icc_profile=profile, exif=exif, scratch=True)]
+        more = segments_beside(comments, beside.xmp, beside.iptc)
+        return jpeg_bytes(frames[0], quality or QUALITY, icc_profile=profile, exif=exif, more=more, scratch=True)
     if kind == "bmp":
         stream = BytesIO()
         image_of(frames[0]).save(stream, format="BMP")
-        return [stream.getbuffer()]
-    show = Show(picture.rest.durations_ms, picture.rest.loop, profile, exif, colours)
+        return stream.getbuffer()
+    if profile and kind in COLOURED and frames[0].shape[2] <= 2:
+        coloured = [rgb_from_grey(frame, profile) for frame in frames]
+        profile, frames = None, [grey if found is None else found for grey, found in zip(frames, coloured, strict=True)]
+    show = Show(picture.rest.durations_ms, picture.rest.loop, profile, exif, chunks, beside.xmp)
+    if kind == "avif":
+        return avif_bytes(frames, show, quality=quality or QUALITY)
     if kind == "webp":
-        lossless = picture.lossless and quality is None
-        return [webp_bytes(frames, show, quality=quality or QUALITY, lossless=lossless)]
+        return webp_bytes(frames, show, quality=quality or QUALITY, lossless=picture.lossless and quality is None)
     assert kind in FORMATS
-    return [gif_bytes(frames, show) if kind == "gif" else apng_bytes(frames, show)]
+    return gif_bytes(frames, show, b"\n".join(comments)) if kind == "gif" else apng_bytes(frames, show)
+
+
+def not_kept(kind: str, picture: Picture, *, by_rows: bool = False) -> tuple[str, ...]:
+    """Return in words what of a picture its result of a format has not, ``by_rows`` where that is how it is written."""
+    beside, held = picture.beside, HELD.get(kind, ()) if not by_rows else ()
+    lost = [*beside.lost, *profile_lost(kind, picture)]
+    if not picture.format == kind == "png":
+        texts = [word for word in beside.texts if word != COMMENT.decode() or "comments" not in held]
+        lost += [f"text ({some_of(texts)})"] if texts else []
+        lost += ["comments"] if beside.comments and "comments" not in held else []
+        lost += ["XMP"] if beside.xmp and ("XMP" not in held or (kind == "jpeg" and not holds_xmp(beside.xmp))) else []
+        lost += [name.decode() for name, data in picture.chunks if name == b"cICP" or (name == b"gAMA" and data != USUAL_GAMMA)]
+    lost += ["IPTC"] if beside.iptc and not ("IPTC" in held and holds_iptc(beside.iptc)) else []
+    if kind in BARE and picture.tags is not None and picture.tags != NO_TAGS:
+        lost.append("EXIF")
+    if picture.tags is not None and kind == "jpeg" and len(picture.tags.written((1, 1))) > LONGEST_SEGMENT:
+        lost.append("the maker's note in EXIF")
+    return tuple(lost)
+
+
+def profile_lost(kind: str, picture: Picture) -> list[str]:
+    """Return in words a colour profile that a result has neither as it is nor in its colours."""
+    profile, pixels = picture.icc_profile, picture.pixels
+    if not profile:
+        return []
+    if kind in BARE:
+        return ["the colour profile"]
+    one = np.zeros((1, 1, pixels.shape[2]), np.uint8)
+    if kind in COLOURED and pixels.shape[2] <= 2 and rgb_from_grey(one, profile) is None:
+        return ["the colour profile, which is damaged"]
+    return ["the colour profile, which is too long"] if kind == "jpeg" and not segments_of(profile, b"") else []
 
 
 def eight_bits(pixels: Pixels) -> NDArray[np.uint8]:

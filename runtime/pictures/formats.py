@@ -1,7 +1,8 @@
 """What formats of picture files hold: sides, depths, transparency, frames; and which one a result gets.
 
-A result follows its input: its format, and its depth. A GIF becomes a PNG unless all frames are enlarged, a BMP with transparency
-becomes a PNG. What the chosen format cannot hold is refused before any work, and the message names one that can.
+A result follows its input: its format, and its depth. A GIF becomes a PNG unless all frames are enlarged, and so does a BMP with
+transparency, and an AVIF where Pillow writes none. What the chosen format cannot hold is refused before any
+work, and the message names one that can.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_deploy.errors import InputError
+from sr_deploy.picture_kinds import HEAD, kind_of_content, writes_avif
 from sr_deploy.pictures import Reading, source
 from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.png_file import PNG_MAX_SIDE
@@ -33,15 +35,16 @@ class Format:
 
 
 FORMATS = {
-    "png": Format((".png",), PNG_MAX_SIDE, animation=True),
-    "jpeg": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65_500, alpha=False, quality=True),  # libjpeg's limit; the format's: 65535
+    "png": Format((".png", ".apng"), PNG_MAX_SIDE, animation=True),
+    "jpeg": Format(
+        (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"), 65_500, alpha=False, quality=True
+    ),  # libjpeg's limit; the format's: 65535
     "webp": Format((".webp",), 16_383, animation=True, quality=True),
     "tiff": Format((".tif", ".tiff"), 2**31 - 1, floats=True, pages=True),
-    "bmp": Format((".bmp",), 2**31 - 1, alpha=False, max_bytes=2**32 - 2**16),
+    "bmp": Format((".bmp", ".dib"), 2**31 - 1, alpha=False, max_bytes=2**32 - 2**16),
     "gif": Format((".gif",), 65_535, animation=True),
+    "avif": Format((".avif", ".avifs"), 32_768, animation=True, quality=True, max_bytes=3 * 2**28),  # what libavif reads
 }
-START = 70  # bytes that tell what kind of file it is
-MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"BM": "bmp", b"II": "tiff", b"MM": "tiff"}
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Writing:
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise InputError(f"--quality {self.quality}: outside 1 to 100; 95 is the default")
         if self.quality is not None and self.format is not None and not FORMATS[self.format].quality:
-            raise InputError(
-                f"--quality {self.quality}: {self.format} is stored without loss; leave it out, or use --format jpeg or webp"
-            )
+            lossless = f"{self.format} is stored without loss"
+            raise InputError(f"--quality {self.quality}: {lossless}; leave it out, or use --format jpeg, webp or avif")
+        if self.format == "avif" and not writes_avif():
+            raise InputError("--format avif: this Pillow writes no AVIF; use --format webp, or pip install -U Pillow")
 
 
 FOLLOWING = Writing()
@@ -75,26 +79,26 @@ def choose_format(path: Path, writing: Writing, reading: Reading) -> str:
         return writing.format
     try:
         with source(path) as stream:
-            start = stream.read(START)
+            start = stream.read(HEAD)
     except (OSError, InputError):  # it is told when the picture is read
         start = b""
     return format_of_result(start, path, writing, reading)
 
 
 def format_of_result(start: bytes, path: Path, writing: Writing, reading: Reading) -> str:
-    """Return the format of a picture's result from the first bytes of the picture's file, at most ``START`` of them."""
+    """Return the format of a picture's result from the first bytes of the picture's file, ``HEAD`` of them."""
     if writing.format is not None:
         return writing.format
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "webp"
-    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    kind: str | None = kind_of_content(start).lower()
+    kind = kind if kind in FORMATS else None
+    kind = "png" if kind == "avif" and not writes_avif() else kind
     kind = "png" if kind == "bmp" and has_alpha(start) else kind
     kind = kind or format_of_name(path) or "png"
     return "png" if kind == "gif" and not reading.frames else kind
 
 
 def has_alpha(head: bytes) -> bool:
-    """Return whether the first ``START`` bytes of a BMP name an alpha channel: 32 bits in fields, one of them alpha's."""
+    """Return whether the first ``HEAD`` bytes of a BMP name an alpha channel: 32 bits in fields, one of them alpha's."""
     size, bits, compression = (int.from_bytes(head[a:b], "little") for a, b in ((14, 18), (28, 30), (30, 34)))
     return size >= 56 and bits == 32 and compression == 3 and any(head[66:70])
 

@@ -14,8 +14,18 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.pictures import ORIENTATION, TURNED, Reading, exif_of, frame_count, is_deep, stored_size
 from sr_deploy.planes import GREY_MODES
-from sr_deploy.runtime.pictures.colour import TRANSPARENT, fitting_profile
-from sr_deploy.runtime.pictures.deep import MULTIPLIED, SEPARATE_ALPHA
+from sr_deploy.runtime.pictures.beside import (
+    CREDENTIALS_CHUNK,
+    IPTC_TAG,
+    MOST_TEXT,
+    TEXT_CHUNKS,
+    XMP_TAG,
+    beside_of,
+    beside_of_png,
+    beside_of_tags,
+)
+from sr_deploy.runtime.pictures.colour import TRANSPARENT, fitting_profile, misfit_of
+from sr_deploy.runtime.pictures.deep import LAB, MULTIPLIED, SEPARATE_ALPHA
 from sr_deploy.runtime.pictures.jpeg_quality import jpeg_quality
 from sr_deploy.runtime.pictures.metadata import colour_chunks, tags_from
 from sr_deploy.runtime.pictures.picture import Frames, Picture
@@ -75,9 +85,12 @@ def tiff_head(stream: BinaryIO, tags: ImageFileDirectory_v2, layout: Layout, pat
     stream.seek(0)
     with suppress(Exception):  # whatever Pillow's parser meets: EXIF that cannot be read is no reason to refuse the picture
         exif.load_from_fp(stream)
-    profile = fitting_profile(tags.get(PROFILE_TAG), colours + alpha)
+    mode, raw = "LAB" if layout.photometric == LAB else "", tags.get(PROFILE_TAG)
+    profile = fitting_profile(raw, colours + alpha, mode)
     pixels = blank((layout.height, layout.width), colours + alpha, dtype)
-    picture = Picture(pixels, profile, 1, "tiff", tags_from(exif))
+    beside = beside_of_tags(tags.get(XMP_TAG), tags.get(IPTC_TAG))
+    beside = replace(beside, lost=beside.lost + misfit_of(raw, colours + alpha, mode))
+    picture = Picture(pixels, profile, 1, "tiff", tags_from(exif), beside=beside)
     plain = layout.dtype == dtype and dtype != np.float32 and layout.photometric in (1, 2)
     plain = plain and (alone or layout.channels == colours) and not reading.frames
     mode = f"{layout.channels} x {layout.dtype}"
@@ -94,6 +107,7 @@ def image_head(stream: BinaryIO, image: Image.Image, path: Path, reading: Readin
     frames = frame_count(image)
     taken = frames if reading.frames else 1
     content, chunks = png_parts(stream) if kind == "png" else (None, ())
+    chunks, beside = beside_of_png(chunks) if kind == "png" else ((), beside_of(image))
     if content is not None:
         image.info.setdefault("exif", content)
     # Pillow keeps what it finds: that of a PNG may lie behind its pixels, in text that is not read yet.
@@ -101,13 +115,14 @@ def image_head(stream: BinaryIO, image: Image.Image, path: Path, reading: Readin
     profile = image.info.get("icc_profile")
     picture = Picture(
         pixels,
-        fitting_profile(profile, pixels.shape[2]),
+        fitting_profile(profile, pixels.shape[2], image.mode),
         frames,
         kind,
         tags_from(exif),
         chunks,
-        lossless=kind not in ("jpeg", "webp") or (kind == "webp" and lossless_webp(stream)),
+        lossless=kind not in ("jpeg", "webp", "avif") or (kind == "webp" and lossless_webp(stream)),
         jpeg_quality=jpeg_quality(image),
+        beside=replace(beside, lost=beside.lost + misfit_of(profile, pixels.shape[2], image.mode)),
     )
     plain = kind in BY_ROWS and taken == 1 and _samples_agree(image, deep=deep, transparent=transparent)
     own = profile if image.mode == "CMYK" and isinstance(profile, bytes) else None
@@ -141,23 +156,30 @@ def blank(size: tuple[int, int], channels: int, dtype: np.dtype[np.generic]) -> 
 
 
 def png_parts(stream: BinaryIO) -> tuple[bytes | None, tuple[tuple[bytes, bytes], ...]]:
-    """Return what the eXIf chunk of a PNG holds, wherever it lies, and the chunks about colour; pixels are skipped, not read.
+    """Return what the eXIf chunk of a PNG holds, wherever it lies, and the chunks about colour and with text.
+
+    Pixels are skipped, not read.
 
     ``stream`` is left where it was.
     """
-    exif, before, at = None, 0, stream.tell()
+    exif, before, at, texts = None, 0, stream.tell(), []
     place = stream.seek(8)
     while len(start := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", start)
         if name == b"eXIf":
             exif = stream.read(length)
+        elif name in (*TEXT_CHUNKS, CREDENTIALS_CHUNK) and len(data := stream.read(min(length, MOST_TEXT + 1))) in (
+            length,
+            MOST_TEXT + 1,
+        ):
+            texts.append((name, data))
         if name == b"IDAT" and not before:
             before = place
         place = stream.seek(place + length + 12)
     stream.seek(0)
     chunks = colour_chunks(stream.read(min(before, MOST_CHUNKS)))
     stream.seek(at)
-    return exif, chunks
+    return exif, (*chunks, *texts)
 
 
 def lossless_webp(stream: BinaryIO) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -13,15 +14,25 @@ from sr_deploy.runtime.pictures.samples import Pixels
 LONGEST_SEGMENT = 65533  # bytes behind its length
 FULL_COLOUR = 90  # from this quality on chroma is stored for every pixel, below for two by two
 PROFILE_MARK = b"ICC_PROFILE\0"  # ICC.1:2022, B.4
+XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"  # XMP, part 3, 1.1.3
+IPTC_MARK = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0"  # its resource without a name
+COM = 0xFE
 HEADER_END = 2 + 18  # start of image, and JFIF with its marker and length
 
 
 def jpeg_bytes(
-    pixels: Pixels, quality: int, *, icc_profile: bytes | None = None, exif: bytes = b"", scratch: bool = False
+    pixels: Pixels,
+    quality: int,
+    *,
+    icc_profile: bytes | None = None,
+    exif: bytes = b"",
+    more: Sequence[bytes] = (),
+    scratch: bool = False,
 ) -> bytes:
     """Return uint8 (h, w, 1 or 3) as the content of a JPEG file.
 
-    With ``scratch``, ``pixels`` may be changed: a large picture is then not copied. ``exif`` begins with ``Exif`` and two zeros.
+    With ``scratch``, ``pixels`` may be changed: a large picture is then not copied. ``exif`` begins with ``Exif`` and two zeros,
+    ``more`` are segments behind it.
 
     Raises:
         MemoryError: there is too little.
@@ -37,7 +48,7 @@ def jpeg_bytes(
     if not worked:
         raise MemoryError
     jpeg = content.data
-    return b"".join((jpeg[:HEADER_END], *segments_of(icc_profile, exif), jpeg[HEADER_END:]))
+    return b"".join((jpeg[:HEADER_END], *segments_of(icc_profile, exif), *more, jpeg[HEADER_END:]))
 
 
 def sampling_of(quality: int) -> int:
@@ -56,6 +67,26 @@ def segments_of(icc_profile: bytes | None, exif: bytes) -> list[bytes]:
                 segment(0xE2, PROFILE_MARK + bytes((number, len(pieces))) + piece) for number, piece in enumerate(pieces, start=1)
             ]
     return segments
+
+
+def segments_beside(comments: Sequence[bytes], xmp: bytes, iptc: bytes) -> list[bytes]:
+    """Return the segments that hold comments, XMP and IPTC; what is too long for one is left out, a comment is cut."""
+    found = [segment(COM, comment[:LONGEST_SEGMENT]) for comment in comments]
+    if xmp and holds_xmp(xmp):
+        found.append(segment(0xE1, XMP_MARK + xmp))
+    if iptc and holds_iptc(iptc):
+        found.append(segment(0xED, IPTC_MARK + struct.pack(">I", len(iptc)) + iptc + bytes(len(iptc) % 2)))
+    return found
+
+
+def holds_xmp(xmp: bytes) -> bool:
+    """Return whether a JPEG holds so much XMP in one piece."""
+    return len(XMP_MARK) + len(xmp) <= LONGEST_SEGMENT
+
+
+def holds_iptc(iptc: bytes) -> bool:
+    """Return whether a JPEG holds so much IPTC in one piece."""
+    return len(IPTC_MARK) + len(iptc) + 5 <= LONGEST_SEGMENT
 
 
 def segment(marker: int, data: bytes) -> bytes:

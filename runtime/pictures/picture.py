@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sr_deploy.runtime.pictures.beside import Beside
 from sr_deploy.runtime.pictures.metadata import Tags
 from sr_deploy.runtime.pictures.samples import Pixels
 
@@ -26,10 +27,11 @@ class Picture:
     frames: int = 1  # in the file; the first one is here
     format: str = "png"  # of the file
     tags: Tags | None = None  # EXIF
-    chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG, that say what its colours are
+    chunks: tuple[tuple[bytes, bytes], ...] = ()  # of a PNG: what its colours are, and text
     lossless: bool = True
     rest: Frames = field(default_factory=Frames)  # where all frames are read
     jpeg_quality: int | None = None  # that a JPEG was saved with
+    beside: Beside = field(default_factory=Beside)
 
     @property
     def all_frames(self) -> tuple[Pixels, ...]:

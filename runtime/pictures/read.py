@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,22 +15,24 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
 from sr_deploy.files import write_bytes
+from sr_deploy.picture_kinds import HEAD, check_no_preview, check_read
 from sr_deploy.pictures import (
     DEFAULT,
+    ENDS_EARLY,
     ORIENTATION,
+    TOO_EARLY,
     Reading,
     check_declared,
     decoding,
     exif_of,
     explained,
     image_in,
-    is_deep,
     source,
 )
 from sr_deploy.runtime.pictures.colour import fitting_profile, pixels_of, spread_key_
 from sr_deploy.runtime.pictures.deep import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
-from sr_deploy.runtime.pictures.formats import START
-from sr_deploy.runtime.pictures.head import PROFILE_TAG, Head, image_head, tiff_head
+from sr_deploy.runtime.pictures.frames import with_frames
+from sr_deploy.runtime.pictures.head import Head, image_head, tiff_head
 from sr_deploy.runtime.pictures.metadata import tags_from
 from sr_deploy.runtime.pictures.orientation import upright
 from sr_deploy.runtime.pictures.picture import Frames, Picture
@@ -52,9 +55,9 @@ class PictureFile:
         self.path, self.reading = path, reading
         self._image: Image.Image | None = None  # of what Pillow decodes
         self._depths: tuple[int, ...] = DEEP  # of what it does not
-        with ExitStack() as stack, explained(path):
+        with ExitStack() as stack, advised(path, reading), explained(path):
             self.stream = stack.enter_context(source(path))
-            self.start = self.stream.read(START)  # its first bytes
+            self.start = self.stream.read(HEAD)  # its first bytes
             self.stream.seek(0)
             with decoding(reading):
                 self.head = self._head()
@@ -68,8 +71,22 @@ class PictureFile:
         Raises:
             InputError: damaged, of samples that are not read, or over a limit of ``reading``.
         """
-        with explained(self.path), decoding(self.reading):
+        with advised(self.path, self.reading), explained(self.path), decoding(self.reading):
             return self._by_layout() if self._image is None else self._by_pillow(self._image)
+
+    def frames_advice(self) -> str:
+        """Return how all frames or pages are enlarged, where only the first is asked for and there are more."""
+        if self.head.picture.frames == 1 or self.reading.frames:
+            return ""
+        if self.head.deep and self._image is not None and self._image.format == "PNG":
+            return "write them in 8 bits for --frames"
+        if self.head.picture.format == "tiff":
+            self.stream.seek(0)
+            with explained(self.path), decoding(self.reading):
+                kinds = {layout_of(tags, self._depths) is None for tags in pages_of(self.stream)}
+            if len(kinds) > 1:
+                return "write its pages in one depth for --frames"
+        return "--frames takes all"
 
     def close(self) -> None:
         """Close the file and forget what Pillow decoded."""
@@ -83,8 +100,11 @@ class PictureFile:
         self.close()
 
     def _head(self) -> Head:
+        check_read(self.path, self.start)
         if is_tiff(self.stream):
             first = next(pages_of(self.stream), None)
+            if first is not None:
+                check_no_preview(self.path, first)
             if first is not None and self.reading.allow_truncated and _cut_off(first, self.stream):
                 self._depths = EIGHT
             layout = None if first is None else layout_of(first, self._depths)
@@ -117,11 +137,11 @@ class PictureFile:
         picture = replace(
             head.picture,
             pixels=upright(pixels, exif.get(ORIENTATION)),
-            icc_profile=fitting_profile(image.info.get("icc_profile"), pixels.shape[2]),
+            icc_profile=fitting_profile(head.picture.icc_profile, pixels.shape[2]),
             tags=tags_from(exif) if kind in ("png", "tiff") else head.picture.tags,
             rest=Frames(),
         )
-        return picture if not all_frames or frames == 1 else _with_frames(picture, image, path, self.reading)
+        return picture if not all_frames or frames == 1 else with_frames(picture, image, path, self.reading)
 
     def _by_layout(self) -> Picture:
         """Return a TIFF whose samples Pillow would cut or does not know."""
@@ -137,7 +157,7 @@ class PictureFile:
             samples = tiff_samples(self.stream, layout, self.path, allow_truncated=self.reading.allow_truncated)
             pixels = upright(pixels_from_tiff(samples, layout, self.path), tags.get(ORIENTATION))
             found.append(_finite(pixels, self.path))
-        profile = fitting_profile(pages[0].get(PROFILE_TAG), found[0].shape[2])
+        profile = fitting_profile(self.head.picture.icc_profile, found[0].shape[2])
         rest = Frames(tuple(found[1:]))
         return replace(self.head.picture, pixels=found[0], icc_profile=profile, frames=len(pages), rest=rest)
 
@@ -150,6 +170,26 @@ def read_picture(path: Path, reading: Reading = DEFAULT) -> Picture:
     """
     with PictureFile(path, reading) as file:
         return file.read()
+
+
+@contextmanager
+def advised(path: Path, reading: Reading) -> Iterator[None]:
+    """Take the advice to read what is there of a file out of an error where nothing can be read so."""
+    try:
+        yield
+    except InputError as err:
+        if ENDS_EARLY not in str(err) or (not reading.allow_truncated and can_read(path, replace(reading, allow_truncated=True))):
+            raise
+        raise InputError(str(err).replace(ENDS_EARLY, TOO_EARLY)) from err
+
+
+def can_read(path: Path, reading: Reading) -> bool:
+    """Return whether :func:`read_picture` gives a picture."""
+    try:
+        read_picture(path, reading)
+    except InputError:
+        return False
+    return True
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -165,42 +205,6 @@ def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
     """
     with PictureFile(path, reading) as file:
         return file.head
-
-
-def _with_frames(picture: Picture, image: Image.Image, path: Path, reading: Reading) -> Picture:
-    """Return a picture with all its frames; those of an animation in one mode."""
-    found, durations, area, turn = [], [], 0, exif_of(image).get(ORIENTATION)
-    loop = image.info.get("loop")
-    if picture.format == "gif":  # it counts repetitions, and not to be repeated is to have no count
-        loop = 1 if loop is None else loop + 1 if loop else 0
-    hidden = bool(image.info.get("default_image"))  # of an animated PNG: shown by programs that know no animation, no frame of it
-    for number in range(int(hidden), picture.frames):
-        image.seek(number)
-        area += image.width * image.height
-        check_declared(path, image.size, reading, area=area)
-        if is_deep(image) and image.mode != "CMYK":
-            raise InputError(f"{path}: pages of 16 bits or floats behind one of 8 bits; leave --frames out for the first")
-        image.load()
-        found.append(upright(pixels_of(image), turn))
-        durations.append(int(image.info.get("duration", 0)))
-    if picture.format == "tiff":
-        return replace(picture, rest=Frames(tuple(found[1:])))
-    if all(pixels.shape[2] in (2, 4) and (pixels[..., -1] == 255).all() for pixels in found):  # Pillow gives WebP's so
-        found = [np.ascontiguousarray(pixels[..., :-1]) for pixels in found]
-    found = [in_channels(pixels, max(pixels.shape[2] for pixels in found)) for pixels in found]
-    profile = fitting_profile(picture.icc_profile, found[0].shape[2])
-    rest = Frames(tuple(found[1:]), tuple(durations), int(loop or 0))
-    return replace(picture, pixels=found[0], icc_profile=profile, frames=len(found), rest=rest)
-
-
-def in_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Return (h, w, c) in more channels: grey three times, opaque alpha."""
-    if pixels.shape[2] == channels:
-        return pixels
-    colours = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 and channels >= 3 else pixels
-    if colours.shape[2] == channels:
-        return colours
-    return np.concatenate([colours, np.full((*colours.shape[:2], 1), 255, colours.dtype)], axis=2)
 
 
 def _cut_off(tags: ImageFileDirectory_v2, stream: BinaryIO) -> bool:

@@ -18,12 +18,13 @@ from typing import IO, BinaryIO, cast
 
 from sr_deploy.errors import DiskFullError, InputError, MachineError
 from sr_deploy.files import DISK_FULL
+from sr_deploy.picture_kinds import HEAD, READ, kind_of_content, not_read
 
 STDOUT = Path("/dev/stdout")  # as a place for a result
 STDIN_NAME = "standard input"
 MAX_BYTES = 2**31  # of a picture that comes from standard input
 CHUNK = 2**20
-SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM", b"GIF8")
+LEAST_HEAD = 18  # bytes that tell a picture from what is none
 
 
 @contextmanager
@@ -77,13 +78,22 @@ def _copy(kept: IO[bytes], limit: int) -> None:
         kept.write(part)
     if not size:
         raise InputError(f"{STDIN_NAME}: is empty; the command before the pipe wrote nothing")
+    if size < HEAD:
+        _check_head(head, whole=True)
     kept.flush()
     kept.seek(0)
 
 
-def _check_head(head: bytes) -> None:
-    if not any(head.startswith(sign[: len(head)]) for sign in SIGNATURES):
-        raise InputError(f"{STDIN_NAME}: is no PNG, JPEG, WEBP, TIFF, BMP or GIF picture; check the command before the pipe")
+def _check_head(head: bytes, *, whole: bool = False) -> None:
+    if not whole and (
+        len(head) < LEAST_HEAD or (head[4:8] == b"ftyp" and len(head) < min(HEAD, int.from_bytes(head[:4], "big")))
+    ):
+        return
+    kind = kind_of_content(head)
+    if kind and kind not in READ:
+        raise not_read(Path(STDIN_NAME), kind)
+    if not kind:
+        raise InputError(f"{STDIN_NAME}: is no {', '.join(READ[:-1])} or {READ[-1]} picture; check the command before the pipe")
 
 
 def _read() -> bytes:

@@ -47,6 +47,14 @@ def test_the_report_fits_the_terminal(
     assert max(len(finding.what) for finding in (doctor.python(), long)) < doctor.INDENT
 
 
+def test_a_pillow_without_avif_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.avif().found.endswith(", read and written") and doctor.avif().good
+    monkeypatch.setattr(doctor, "writes_avif", lambda: False)
+    assert doctor.avif().found.endswith(", read, not written") and doctor.avif().mend == "pip install -U Pillow"
+    monkeypatch.setattr(doctor, "reads_avif", lambda: False)
+    assert doctor.avif().found.endswith(", not read")
+
+
 def test_what_is_needed_and_here_is_exit_0() -> None:
     assert main(["--need", "cpu"]) == 0
 

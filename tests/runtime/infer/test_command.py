@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_one_file_for_two_pictures_is_refused(identity_file: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["-o", "out.avif"], r".avif is no format that is written; end its name in .png, .jpg, .webp, .tif, .bmp, .gif"),
+        (["-o", "out.heic"], r".heic is no format that is written; end its name in .png, .jpg, .webp, .tif, .bmp, .gif, .avif"),
         (["-o", "out.jpg", "--format", "png"], "its suffix says jpeg, --format png; leave one of them out"),
         (["-o", "out.png", "--quality", "80"], "--quality 80: png is stored without loss"),
         (["--format", "tiff", "--quality", "80"], "--quality 80: tiff is stored without loss"),
@@ -334,6 +335,46 @@ def test_frames_that_are_left_out_are_told(identity_file: Path, tmp_path: Path, 
     ]
 
 
+def test_further_pictures_of_a_jpeg_are_told(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = Image.effect_noise((20, 12), 60)
+    image.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[image], quality=95)
+    for options in ((), ("--frames", "--overwrite")):
+        assert infer(identity_file, tmp_path / "a.jpg", *options) == 0
+        (line,) = error_lines(capsys)
+        assert "a.jpg: holds 1 more picture, the first one is enlarged; exiftool -b -MPImage2 takes the second out" in line
+
+
+def test_what_a_result_has_not_is_one_line_and_in_the_log(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("prompt", "a dune")
+    for name in ("a.png", "b.png"):
+        Image.effect_noise((20, 12), 60).save(tmp_path / name, pnginfo=info)
+    assert infer(identity_file, tmp_path / "a.png") == 0 and error_lines(capsys) == []
+    with Image.open(tmp_path / "a_x2.png") as found:
+        assert found.info["prompt"] == "a dune"
+    assert infer(identity_file, tmp_path / "a.png", "--format", "webp") == 0
+    assert error_lines(capsys) == ["sr-infer: not in the result: text (prompt)"]
+    options = ("-o", tmp_path / "out", "--format", "webp", "--json-log", tmp_path / "log")
+    assert infer(identity_file, tmp_path / "a.png", tmp_path / "b.png", *options) == 0
+    assert error_lines(capsys) == [f"sr-infer: not in the results: text (prompt) of {tmp_path}/a.png, {tmp_path}/b.png"]
+    entries = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [entry["dropped"] for entry in entries] == [["text (prompt)"]] * 2
+
+
+def test_avif_is_read_and_written(identity_file: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "a.avif")
+    picture(tmp_path / "b.png")
+    for arguments in ((tmp_path / "a.avif",), (tmp_path / "b.png", "--format", "avif"), (tmp_path / "b.png",)):
+        assert infer(identity_file, *arguments) == 0
+    for name in ("a", "b"):
+        with Image.open(tmp_path / f"{name}_x2.avif") as found:
+            assert (found.size, found.mode, found.format) == ((40, 24), "RGB", "AVIF")
+    plain, coded = (read_pixels(tmp_path / name).astype(int) for name in ("b_x2.png", "b_x2.avif"))
+    assert np.abs(coded - plain).mean() < 4  # noise at a quality of 95
+
+
 @pytest.mark.parametrize("suffix", ["ppm", "jp2"])
 def test_a_format_whose_deep_samples_would_be_cut_is_refused(
     identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
@@ -343,7 +384,8 @@ def test_a_format_whose_deep_samples_would_be_cut_is_refused(
     except (KeyError, OSError):
         pytest.skip("this Pillow does not write it")
     assert infer(identity_file, tmp_path / f"a.{suffix}") == 2
-    assert "no PNG, JPEG, WEBP, TIFF, BMP or GIF file" in error_lines(capsys)[0]
+    kind = {"ppm": "PNM", "jp2": "JPEG 2000"}[suffix]
+    assert f"is {kind}, which is not read; write it as PNG, JPEG or TIFF with magick" in error_lines(capsys)[0]
 
 
 @pytest.mark.parametrize(("scale", "lines"), [("2", 0), ("3", 1)])

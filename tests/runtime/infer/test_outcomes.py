@@ -58,11 +58,12 @@ def test_each_line_of_the_log_is_one_picture_at_once(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     name = os.fsdecode(b"a\n\xff.png")
     with JsonLog(path) as log:
-        log.add(Outcome(name, "out.png", "done", (4, 6), 1.23456))
+        log.add(Outcome(name, "out.png", "done", (4, 6), 1.23456, dropped=("XMP",)))
         (line,) = path.read_text().splitlines()  # not only when it is closed
         entry = json.loads(line)
         log.add(failed("b.png", "b.png: no"))
-    assert entry == {"input": name, "output": "out.png", "status": "done", "size": [4, 6], "seconds": 1.235, "error": None}
+    expected = {"input": name, "output": "out.png", "status": "done", "size": [4, 6], "seconds": 1.235, "error": None}
+    assert entry == {**expected, "dropped": ["XMP"]}
     assert json.loads(path.read_text().splitlines()[1])["error"] == "b.png: no"
 
 

@@ -145,7 +145,17 @@ def test_formats_and_options_name_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.JPG", "jpeg"), ("a.jpeg", "jpeg"), ("a.tif", "tiff"), ("a.avif", None), ("a", None), (".png", None)]
+    ("name", "kind"),
+    [
+        ("a.JPG", "jpeg"),
+        ("a.jpeg", "jpeg"),
+        ("a.tif", "tiff"),
+        ("a.avif", "avif"),
+        ("a.jif", "jpeg"),
+        ("a.heic", None),
+        ("a", None),
+        (".png", None),
+    ],
 )
 def test_a_suffix_stands_for_a_format(name: str, kind: str | None) -> None:
     assert format_of_name(Path(name)) == kind

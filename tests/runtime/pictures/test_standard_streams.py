@@ -42,8 +42,9 @@ def test_a_picture_goes_through_a_pipe_and_nothing_else(identity_file: Path, tmp
     ("wrong", "said"),
     [
         (b"", "is empty"),
-        (b"no picture", "is no PNG, JPEG, WEBP, TIFF, BMP or GIF picture"),
-        (b"\x89P", "cannot be decoded"),
+        (b"no picture", "is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF picture"),
+        (b"\x89P", "is no PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC, which is not read"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "cannot be decoded"),
     ],
 )
@@ -66,7 +67,7 @@ def test_an_endless_stream_ends_in_one_line(identity_file: Path) -> None:
 
 def test_more_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = os.pipe()
-    os.write(theirs, b"BM" + bytes(98))
+    os.write(theirs, b"GIF89a" + bytes(94))
     os.close(theirs)
     before = os.dup(0)
     os.dup2(ours, 0)
