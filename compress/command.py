@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sr_deploy.compress.options import FEATURES, FINETUNING, PruneOptions
 from sr_deploy.console import missing_package, run
-from sr_deploy.errors import InputError
+from sr_deploy.errors import CheckError, InputError
 from sr_deploy.files import check_reports, write_text
 from sr_deploy.options import Parser, natural_int, options_from, positive_float, positive_int, set_defaults_
 from sr_deploy.train.arguments import add_recipe_arguments
@@ -44,7 +44,13 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data", type=Path, nargs="+", metavar="DIR", help="pictures to fine-tune on")
     p.add_argument("--finetune-steps", type=natural_int, metavar="N", help="fine-tuning steps (default: 0)")
-    p.add_argument("--val", type=Path, metavar="DIR", help="pictures whose PSNR is shown before and after")
+    p.add_argument(
+        "--val",
+        type=Path,
+        metavar="DIR",
+        help="pictures that every stage is measured on (default: parts of photographs that come with the project)",
+    )
+    p.add_argument("--max-drop", type=float, metavar="DB", help="exit with 1 if PSNR fell by more at any scale (default: any)")
     p.add_argument("--scale", type=int, nargs="+", metavar="N", help="factors to fine-tune on (default: the network's)")
     p.add_argument("--patch", type=positive_int, metavar="N", help="patch side in pixels (default: the network's)")
     p.add_argument("--shrink", type=float, nargs="+", metavar="F", help="sizes each picture is used at (default: the network's)")
@@ -143,6 +149,9 @@ def prune_command(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_text(arguments.json, json_of(result))
     print(f"{result.checkpoint}: written")
+    failure = result.failure(options.max_drop)
+    if failure is not None:
+        raise CheckError(failure)
     return 0
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
     pruner: Literal["auto", "nni", "native"] = "auto"
     shape: tuple[int, ...] | None = None  # that MACs are counted at
     finetune_steps: int | None = None
-    val: Path | None = None
+    val: Path | None = None  # None: parts of the photographs that come with the project
+    max_drop: float | None = None  # dB that may be lost against the dense network, at the worst scale; None: any
     scale: tuple[int, ...] | None = None
     overwrite: bool = False
 
@@ -78,6 +80,8 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
                 raise InputError(f"{option} {value}: --config {self.config} says itself what is removed; leave one of them out")
         if self.criterion != "l1" and self.pruner == "nni":
             raise InputError("--pruner nni: makes the masks of --criterion l1; leave one of them out")
+        if self.max_drop is not None and not 0.0 <= self.max_drop < math.inf:
+            raise InputError(f"--max-drop {self.max_drop:g} is not a number of dB of at least 0; 0.2 is usual")
         steps = self.finetune_steps or 0
         if self.rounds > 1 and steps < self.rounds:
             raise InputError(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.options import PruneOptions
 from sr_deploy.compress.pruning.criterion import NAMES
@@ -21,8 +22,9 @@ from sr_deploy.compress.pruning.plan import Plan, Wanted, plan_of
 from sr_deploy.compress.pruning.reconstruction import reconstruct_
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.compress.pruning.rounds import round_facts, stage
+from sr_deploy.compress.pruning.sensitivity import middle
 from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, begin_qat
-from sr_deploy.compress.report import PruneResult, Row, row
+from sr_deploy.compress.report import PruneResult, Row, bicubic_psnr_db, row
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.compress.teaching.features import Survivors
 from sr_deploy.compress.tuning import Tuning, finetune, finetune_data, loss_of, patches_of, source_for, tuning_of
@@ -42,6 +44,7 @@ from sr_deploy.train.preflight import check_device, check_log_dir, check_output
 from sr_deploy.train.weights import checkpoint
 
 MOST_SIDE = 16384
+MEASURED_SIDE = 160  # pixels of the photographs that come with the project
 PROBE_SIDE = 160  # pixels of what masked and smaller network are compared on
 
 
@@ -81,7 +84,7 @@ class Pruning:
         self.tuning = tuning_of(options, self.dense, card) if options.finetune_steps else None
         self.shape = shape_of(options.shape, card)
         given = read_config(options.config) if options.config else None
-        self.pictures = load_validation(options.val, card.scales, card.color) if options.val else []
+        self.pictures = validation_pictures(options, card)
         self.source = source = source_for(options, card, self.tuning)
         self.measured = Measured(source, self.pictures, card, options.seed, options.criterion)
         wanted = Wanted(options.sparsity, options.target_macs, options.round_to, options.rounds)
@@ -108,6 +111,7 @@ class Pruning:
             checkpoint.read_card(self.options.output),
             tuple(self.rows),
             self.shape,
+            bicubic_psnr_db(self.pictures, self.card.scales),
             self.plan.layers,
             self.card.default_scale if len(small.at_each_scale()) > 1 else None,
             self.plan.share,
@@ -169,6 +173,13 @@ def awareness_of(options: PruneOptions, network: Network, card: ModelCard) -> Aw
     return awareness(options, network, card, loss=loss_of(options, card), data=finetune_data(options, card))
 
 
+def validation_pictures(options: PruneOptions, card: ModelCard) -> Sequence[Planes]:
+    """Return what every stage is measured on: ``--val``, or the middle of each photograph of the accuracy guard's."""
+    if options.val is not None:
+        return load_validation(options.val, card.scales, card.color)
+    return [middle(picture, MEASURED_SIDE) for picture in load_validation(folder("select"), card.scales, card.color)]
+
+
 def check_scales(scales: Sequence[int] | None, card: ModelCard) -> None:
     """Check ``--scale``.
 
@@ -196,11 +207,9 @@ def read_config(path: Path) -> ConfigList:
 
 
 def probe(pictures: Sequence[Planes], channels: int) -> Tensor:
-    """Return a part of the first picture as float32 (1, c, h, w) in [0, 1], or noise of ``channels`` where there is none."""
-    if pictures:
-        part = np.ascontiguousarray(pictures[0][..., :PROBE_SIDE, :PROBE_SIDE])
-        return torch.from_numpy(part).reshape(1, channels, *part.shape[-2:]) / 255.0
-    return torch.rand(1, channels, 64, 64, generator=torch.Generator().manual_seed(0))
+    """Return a part of the first picture as float32 (1, c, h, w) in [0, 1], of ``channels``."""
+    part = np.ascontiguousarray(pictures[0][..., :PROBE_SIDE, :PROBE_SIDE])
+    return torch.from_numpy(part).reshape(1, channels, *part.shape[-2:]) / 255.0
 
 
 def shape_of(values: Sequence[int] | None, card: ModelCard) -> Shape:

@@ -114,14 +114,15 @@ def batches_of(pictures: Sequence[Planes], network: Network, card: ModelCard) ->
     chosen, taken = pictures[:: math.ceil(len(pictures) / PICTURES)], []
     for number in range(max(len(chosen), len(card.scales))):
         scale = card.scales[number % len(card.scales)]
-        pair = network_pair(_middle(chosen[number % len(chosen)]), scale, card.upscale)
+        pair = network_pair(middle(chosen[number % len(chosen)], SIDE), scale, card.upscale)
         planes = [torch.from_numpy(np.ascontiguousarray(plane, np.float32)) / 255.0 for plane in pair]
         degraded, original = (plane.reshape(1, -1, *plane.shape[-2:]) for plane in planes)
         taken.append(MicroBatch(degraded, original, scale if branched else None))
     return taken
 
 
-def _middle(picture: Planes) -> Planes:
+def middle(picture: Planes, side: int) -> Planes:
+    """Return the middle ``side`` x ``side`` pixels of (..., h, w), or as many as there are: a view."""
     h, w = picture.shape[-2:]
-    top, left = (max(n - SIDE, 0) // 2 for n in (h, w))
-    return picture[..., top : top + SIDE, left : left + SIDE]
+    top, left = (max(n - side, 0) // 2 for n in (h, w))
+    return picture[..., top : top + side, left : left + side]

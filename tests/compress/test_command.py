@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from sr_deploy.card import ModelCard
 from sr_deploy.compress.command import main
 from sr_deploy.compress.options import PruneOptions
 from sr_deploy.compress.pruning.masks import nni_installed
+from sr_deploy.compress.report import PruneResult, Row
 from sr_deploy.compress.tuning import finetune_data, inherit_patch
 from sr_deploy.degrade import Upscale
 from sr_deploy.train.command import main as train
@@ -18,6 +21,7 @@ from sr_deploy.train.networks.registry import build, card_of, weight_count
 from sr_deploy.train.weights import checkpoint
 
 needs_nni = pytest.mark.skipif(not nni_installed(), reason="NNI is not installed")
+ROOT = Path(__file__).resolve().parents[2]
 NATIVE = ("--reconstruct", "0", "--shape", "1", "1", "16", "16", "--pruner", "native", "--device", "cpu")
 
 
@@ -53,13 +57,11 @@ def test_half_by_default(dense: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(card.recipe["prune.config_list"])[0]["sparsity"] == 0.5
     assert weight_count(network) == 9 * (4 + 16 + 4)
     shown = capsys.readouterr()
-    assert shown.out.splitlines() == [
-        "stage   weights  GMAC at 1x1x16x16",
-        "------  -------  -----------------",
-        "dense       720               0.00",
-        "pruned      216               0.00",
-        f"{output}: written",
-    ]
+    heading, _, bicubic, *rows, last = shown.out.splitlines()
+    assert heading == "stage    weights  GMAC at 1x1x16x16  PSNR x2  PSNR x3"
+    assert bicubic.split()[0] == "bicubic" and len(bicubic.split()) == 3
+    assert [row.split()[:3] for row in rows] == [["dense", "720", "0.00"], ["pruned", "216", "0.00"]]
+    assert last == f"{output}: written"
     assert "removed filters: largest difference from the masked network" in shown.err
 
 
@@ -68,6 +70,28 @@ def test_surviving_weights_come_from_the_dense_network(dense: Path) -> None:
     before, after = (checkpoint.tensors(path)["conv1.weight"] for path in (dense, output))
     strongest = before.abs().sum((1, 2, 3)).topk(4).indices.sort().values
     assert torch.equal(after, before[strongest])
+
+
+def test_a_drop_beyond_the_budget_fails_and_names_the_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dense = Path(shutil.copy(ROOT / "train" / "pretrained" / "plain_m_x2.safetensors", tmp_path))
+    code, output = prune(dense, "--max-drop", "0.2")
+    assert code == 1 and output.is_file()  # for the curious
+    message = (
+        r"small\.safetensors: PSNR x2 is [\d.]+ dB, [\d.]+ dB below the dense network \([\d.]+ dB\), "
+        r"the budget is 0\.2 dB; train longer \(--finetune-steps\)"
+    )
+    assert re.search(message, capsys.readouterr().err)
+    code, _ = prune(dense, "--sparsity", "0.05", "--max-drop", "20", "--overwrite")
+    assert code == 0
+
+
+def test_a_network_that_fell_to_bicubic_fails_without_a_budget(dense: Path) -> None:
+    rows = tuple(Row(name, 1, 1, {2: db, 3: 30.0}) for name, db in (("dense", 35.0), ("pruned", 33.0)))
+    result = PruneResult(dense, checkpoint.read_card(dense), rows, (1, 1, 16, 16), bicubic_db={2: 33.5, 3: 29.0})
+    assert str(result.failure()).startswith(f"{dense}: PSNR x2 is 33.000 dB, not above bicubic (33.500 dB); train longer")
+    assert replace(result, bicubic_db={2: 32.0, 3: 31.0}).failure() is None  # at x3 the dense network is not above it either
+    assert replace(result, bicubic_db={2: 32.0, 3: 31.0}).failure(2.0) is None
+    assert "2.000 dB below the dense network (35.000 dB), the budget is 1.9 dB" in str(result.failure(1.9))
 
 
 def test_sparsity_is_free(dense: Path) -> None:
@@ -116,8 +140,8 @@ def test_fine_tuning_trains_the_smaller_network(dense: Path, photos: Path, capsy
     assert card.recipe["train.done_steps"] == "40"
     assert card.parent_digest == checkpoint.read_card(dense).digest
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[0] for row in rows[2:5]] == ["dense", "pruned", "fine-tuned"]
-    assert float(rows[4][3]) > float(rows[3][3])  # PSNR at x2
+    assert [row[0] for row in rows[2:6]] == ["bicubic", "dense", "pruned", "fine-tuned"]
+    assert float(rows[5][3]) > float(rows[4][3])  # PSNR at x2
     assert sorted(path.name for path in dense.parent.glob("*.safetensors")) == ["dense.safetensors", "small.safetensors"]
 
 
