@@ -108,7 +108,9 @@ def add_recovery_arguments(p: argparse.ArgumentParser, amount: argparse._Mutuall
     )
     g.add_argument("--distill-weight", type=positive_float, metavar="W", help="weight of the teacher, up to 1 (default: 0.5)")
     g.add_argument("--distill-layers", nargs="+", metavar="NAME", help="convolutions whose input is compared (default: up to 4)")
-    g.add_argument("--teacher", type=Path, metavar="FILE", help="network whose output is learned (default: the dense network)")
+    g.add_argument(
+        "--teacher", type=checkpoint_path, metavar="FILE", help="network whose output is learned (default: the dense network)"
+    )
 
 
 def add_qat_arguments(g: argparse._ArgumentGroup) -> None:

@@ -20,11 +20,24 @@ if TYPE_CHECKING:
 PROG = "sr-gate"
 
 
+def reference_path(text: str) -> Path:
+    """Return the trained checkpoint that ``text`` is the name of, else ``text`` as a path."""
+    from sr_deploy.train.weights.pretrained import checkpoint_path
+
+    return checkpoint_path(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line of ``sr-gate``."""
     p = Parser(PROG, "Compare engines with the fp32 network on pictures; exit 1 if one lost more than its budget.")
     p.add_argument("engines", nargs="+", type=Path, metavar="ENGINE", help="engine: .onnx, .plan or a name of sr-infer --list")
-    p.add_argument("--reference", type=Path, required=True, metavar="MODEL", help="the fp32 network: checkpoint or fp32 graph")
+    p.add_argument(
+        "--reference",
+        type=reference_path,
+        required=True,
+        metavar="MODEL",
+        help="the fp32 network: checkpoint (in a checkout a name in train/pretrained) or fp32 graph",
+    )
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="high-resolution pictures")
     p.add_argument(
         "--budget", type=Path, default=BUDGETS, metavar="FILE", help="budgets in TOML (default: those of sr-deploy, %(default)s)"

@@ -206,8 +206,9 @@ def open_reference(path: Path, shape: Shape, *, provider: Provider = "auto", thr
     """Return the fp32 reference of a gate: a checkpoint, or an fp32 graph (then torch is not imported).
 
     Raises:
-        InputError: the graph is not fp32.
+        InputError: there is no such file, or the graph is not fp32.
     """
+    path = model_path(str(path))
     if is_checkpoint(path):
         return CheckpointEngine(*open_checkpoint(path, threads=threads), shape)
     engine = load(engine_file(path), provider=provider, threads=threads)

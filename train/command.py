@@ -11,6 +11,7 @@ from sr_deploy.console import missing_package, run
 from sr_deploy.options import Parser, natural_int, options_from, positive_float, positive_int, set_defaults_
 from sr_deploy.train.arguments import add_recipe_arguments
 from sr_deploy.train.options import ARCHS, DAMAGES, PAPERS, PrepareOptions, TrainOptions
+from sr_deploy.train.weights.pretrained import checkpoint_path
 
 PROG = "sr-train"
 
@@ -29,7 +30,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--val", type=Path, metavar="DIR", help="folder whose PSNR is reported at every checkpoint, shrunk by bicubic, clean"
     )
-    p.add_argument("--init-from", type=Path, metavar="FILE", help="start from this checkpoint: the parts that fit, or grown")
+    p.add_argument(
+        "--init-from",
+        type=checkpoint_path,
+        metavar="FILE",
+        help="start from this checkpoint (in a checkout also a name in train/pretrained): the parts that fit, or grown",
+    )
     p.add_argument("--resume", action="store_true", help="continue the run that wrote -o")
     p.add_argument("--overwrite", action="store_true", help="replace an existing checkpoint")
     add_network_arguments(p.add_argument_group("network"))

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that exist or vanish together: outputs of every producer, inputs of every consumer."""
+    """Channels that exist or vanish together: outputs of every producer, inputs of every consumer.
+
+    What holds a value for each of them on the way (PReLU, a norm, a scale) is found by pruning itself.
+    """
 
     producers: tuple[str, ...]  # module paths of convolutions whose output channels these are
     consumers: tuple[str, ...]  # module paths of convolutions that read them
     # Outputs that go together: r * r in front of PixelShuffle(r), which makes one channel of them; a tuple: of each producer.
     block: int | tuple[int, ...] = 1
-    slopes: tuple[str, ...] = ()  # module paths of PReLUs that have a slope for each of the channels
 
     @property
     def blocks(self) -> dict[str, int]:

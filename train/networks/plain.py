@@ -131,12 +131,9 @@ class Plain(Network):
         return start.state | {name: rescale_filters(start.state[name], **scales) for name in ("tail.weight", "tail.bias")}
 
     def channel_groups(self) -> tuple[ChannelGroup, ...]:
-        """Return the channels that can be removed: those between one convolution and the next, with their slopes."""
+        """Return the channels that can be removed: those between one convolution and the next."""
         names = ("head", *(f"body.{number}" for number in range(len(self.body))), "tail")
-        slopes = [() if self.slopes is None else (f"slopes.{number}",) for number in range(len(names) - 1)]
-        return tuple(
-            ChannelGroup((before,), (after,), slopes=own) for (before, after), own in zip(pairwise(names), slopes, strict=True)
-        )
+        return tuple(ChannelGroup((before,), (after,)) for before, after in pairwise(names))
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it: one for each 3x3 convolution."""
