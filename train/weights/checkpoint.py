@@ -63,15 +63,15 @@ def check_finite(network: Network, path: Path) -> None:
 
 def is_foreign(content: bytes, path: Path) -> bool:
     """Return whether a file is a checkpoint that this project did not write: PyTorch's own, or safetensors without a card."""
-    if path.suffix != ".safetensors":
-        return is_checkpoint(path)
+    if path.suffix.lower() != ".safetensors":
+        return is_checkpoint(path) or content.startswith((b"PK", b"\x80"))  # a zip archive, a pickle: whatever it is called
     size = int.from_bytes(content[:8], "little")
     return 2 <= size <= len(content) - 8 and KEY.encode() not in content[8 : 8 + size]
 
 
 def read_card(path: Path) -> ModelCard:
     """Return the card of a checkpoint of this project without building its network."""
-    return _card_in(read_bytes(path, advice="name a .safetensors checkpoint"), path)
+    return _card_in(read_bytes(path, advice=f"name a .safetensors checkpoint{whereabouts(path)}"), path)
 
 
 def tensors(path: Path) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.serialization import MAGIC_NUMBER
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
@@ -40,7 +41,11 @@ from sr_deploy.train.weights.public_vdsr import pytorch_vdsr
 MOST_DEPTH, MOST_PLACES = 8, 1000  # of mappings in mappings; a file may hold itself
 # Where repositories and tutorials put a state, the averaged one first, and what training puts before the names of its tensors.
 WRAPPERS = ("params_ema", "state_dict", "model_state_dict", "model", "params", "net", "generator", "weights")
-PARTS = ("module", "_orig_mod", "generator", "netG", "net_g", "model", "net", "network", "sr_model", "student", "ema")
+PARTS = (
+    *("module", "_orig_mod", "generator", "gen", "G", "g", "netG", "net_G", "net_g", "model_G", "model", "net", "network"),
+    *("sr_model", "student", "ema", "ema_model", "online_model"),
+)
+COUNTS = ("total_ops", "total_params")  # thop leaves them in every module
 
 # Numbers, options and paths that files hold beside a state; none of them runs anything.
 MAKERS = [cast(Callable[..., object], value.__reduce__()[0]) for value in (np.float64(0.0), np.zeros(0))]  # of numpy's
@@ -50,11 +55,12 @@ HARMLESS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *(argparse.Namespace, defaultdict, dict, list, int, pathlib.PosixPath, pathlib.PurePosixPath),
 ]
 STATE_OF = (
-    "import torch; m = torch.load({path}, weights_only=False, map_location='cpu'); "
-    "m = m if isinstance(m, dict) else {{'model': m}}; "
-    "torch.save({{k: v.state_dict() if hasattr(v, 'state_dict') else v for k, v in m.items() "
-    "if hasattr(v, 'state_dict') or isinstance(v, (dict, torch.Tensor))}}, 'state.pth')"
+    "import torch; s = lambda v: v.state_dict() if hasattr(v, 'state_dict') else {{k: s(w) for k, w in v.items()}} "
+    "if isinstance(v, dict) else [*map(s, v)] if isinstance(v, (list, tuple)) else v if isinstance(v, torch.Tensor) else None; "
+    "torch.save(s({loaded}), 'state.pth')"
 )
+LOADED = "torch.load({path}, weights_only=False, map_location='cpu')"
+UNPICKLED = "__import__('pickle').loads(__import__('pathlib').Path({path}).read_bytes())"  # what torch did not write
 
 FAMILIES: dict[str, Callable[[State, Path], Network | Found | None]] = {
     "pytorch-vdsr": pytorch_vdsr,
@@ -85,7 +91,7 @@ def load_public(content: bytes, path: Path) -> tuple[Network, ModelCard]:
             found = recognise_with(recognise, state, path)
             if found is not None:
                 return found.network.eval(), public_card(found, family, digest_bytes(content))
-    state = states[0]
+    state = max(states, key=len)
     some = ", ".join(list(state)[:4])
     raise InputError(
         f"{path}: {len(state)} tensors ({some}, ...) of no known network; known: those of this project, {', '.join(FAMILIES)}"
@@ -127,14 +133,10 @@ def states_in(content: bytes, path: Path) -> Iterator[State]:
         InputError: no mapping holds a tensor.
     """
     try:
-        whole = safetensors.torch.load(content) if path.suffix == ".safetensors" else unpickle(content, path)
+        whole = safetensors.torch.load(content) if path.suffix.lower() == ".safetensors" else unpickle(content, path)
     except safetensors.SafetensorError as err:
         raise InputError(f"{path}: not a safetensors checkpoint ({err}); make one with sr-train") from err
-    states = [
-        state
-        for mapping in mappings_in(whole)
-        if (state := {str(name): value for name, value in mapping.items() if isinstance(value, torch.Tensor)})
-    ]
+    states = [state for mapping in mappings_in(whole) if (state := tensors_of(mapping))]
     if not states:
         raise InputError(f"{path}: holds no tensors by name; save network.state_dict()")
     # A tensor or two beside a state, the best PSNR, say, are no state of a known network, so it is found after them.
@@ -143,14 +145,29 @@ def states_in(content: bytes, path: Path) -> Iterator[State]:
         yield from without_prefixes(state)
 
 
+def tensors_of(mapping: Mapping[object, object]) -> dict[str, Tensor]:
+    """Return the tensors of a mapping by name, arrays of floating point numbers among them; without what profilers count."""
+    found: dict[str, Tensor] = {}
+    for name, value in mapping.items():
+        if str(name).rpartition(".")[2] in COUNTS:
+            continue
+        if isinstance(value, Tensor):
+            found[str(name)] = value
+        elif isinstance(value, np.ndarray) and value.dtype in (np.float16, np.float32, np.float64):
+            found[str(name)] = torch.from_numpy(value)
+    return found
+
+
 def mappings_in(whole: object) -> Iterator[Mapping[object, object]]:
-    """Yield a mapping and those in it, the shallow ones first, and of those the usual places of a state."""
+    """Yield a mapping and those in it, in its lists too, the shallow ones first, and of those the usual places of a state."""
     level = [whole]
     for _ in range(MOST_DEPTH):
         mappings = [found for found in level if isinstance(found, Mapping)][:MOST_PLACES]
+        lists = [found for found in level if isinstance(found, (list, tuple))][:MOST_PLACES]
         yield from mappings
         usual = [mapping[name] for name in WRAPPERS for mapping in mappings if name in mapping]
-        level = [*usual, *(value for mapping in mappings for name, value in mapping.items() if name not in WRAPPERS)]
+        others = [value for mapping in mappings for name, value in mapping.items() if name not in WRAPPERS]
+        level = [*usual, *(value for found in lists for value in found), *others]
 
 
 def without_prefixes(state: State, depth: int = MOST_DEPTH) -> Iterator[State]:
@@ -198,9 +215,11 @@ def unpickle(content: bytes, path: Path) -> object:
             raise InputError(
                 f"{path}: not a PyTorch checkpoint ({_first(err, alike)}); name a .pt, .pth or .safetensors file"
             ) from err
+        by_torch = content.startswith(b"PK") or MAGIC_NUMBER.to_bytes(10, "little") in content[:32]
+        loaded = (LOADED if by_torch else UNPICKLED).format(path=repr(str(path)))
         raise InputError(
             f"{path}: holds a pickled module or other objects, and loading one runs code; "
-            f"where you trust its maker and have its classes, turn it into a state: {STATE_OF.format(path=repr(str(path)))}"
+            f"where you trust its maker and have its classes, turn it into a state: {STATE_OF.format(loaded=loaded)}"
         ) from err
     except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, OSError) as err:
         raise InputError(

@@ -30,7 +30,7 @@ ETDS = re.compile(rf"conv_first{PART}|{ETDS_OWN.pattern}|conv_last{PART}")
 ECBSR = re.compile(rf"backbone\.\d+\.0{PART}|backbone\.\d+\.1\.weight")
 ABPN_OWN = re.compile(rf"backbone\.\d+{PART}")
 ABPN = re.compile(rf"{ABPN_OWN.pattern}|backbone\.\d+\.0{PART}")
-COMPACT = re.compile(rf"body\.\d+{PART}")
+COMPACT = re.compile(rf"body\.\d*[02468]{PART}|body\.\d*[13579]\.weight")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def abpn(state: State, path: Path) -> Network | None:
 
 def compact(state: State, path: Path) -> Network | None:
     """Return the network of an SRVGGNetCompact state (Real-ESRGAN's ``srvgg_arch.py``), or ``None`` where it is another."""
-    if not matches(state, COMPACT, COMPACT):
+    kernels = [value for value in state.values() if value.shape[2:] == (3, 3)]
+    if not matches(state, COMPACT, COMPACT) or len(kernels) < 2:  # many networks call their parts so
         return None
     foreign = Foreign("SRVGGNetCompact", state, path)
     last = foreign.highest(rf"body\.(\d+){PART}")

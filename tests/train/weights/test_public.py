@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import re
 import zipfile
 from collections import defaultdict
@@ -48,6 +49,9 @@ class Net(nn.Module):
         return x + out
 
 
+ONE = torch.ones(1)
+
+
 @pytest.fixture
 def theirs() -> Net:
     """Return such a network."""
@@ -89,6 +93,11 @@ def test_prefixes_of_training_are_taken_off(theirs: Net, tmp_path: Path, prefix:
         lambda state: {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"state": {}, "param_groups": []}},
         lambda state: {"best": torch.tensor(31.0), "model": {"state_dict": state, "loss": torch.tensor(0.1)}},
         lambda state: {"weights_of_epoch_3": {"G": state}},
+        lambda state: ({"state": {0: {"exp_avg": torch.zeros(8)}}}, 3, [{"ema": {"decay": 0.999, "shadow": state}}]),
+        lambda state: {"n_averaged": torch.tensor(3), **{f"module._orig_mod.{name}": value for name, value in state.items()}},
+        lambda state: {f"{part}.{name}": value for part in ("netG.module",) for name, value in state.items()} | {"netD.a": ONE},
+        lambda state: {"params_ema": {name: value.numpy() for name, value in state.items()}},
+        lambda state: {**state, "total_ops": ONE, "input.total_ops": ONE, "input.total_params": ONE},
         lambda state: {"state_dict": state, "best_psnr": np.float64(31.0), "counts": np.arange(3), "seed": np.int64(1)},
         lambda state: {"state_dict": state, "args": argparse.Namespace(lr=1e-4), "log": defaultdict(list), "place": Path("a")},
         lambda state: {
@@ -96,7 +105,10 @@ def test_prefixes_of_training_are_taken_off(theirs: Net, tmp_path: Path, prefix:
             | {"discriminator.0.weight": torch.zeros(4, 1, 3, 3), "loss.vgg.mean": torch.zeros(1, 3, 1, 1)}
         },
     ],
-    ids=["beside a tensor", "PyTorch's tutorial", "twice", "any name", "numpy", "options", "beside other networks"],
+    ids=[
+        *("beside a tensor", "PyTorch's tutorial", "twice", "any name", "in lists", "averaged", "a GAN's", "arrays", "profiled"),
+        *("numpy", "options", "beside other networks"),
+    ],
 )
 def test_a_state_is_found_beside_other_things(theirs: Net, tmp_path: Path, wrap: Callable[[object], object]) -> None:
     torch.save(wrap(theirs.state_dict()), tmp_path / "a.pth")
@@ -126,9 +138,12 @@ def test_a_sparse_tensor_takes_no_memory(tmp_path: Path) -> None:
         checkpoint.load(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("name", ["a.ckpt", "a.PTH", "a.pth.tar", "a.Pt"])
+@pytest.mark.parametrize("name", ["a.ckpt", "a.PTH", "a.pth.tar", "a.Pt", "a.bin", "a", "a.SAFETENSORS"])
 def test_a_checkpoint_may_be_called_as_others_call_it(theirs: Net, tmp_path: Path, name: str) -> None:
-    torch.save({"state_dict": theirs.state_dict()}, tmp_path / name)
+    if name == "a.SAFETENSORS":
+        safetensors.torch.save_file(dict(theirs.state_dict()), str(tmp_path / name))
+    else:
+        torch.save({"state_dict": theirs.state_dict()}, tmp_path / name)
     assert checkpoint.load(tmp_path / name)[1].arch == "vdsr"
 
 
@@ -146,8 +161,10 @@ def test_files_of_other_layouts_are_taken(outside: Outside) -> None:
         lambda network: {"epoch": 50, "model": network},
         lambda network: {"epoch": 50, "net": network, "best": Fraction(31)},
         lambda network: {"state_dict": network.state_dict(), "best": Fraction(31)},
+        lambda network: {"nets": [{"G": network}], "optimizer": torch.optim.SGD(network.parameters())},
+        lambda network: (3, nn.DataParallel(network)),
     ],
-    ids=["alone", "model", "net", "state beside an object"],
+    ids=["alone", "model", "net", "state beside an object", "deep inside", "in a tuple"],
 )
 def test_a_pickled_module_is_refused_with_the_way_out(theirs: Net, tmp_path: Path, whole: Callable[[Net], object]) -> None:
     torch.save(whole(theirs), tmp_path / "whole.pth")
@@ -159,6 +176,14 @@ def test_a_pickled_module_is_refused_with_the_way_out(theirs: Net, tmp_path: Pat
     exec(code.replace("'state.pth'", repr(str(tmp_path / "state.pth"))), {})
     with torch.no_grad():
         assert torch.equal(checkpoint.load(tmp_path / "state.pth")[0](torch.ones(1, 1, 5, 5)), theirs(torch.ones(1, 1, 5, 5)))
+
+
+def test_what_pickle_wrote_gets_a_way_out_that_runs(theirs: Net, tmp_path: Path) -> None:
+    (tmp_path / "it's.pth").write_bytes(pickle.dumps({"epoch": 3, "net": theirs}))
+    with pytest.raises(InputError, match="turn it into a state: ") as caught:
+        checkpoint.load(tmp_path / "it's.pth")
+    exec(str(caught.value).partition("into a state: ")[2].replace("'state.pth'", repr(str(tmp_path / "state.pth"))), {})
+    assert checkpoint.load(tmp_path / "state.pth")[1].arch == "vdsr"
 
 
 @pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>", b"version https://git-lfs.github.com/spec/v1\n", b"hello"])
@@ -186,6 +211,14 @@ def test_nothing_of_a_file_is_run(tmp_path: Path) -> None:
             {"a.weight": torch.zeros(1), "b": torch.zeros(2)},
             r"2 tensors \(a.weight, b, ...\) of no known network; known: those of this project, "
             "pytorch-vdsr, EDSR-PyTorch, BasicSR EDSR, BasicSR MSRResNet, leftthomas/SRGAN, pytorch-SRResNet",
+        ),
+        (
+            {"best": ONE, "net": {"body.0.weight": torch.zeros(8, 3, 5, 5), "body.2.weight": torch.zeros(3, 8, 5, 5)}},
+            r"2 tensors \(body.0.weight, body.2.weight, ...\) of no known network",
+        ),
+        (
+            {"body.0.weight": torch.zeros(8, 3, 3, 3), "body.1.bias": ONE, "body.2.weight": torch.zeros(3, 8, 3, 3)},
+            "3 tensors .* of no known network",
         ),
         ({"layers.0.relative_position_index": torch.zeros(4, 4, dtype=torch.int64)}, "1 tensors .* of no known network"),
         ({"epoch": 3}, "holds no tensors by name"),
