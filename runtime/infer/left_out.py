@@ -78,7 +78,7 @@ class LeftOut:
         """Yield each picture that was left out, and why, with what to do."""
         for kind, paths in self.found.items():
             why = (
-                f"{kind} of another suffix; name it itself"
+                f"{kind} of another suffix; give it by name"
                 if kind in READ
                 else f"{kind} is not read; convert it with {tool_of(kind)}"
             )
@@ -100,7 +100,7 @@ class LeftOut:
                 tools[tool_of(kind)].append(kind)
         advice = [f"convert {', '.join(converted)} with {tool}" for tool, converted in tools.items()]
         named = [kind for kind in kinds if kind in READ]
-        return ", ".join([*advice, *([f"name {' or '.join(named)} of another suffix itself"] if named else [])])
+        return ", ".join([*advice, *([f"give {' or '.join(named)} of another suffix by name"] if named else [])])
 
     def _kind(self, path: Path) -> str:
         suffix = path.suffix.lower()

@@ -64,6 +64,13 @@ def beside_of(image: Image.Image) -> Beside:
     return with_xmp(found, octets(info.get("xmp")))
 
 
+def is_deep_avif(head: bytes) -> bool:
+    """Return whether an AVIF that begins with ``head`` has more than 8 bits a sample, which Pillow reads in 8."""
+    place = head.find(b"av1C")  # AV1 codec configuration: version, profile and level, then tier and depth
+    flags = head[place + 6 : place + 7]
+    return place >= 0 and bool(flags) and bool(flags[0] & 0x40)
+
+
 def beside_of_tags(xmp: object, iptc: object) -> Beside:
     """Return what two tags of a TIFF hold."""
     return with_xmp(Beside(iptc=octets(iptc)), octets(xmp))

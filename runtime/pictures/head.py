@@ -23,6 +23,7 @@ from sr_deploy.runtime.pictures.beside import (
     beside_of,
     beside_of_png,
     beside_of_tags,
+    is_deep_avif,
 )
 from sr_deploy.runtime.pictures.colour import TRANSPARENT, fitting_profile, misfit_of
 from sr_deploy.runtime.pictures.deep import LAB, MULTIPLIED, SEPARATE_ALPHA
@@ -35,6 +36,7 @@ from sr_deploy.runtime.pictures.tiff_read import Layout
 PROFILE_TAG = 34675  # of TIFF
 EXTRA_SAMPLES = 338  # TIFF 6.0, section 18
 BY_ROWS = frozenset({"png", "jpeg", "tiff"})
+HEAD_BYTES = 2**14  # of an AVIF, its properties among them
 MOST_CHUNKS = 2**24  # bytes before a PNG's pixels
 EXIF_SOURCES = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})  # what Pillow reads EXIF from
 
@@ -110,6 +112,8 @@ def image_head(stream: BinaryIO, image: Image.Image, path: Path, reading: Readin
     chunks, beside = beside_of_png(chunks) if kind == "png" else ((), beside_of(image))
     if content is not None:
         image.info.setdefault("exif", content)
+    if kind == "avif" and is_deep_avif(stream_head(stream)):
+        beside = replace(beside, lost=(*beside.lost, "bits beyond 8 of a sample"))
     # Pillow keeps what it finds: that of a PNG may lie behind its pixels, in text that is not read yet.
     exif = exif_of(image) if kind != "png" or not EXIF_SOURCES.isdisjoint(image.info) else Image.Exif()
     profile = image.info.get("icc_profile")
@@ -180,6 +184,15 @@ def png_parts(stream: BinaryIO) -> tuple[bytes | None, tuple[tuple[bytes, bytes]
     chunks = colour_chunks(stream.read(min(before, MOST_CHUNKS)))
     stream.seek(at)
     return exif, (*chunks, *texts)
+
+
+def stream_head(stream: BinaryIO) -> bytes:
+    """Return the first bytes of a file; ``stream`` is left where it was."""
+    at = stream.tell()
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    stream.seek(at)
+    return head
 
 
 def lossless_webp(stream: BinaryIO) -> bool:

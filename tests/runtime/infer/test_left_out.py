@@ -42,7 +42,7 @@ def test_a_folder_names_what_it_leaves_out(identity_file: Path, tmp_path: Path, 
     assert line == (
         "sr-infer: left out: 5 HEIC (1.heic, 2.HEIC, 3.heif and 2 more), 2 JPEG (scan, wrong.heic), 1 DNG (p.dng), "
         "1 JPEG XL (q.jxl), 1 PDF (r.pdf); convert HEIC with heif-convert, convert DNG with darktable-cli, "
-        "convert JPEG XL with djxl, convert PDF with pdftoppm -png, name JPEG of another suffix itself"
+        "convert JPEG XL with djxl, convert PDF with pdftoppm -png, give JPEG of another suffix by name"
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         *("a_x2.jpg", "b_x2.jfif", "c_x2.jpe", "d_x2.jif", "e_x2.JPG")
@@ -51,7 +51,7 @@ def test_a_folder_names_what_it_leaves_out(identity_file: Path, tmp_path: Path, 
     left = {entry["input"]: entry["error"] for entry in entries if entry["status"] == "left out"}
     assert len(left) == 10 and len(entries) == 15
     assert left[f"{folder}/p.dng"] == f"{folder}/p.dng: DNG is not read; convert it with darktable-cli"
-    assert left[f"{folder}/scan"] == f"{folder}/scan: JPEG of another suffix; name it itself"
+    assert left[f"{folder}/scan"] == f"{folder}/scan: JPEG of another suffix; give it by name"
 
 
 def test_what_was_named_that_way_is_enlarged(identity_file: Path, tmp_path: Path) -> None:

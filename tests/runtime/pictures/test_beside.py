@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from sr_deploy.runtime.pictures.beside import Beside, beside_of_png, others_in, with_xmp
+from sr_deploy.pictures import Reading
+from sr_deploy.runtime.pictures.beside import Beside, beside_of_png, is_deep_avif, others_in, with_xmp
 from sr_deploy.runtime.pictures.encode import encode, not_kept
 from sr_deploy.runtime.pictures.formats import FORMATS
 from sr_deploy.runtime.pictures.head import png_parts
 from sr_deploy.runtime.pictures.jpeg_file import COM, IPTC_MARK, segment
 from sr_deploy.runtime.pictures.picture import Picture
-from sr_deploy.runtime.pictures.read import read_picture
+from sr_deploy.runtime.pictures.read import head_of, read_picture
 
 SAVED = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "avif": "AVIF", "tiff": "TIFF", "gif": "GIF", "bmp": "BMP"}
 XMP = (
@@ -208,3 +209,40 @@ def test_further_pictures_of_a_jpeg_are_counted_previews_are_not(tmp_path: Path)
         entries = image.mpinfo[0xB002]  # type: ignore[attr-defined]
         entries[1]["Attribute"]["MPType"] = "Large Thumbnail (VGA Equivalent)"
         assert others_in(image) == 1
+
+
+def test_a_gain_map_is_counted_and_what_xmp_says_of_it_named(tmp_path: Path) -> None:
+    xmp = XMP.replace(b'xmp:Rating="5"', b'hdrgm:Version="1.0"')
+    grey().convert("RGB").save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[grey((4, 3))], xmp=xmp)
+    picture = read_picture(tmp_path / "a.jpg")
+    assert (picture.format, picture.frames, picture.beside.others) == ("jpeg", 1, 1)
+    assert not_kept("jpeg", picture) == ("XMP about further parts of the file",)
+
+
+def test_an_avif_of_more_than_8_bits_is_named(tmp_path: Path) -> None:
+    grey().convert("RGB").save(tmp_path / "a.avif")
+    content = (tmp_path / "a.avif").read_bytes()
+    at = content.index(b"av1C") + 6
+    assert not_kept("avif", head_of(tmp_path / "a.avif").picture) == ()
+    (tmp_path / "a.avif").write_bytes(content[:at] + bytes([content[at] | 0x40]) + content[at + 1 :])
+    assert is_deep_avif(content[:at] + bytes([content[at] | 0x40])) and not is_deep_avif(content[:at])
+
+
+@pytest.mark.parametrize("kind", ["tiff", "png"])
+def test_a_deep_picture_has_no_profile_of_another_space(tmp_path: Path, kind: str) -> None:
+    pixels = np.full((4, 5, 3), 40_000, np.uint16)
+    for space, lost in (("RGB", ()), ("GRAY", ("a colour profile that does not fit (GRAY, the picture is RGB)",))):
+        content = result(Picture(pixels, profile_of(space if kind == "png" else "RGB")), kind)
+        (tmp_path / "a").write_bytes(content.replace(b"mntrRGB ", b"mntr" + space.encode().ljust(4)))
+        picture = read_picture(tmp_path / "a")
+        assert (picture.icc_profile is None, picture.pixels.dtype) == (bool(lost), np.uint16)
+        assert tuple(what.replace("picture is I;16", "picture is RGB") for what in not_kept(kind, picture)) == lost
+
+
+def test_text_of_an_animation_stays(tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Copyright", "Anna")
+    grey().save(tmp_path / "a.png", pnginfo=info, save_all=True, append_images=[grey()], duration=50)
+    picture = read_picture(tmp_path / "a.png", Reading(frames=True))
+    found = opened(result(picture, "png"))
+    assert found.info["Copyright"] == "Anna" and found.n_frames == 2  # type: ignore[attr-defined]

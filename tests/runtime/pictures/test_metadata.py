@@ -22,7 +22,7 @@ from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import head_of, read_picture
 from tests.conftest import Outside
 
-FORMATS = ("jpeg", "png", "webp", "tiff")
+FORMATS = ("jpeg", "png", "webp", "tiff", "avif")
 
 
 def camera_exif(orientation: int = 6) -> Image.Exif:
@@ -52,12 +52,12 @@ def written(tmp_path: Path, kind: str, picture: Picture) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("given", ["p.jpg", "p.png", "p.webp", "p.tif"])
+@pytest.mark.parametrize("given", ["p.jpg", "p.png", "p.webp", "p.tif", "p.avif"])
 def test_exif_goes_along_upright_and_with_the_new_size(tmp_path: Path, kind: str, given: str) -> None:
     picture = photograph(tmp_path / given, camera_exif())
     assert picture.pixels.shape == (30, 20, 3)
     exif = written(tmp_path, kind, picture).getexif()
-    assert (exif[ORIENTATION], exif[ExifTags.Base.Make], exif[ExifTags.Base.Copyright]) == (1, "Maker", "Some One")
+    assert (exif.get(ORIENTATION, 1), exif[ExifTags.Base.Make], exif[ExifTags.Base.Copyright]) == (1, "Maker", "Some One")
     inner, gps = exif.get_ifd(EXIF_IFD), exif.get_ifd(GPS_IFD)
     assert (inner[PIXEL_WIDTH], inner[PIXEL_HEIGHT]) == (40, 60)
     assert (inner[0x9003], inner[0x9286]) == ("2024:01:02 03:04:05", b"ASCII\0\0\0hello")
