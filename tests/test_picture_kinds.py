@@ -38,6 +38,7 @@ def test_what_pillow_writes_is_known_by_its_content(kind: str) -> None:
         (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- a --><svg>', "SVG"),
         (b'<?xml version="1.0"?><html>', ""),
         (b"BMx is a text", ""),
+        (b"\xff\xff\xff\xffftypabcd\0\0\0\0" + b"efgh" * 124, ""),
         (b"", ""),
     ],
 )

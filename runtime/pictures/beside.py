@@ -26,8 +26,8 @@ EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
 XMP_TAG, IPTC_TAG = 700, 33723  # of TIFF
 IPTC_RESOURCE = 0x0404  # of Photoshop
 STALE = rb"(?:tiff:(?:Orientation|ImageWidth|ImageLength)|exif:Pixel[XY]Dimension|xmpNote:HasExtendedXMP)"
-STALE_ATTRIBUTE = re.compile(rb"\s+" + STALE + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')")
-STALE_ELEMENT = re.compile(rb"<(" + STALE + rb")\b[^>]*(?:/>|>[^<]*</\1\s*>)")
+STALE_ATTRIBUTE = re.compile(rb"\s" + STALE + rb"\s*=\s*(?:\"[^\"]*\"|'[^']*')")
+STALE_ELEMENT = re.compile(rb"<(" + STALE + rb")\b[^<>]*(?:/>|>[^<]*</\1\s*>)")
 OF_PARTS = re.compile(rb"\b(?:hdrgm|Container|GContainer|GDepth|GImage|HDRGainMap):|MicroVideo|MotionPhoto")
 CREDENTIALS = "content credentials (C2PA)"  # signed for the old pixels
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
@@ -59,6 +59,7 @@ def little_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+XMP = b'<x:xmpmeta><rdf:RDF tiff:Orientation="6"/></x:xmpmeta>'
 FITTING = {"group4": ("1",), "jpeg": ("L", "RGB")}  # modes by compression of a TIFF: Pillow 12 does not survive others
 
 
@@ -93,10 +94,14 @@ def seeds() -> dict[str, bytes]:
 def _variants(mode: str, exif: Image.Exif) -> list[tuple[str, dict[str, object]]]:
     frames = [Image.new("L", (13, 11), 9 * n) for n in range(2)]
     alike = [frame.convert(mode) for frame in frames]  # for a PNG of several modes Pillow takes one of them by chance
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode(), zip=True)
+    text.add_text("Comment", "words", zip=True)
     beside: dict[str, object] = {"exif": exif, "icc_profile": bytes(16) + b"RGB " + bytes(200)}
-    found: list[tuple[str, dict[str, object]]] = [(kind, {}) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")]
+    found: list[tuple[str, dict[str, object]]] = [(kind, {}) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")]
     found += [("TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "packbits", "jpeg", "group4")]
-    found += [(kind, beside) for kind in ("PNG", "JPEG", "WEBP", "TIFF")]
+    found += [(kind, beside) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "AVIF")]
+    found += [("PNG", {"pnginfo": text}), ("JPEG", {"comment": "words", "xmp": XMP}), ("GIF", {"comment": "words"})]
     found += [(kind, {"save_all": True, "append_images": frames}) for kind in ("GIF", "TIFF", "WEBP")]
     found += [("PNG", {"save_all": True, "append_images": alike})]
     found += [("JPEG", {"progressive": True}), ("WEBP", {"lossless": True}), ("GIF", {"transparency": 3, "interlace": True})]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -133,6 +134,13 @@ def test_xmp_about_what_a_result_has_not_is_named() -> None:
         assert found.xmp == b"" and found.lost == ("XMP about further parts of the file",)
     assert with_xmp(Beside(), XMP.decode().encode("utf-16")).lost == ("XMP that cannot be read",)
     assert with_xmp(Beside(), b"\0\0").lost == ()
+
+
+def test_xmp_is_made_true_in_a_time_that_goes_by_its_length() -> None:
+    for bomb in (b" " * 10**6, b"<tiff:Orientation " * 10**5, b" tiff:Orientation='" * 10**5, b" tiff:Orientation" * 10**5):
+        began = time.process_time()
+        assert with_xmp(Beside(), XMP + bomb).xmp
+        assert time.process_time() - began < 2  # it takes some milliseconds, and minutes where it goes by the square
 
 
 def test_iptc_stays_in_a_jpeg_and_is_named_elsewhere(tmp_path: Path) -> None:
