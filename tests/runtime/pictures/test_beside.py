@@ -243,7 +243,7 @@ def test_a_deep_picture_has_no_profile_of_another_space(tmp_path: Path, kind: st
         content = result(Picture(pixels, profile_of(space if kind == "png" else "RGB")), kind)
         (tmp_path / "a").write_bytes(content.replace(b"mntrRGB ", b"mntr" + space.encode().ljust(4)))
         picture = read_picture(tmp_path / "a")
-        assert (picture.icc_profile is None, picture.pixels.dtype) == (bool(lost), np.uint16)
+        assert picture.pixels.dtype == np.uint16 and (picture.icc_profile is None) == bool(lost)
         assert tuple(what.replace("picture is I;16", "picture is RGB") for what in not_kept(kind, picture)) == lost
 
 
