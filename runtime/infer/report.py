@@ -37,7 +37,7 @@ class Report:
         self.log, self.total, self.spooled = log, total, spooled
         self.tally = Tally()
         self.full, self.all_frames = False, all_frames
-        self.lines = 0  # about single pictures
+        self.errors, self.warnings = 0, 0  # about single pictures
         self.dropped: dict[str, list[str]] = defaultdict(list)  # what results have not, and the pictures
         self.photo, self.coarse = photo, 0  # JPEGs that were saved coarsely
 
@@ -48,11 +48,12 @@ class Report:
             BrokenPipeError: nobody reads the standard output it was written to.
         """
         name = self._named(str(task.source))
-        if task.frames > 1 and not self.all_frames:
-            self._line(f"warning: {name}: has {task.frames} frames, the first one is enlarged; {task.frames_advice}")
+        left = 0 if self.all_frames else task.frames - 1
+        if left:
+            self._warn(f"{name}: has {task.frames} frames, the first one is enlarged; {task.frames_advice}")
+        more = f"{task.others} more picture{'s' if task.others > 1 else ''}"
         if task.others:
-            more = f"{task.others} more picture{'s' if task.others > 1 else ''}"
-            self._line(f"warning: {name}: holds {more}, the first one is enlarged; exiftool -b -MPImage2 takes the second out")
+            self._warn(f"{name}: holds {more}, the first one is enlarged; exiftool -b -MPImage2 takes the second out")
         self.coarse += task.jpeg_quality is not None and task.jpeg_quality < CLEAN_QUALITY
         if isinstance(task.error, BrokenPipeError):
             raise task.error
@@ -63,9 +64,11 @@ class Report:
             self._add(Outcome(name, output, "failed", None, task.seconds, message, code))
             return
         status: Status = "skipped" if task.skipped else "claimed" if task.claimed else "done"
-        for what in task.dropped if status == "done" else ():
+        dropped = task.dropped if status == "done" else ()
+        for what in dropped:
             self.dropped[what].append(name)
-        self._add(Outcome(name, output, status, task.size, task.seconds, dropped=task.dropped if status == "done" else ()))
+        dropped += (*([f"{left} more frame{'s' if left > 1 else ''}"] if left else []), *([more] if task.others else []))
+        self._add(Outcome(name, output, status, task.size, task.seconds, dropped=dropped))
         if output != "-" and status == "done":
             print(one_line(output) if sys.stdout.isatty() else output, flush=True)
 
@@ -86,7 +89,9 @@ class Report:
 
     def end(self) -> int:
         """Tell what there is to tell at the end, and return the exit code."""
-        for line in [*self.tally.lines(self.total), *self._dropped()]:
+        unsaid = self.warnings - MOST_LINES
+        warned = [f"{unsaid} more warnings about further frames or pictures in a file"] if unsaid > 0 else []
+        for line in [*warned, *self.tally.lines(self.total), *self._dropped()]:
             failed(PROG, line, 0)
         if self.photo and self.coarse:
             which = "the JPEG is" if self.total == 1 else f"{self.coarse} JPEG{'s are' if self.coarse > 1 else ' is'}"
@@ -110,17 +115,18 @@ class Report:
     def _add(self, outcome: Outcome) -> None:
         self.tally.add(outcome)
         if outcome.error is not None:
-            self._line(outcome.error)
+            self.errors += 1
+            if self.errors <= MOST_LINES:
+                failed(PROG, outcome.error, 0)
+            elif self.errors == MOST_LINES + 1:
+                advice = "" if self.log.path else "; --json-log FILE holds all"
+                failed(PROG, f"from here on such lines are only counted{advice}", 0)
         self.log.add(outcome)
 
-    def _line(self, text: str) -> None:
-        """Tell something about one picture, where not too much was told."""
-        self.lines += 1
-        if self.lines <= MOST_LINES:
-            failed(PROG, text, 0)
-        elif self.lines == MOST_LINES + 1:
-            advice = "" if self.log.path else "; --json-log FILE holds all"
-            failed(PROG, f"from here on such lines are only counted{advice}", 0)
+    def _warn(self, text: str) -> None:
+        self.warnings += 1
+        if self.warnings <= MOST_LINES:
+            failed(PROG, f"warning: {text}", 0)
 
     def _named(self, text: str) -> str:
         for path in self.spooled:

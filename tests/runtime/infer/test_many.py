@@ -59,6 +59,18 @@ def test_the_lines_about_a_folder_of_broken_pictures_are_bounded(
     assert len((tmp_path / "log").read_text().splitlines()) == 25
 
 
+def test_many_warnings_hide_no_error(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = [Image.new("L", (4, 3), 50 * n) for n in range(3)]
+    for number in range(22):
+        frames[0].save(tmp_path / f"{number:02}.gif", save_all=True, append_images=frames[1:])
+    (tmp_path / "z.png").write_bytes(b"broken")
+    assert infer(identity_file, tmp_path, "-o", tmp_path / "out", "--json-log", tmp_path / "log") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("has 3 frames" in line for line in lines) == 20 and "z.png: cannot be decoded" in lines[20]
+    assert lines[21] == "sr-infer: 2 more warnings about further frames or pictures in a file"
+    assert json.loads((tmp_path / "log").read_text().splitlines()[0])["dropped"] == ["2 more frames"]
+
+
 def test_a_second_run_does_only_what_is_missing(identity_file: Path, photos: Path, tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log.jsonl"
     infer(identity_file, photos, "-o", out)

@@ -12,6 +12,7 @@ from PIL import Image
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.infer.command import FORMATS as FORMAT_NAMES
+from sr_deploy.runtime.pictures.colour import pixels_of
 from sr_deploy.runtime.pictures.encode import encode, fewer_bits
 from sr_deploy.runtime.pictures.formats import (
     FORMATS,
@@ -22,7 +23,7 @@ from sr_deploy.runtime.pictures.formats import (
     lacks,
     result_name,
 )
-from sr_deploy.runtime.pictures.picture import Picture
+from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.read import read_picture
 from sr_deploy.runtime.pictures.samples import Pixels
 
@@ -72,6 +73,20 @@ def test_webp_and_gif_hold_transparency(tmp_path: Path, kind: str) -> None:
     found = through(tmp_path, kind, pixels).pixels
     expected = pixels[..., 3] if kind == "webp" else np.where(pixels[..., 3] < 128, 0, 255)
     assert np.array_equal(found[..., 3], expected)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_an_animation_in_avif_keeps_its_frames_and_durations(channels: int) -> None:
+    frames = [smooth(np.uint8, channels)[:, ::step].copy() for step in (1, -1)]
+    picture = Picture(frames[0], rest=Frames((frames[1],), (100, 250)), lossless=False)
+    with Image.open(BytesIO(b"".join(encode("avif", frames, picture)))) as found:
+        durations = []
+        for number, frame in enumerate(frames):
+            found.seek(number)
+            pixels = pixels_of(found).astype(int)
+            durations.append(found.info["duration"])
+            assert np.abs(pixels[..., 0] - frame[..., 0]).mean() < 3 and pixels.shape[2] == {2: 4}.get(channels, channels)
+    assert durations == [100, 250]
 
 
 def test_fewer_bits_are_rounded_from_white_to_white() -> None:
