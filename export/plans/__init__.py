@@ -3,7 +3,7 @@
 Begin with ``command.py``, the arguments; ``run.py`` is what happens then, ``builder.py`` what each release of TensorRT needs.
 ``graph.py`` moves Q/DQ pairs to where TensorRT wants them, ``calibration.py`` is TensorRT's own calibrator.
 
-Imports ``graphs`` and ``calibration``. No file here is called ``tensorrt.py``: it would hide the package.
+Imports ``graphs`` and ``calibration``. No file here is called ``tensorrt``: it would hide the package.
 """
 
 from __future__ import annotations

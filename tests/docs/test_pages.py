@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -18,6 +19,8 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "benchmarks/README.md",
 ]
+TOPS = ("sr_deploy", "train", "compress", "export", "runtime", "gate")
+ROOMS = sorted(path.parent for top in TOPS for path in (ROOT / top).rglob("__init__.py") if not (ROOT / top).is_symlink())
 WIDEST = 100
 COMMANDS = (
     "train",
@@ -100,6 +103,23 @@ def test_files_that_are_named_exist(page: Path) -> None:
 def test_lines_fit_a_window(page: Path) -> None:
     lines = page.read_text("utf-8").splitlines()
     assert [line for line in lines if len(line) > WIDEST and not re.fullmatch(r"\[[^]]+\]: \S+", line)] == []
+
+
+def missing_files(docstring: str, room: Path) -> list[str]:
+    """Return the files that the docstring of a room names, and that are neither in the room nor in the repository."""
+    named = re.findall(r"``([\w/]+\.py)``", docstring)
+    return [name for name in named if not (room / name).is_file() and not (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(ROOT)))
+def test_rooms_name_files_that_exist(room: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((room / "__init__.py").read_text("utf-8")))
+    assert docstring is not None and missing_files(docstring, room) == []
+
+
+def test_a_file_that_a_room_lacks_is_found() -> None:
+    text = "Begin with ``run.py``; ``nothing.py`` and ``sr_deploy/card.py`` help."
+    assert missing_files(text, ROOT / "gate") == ["nothing.py"]
 
 
 def test_options_that_are_named_exist() -> None:
