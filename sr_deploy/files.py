@@ -16,24 +16,8 @@ from sr_deploy.temporary_files import new_temporary
 
 PICTURE_SUFFIXES = frozenset(
     {
-        *(
-            ".png",
-            ".apng",
-            ".jpg",
-            ".jpeg",
-            ".jpe",
-            ".jfif",
-            ".jif",
-            ".jfi",
-            ".mpo",
-            ".bmp",
-            ".dib",
-            ".tif",
-            ".tiff",
-            ".webp",
-            ".gif",
-        ),
-        *(".avif", ".avifs"),
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".jps", ".mpo"),
+        *(".png", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".avif", ".avifs"),
     }
 )
 CHECKPOINT_SUFFIXES = frozenset(

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, Unidentifi
 
 from sr_deploy.errors import InputError
 from sr_deploy.options import MAX_PIXELS
-from sr_deploy.picture_kinds import HEAD, check_read, reads_avif
+from sr_deploy.picture_kinds import HEAD, check_no_preview, check_read, reads_avif
 
 HANDLERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 
@@ -225,6 +225,7 @@ def image_in(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     if image.format == "TIFF":
+        check_no_preview(path, getattr(image, "tag_v2", {}))
         silence_libtiff()
     check_declared(path, image.size, reading)
     return image

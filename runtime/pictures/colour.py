@@ -113,5 +113,5 @@ def misfit_of(profile: object, channels: int, mode: str = "") -> tuple[str, ...]
     space = profile[16:20]
     if space == CONVERTED.get(mode):  # that conversion to sRGB went by
         return ()
-    shown = "RGB" if channels >= 3 else "grey"
-    return (f"a colour profile that does not fit ({space.decode('latin-1').strip() or 'none'}, the picture is {mode or shown})",)
+    shown = mode if mode in CONVERTED else "RGB" if channels >= 3 else "grey"
+    return (f"a colour profile that does not fit ({space.decode('latin-1').strip() or 'none'}, the picture is {shown})",)

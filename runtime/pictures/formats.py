@@ -37,7 +37,7 @@ class Format:
 FORMATS = {
     "png": Format((".png", ".apng"), PNG_MAX_SIDE, animation=True),
     "jpeg": Format(
-        (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".mpo"), 65_500, alpha=False, quality=True
+        (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".jps", ".mpo"), 65_500, alpha=False, quality=True
     ),  # libjpeg's limit; the format's: 65535
     "webp": Format((".webp",), 16_383, animation=True, quality=True),
     "tiff": Format((".tif", ".tiff"), 2**31 - 1, floats=True, pages=True),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sr_deploy.errors import InputError
+from sr_deploy.pictures import open_picture
 from sr_deploy.runtime.infer import left_out
 from sr_deploy.runtime.infer.left_out import LeftOut
 from tests.helpers.cli import error_lines, infer
@@ -107,3 +109,5 @@ def test_a_raw_files_preview_is_not_enlarged_for_it(
         Image.new("RGB", (16, 12)).save(tmp_path / name, tiffinfo=tags)
         assert infer(identity_file, tmp_path / name) == 2
         assert "which is not read; " in error_lines(capsys)[0]
+        with pytest.raises(InputError, match="which is not read; "):
+            open_picture(tmp_path / name)

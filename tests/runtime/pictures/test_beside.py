@@ -244,7 +244,7 @@ def test_a_deep_picture_has_no_profile_of_another_space(tmp_path: Path, kind: st
         (tmp_path / "a").write_bytes(content.replace(b"mntrRGB ", b"mntr" + space.encode().ljust(4)))
         picture = read_picture(tmp_path / "a")
         assert picture.pixels.dtype == np.uint16 and (picture.icc_profile is None) == bool(lost)
-        assert tuple(what.replace("picture is I;16", "picture is RGB") for what in not_kept(kind, picture)) == lost
+        assert not_kept(kind, picture) == lost
 
 
 def test_text_of_an_animation_stays(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sr_deploy.errors import InputError
+from sr_deploy.files import PICTURE_SUFFIXES
 from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.infer.command import FORMATS as FORMAT_NAMES
 from sr_deploy.runtime.pictures.colour import pixels_of
@@ -225,3 +226,7 @@ def test_a_result_keeps_its_inputs_suffix_where_it_is_true(name: str, kind: str,
 def test_a_quality_without_sense_is_refused(format_: str | None, quality: int, reason: str) -> None:
     with pytest.raises(InputError, match=rf"--quality {quality}: .*{reason}"):
         Writing(format_, quality)
+
+
+def test_each_suffix_that_is_taken_from_folders_stands_for_a_format() -> None:
+    assert {suffix for kind in FORMATS.values() for suffix in kind.suffixes} == PICTURE_SUFFIXES
