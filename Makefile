@@ -8,6 +8,7 @@ endif
 OWN_SCALE := $(if $(filter srresnet srgan %_x4,$(MODEL)),4,$(if $(filter %_x3,$(MODEL)),3,2))
 SCALE    ?= $(OWN_SCALE)
 SPARSITY ?= 0.5
+CRITERION ?= l1
 DATA     ?=
 CALIB    ?=
 # A step of SRGAN moves two networks.
@@ -50,7 +51,7 @@ help:
 	@echo "make demo                    the whole pipeline on this machine, CPU only, from a checkpoint to an enlarged photograph"
 	@echo "make test | test-all         tests without the slow ones, in minutes | all of them, with coverage"
 	@echo "make check                   format, lint and types"
-	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS) MAX_DROP=$(MAX_DROP)"
+	@echo "make prune export build-trt  the pipeline, with MODEL=$(MODEL) SCALE=$(SCALE) SPARSITY=$(SPARSITY) CRITERION=$(CRITERION) DATA= CALIB= OUT=$(OUT) STEPS=$(STEPS) MAX_DROP=$(MAX_DROP)"
 	@echo "make gpu-check               TensorRT plans built, gated and timed on this machine's GPU"
 	@echo "make install | export        into .venv | graphs in fp32, fp16 and int8 under the accuracy guard, of weights pruned already unless \"prune\" is asked for"
 	@echo "make pareto                  dense and pruned in fp32, fp16, int8: PSNR against latency, as a table and a picture"
@@ -72,7 +73,7 @@ $(CHECKPOINT):
 	@echo "make: MODEL=$(MODEL): there is no $@; those at hand: $(filter-out %_pruned %_qat,$(notdir $(basename $(wildcard train/pretrained/*.safetensors))))"; exit 2
 
 $(OUT)/$(MODEL)_pruned.safetensors: $(CHECKPOINT) $(if $(PRUNE_NOW),FORCE) | $(VENV)/.installed
-	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --data $(TUNE_ON) --finetune-steps $(STEPS) \
+	$(BIN)/sr-prune $(CHECKPOINT) -o $@ --sparsity $(SPARSITY) --criterion $(CRITERION) --data $(TUNE_ON) --finetune-steps $(STEPS) \
 	  --val $(GATE_ON) --overwrite
 
 $(INT8): $(PRUNED) $(if $(EXPORT_NOW),FORCE) | $(VENV)/.installed

@@ -19,7 +19,7 @@ from sr_deploy.compress.pruning.criterion import NAMES
 from sr_deploy.compress.pruning.masks import ConfigList, filter_masks
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.plan import Plan, Wanted, plan_of
-from sr_deploy.compress.pruning.reconstruction import reconstruct_
+from sr_deploy.compress.pruning.reconstruction import reconstruct
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.compress.pruning.rounds import round_facts, stage
 from sr_deploy.compress.pruning.sensitivity import middle
@@ -137,8 +137,14 @@ class Pruning:
         if self.options.reconstruct and not all(bool(mask.all()) for mask in masks.values()):
             of_round = Survivors(network)
             of_round.remove_(masks)
-            reconstruct_(small, network, of_round, patches_of(self.options, self.card, self.source))
-            self.rows.append(self.row(stage("reconstructed", number, self.plan.rounds), small))
+            solved = reconstruct(small, network, of_round, *patches_of(self.options, self.card, self.source))
+            if solved is None:
+                NOTES.warning(
+                    "reconstruction made it worse and is left out; --criterion activation keeps filters that carry more"
+                )
+                return small
+            self.rows.append(self.row(stage("reconstructed", number, self.plan.rounds), solved))
+            return solved
         return small
 
     def smaller_card(self, small: Network, facts: Mapping[str, str]) -> ModelCard:

@@ -88,13 +88,19 @@ def source_for(options: PruneOptions, card: ModelCard, tuning: Tuning | None) ->
     return source_of(options, finetune_data(options, card)) if options.data else None
 
 
-def patches_of(options: PruneOptions, card: ModelCard, source: Callable[[], PatchSource] | None) -> list[MicroBatch]:
-    """Return the patches on which the layers are reconstructed: of ``source``, or of the photographs that come along."""
+def patches_of(
+    options: PruneOptions, card: ModelCard, source: Callable[[], PatchSource] | None
+) -> tuple[list[MicroBatch], list[MicroBatch]]:
+    """Return the patches on which layers are reconstructed, and others that judge the result.
+
+    They are those of ``source``; ``None``: of the photographs that come with the project.
+    """
     if source is None:
         own = finetune_data(replace(options, data=(folder("calibrate"),)), card)
         source = partial(PatchSource, own, workers=max(options.workers, 1), cache=options.cache)
-    opened = source()
-    return [batch for number in range(-(-options.reconstruct // PATCHES)) for batch in batches_from(opened, seed=number)]
+    opened, count = source(), -(-options.reconstruct // PATCHES)
+    taken = [batches_from(opened, seed=number) for number in range(count + 1)]
+    return [batch for batches in taken[:-1] for batch in batches], taken[-1]
 
 
 def inherit_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:

@@ -10,6 +10,7 @@ direction in which the pictures say nothing stays as it was.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sr_deploy.compress.pruning.sensitivity import error_of
 from sr_deploy.compress.teaching.features import Survivors
+from sr_deploy.notes import NOTES
 from sr_deploy.progress import progress
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.network import Network
@@ -27,6 +30,22 @@ PLACES = 24  # rows and columns of each patch that are equations, at most: fewer
 TINY = 1e-9  # what is read may be black
 VALUES = 2**28  # of the dense network are kept, at most: 1 GiB
 RIDGE = 1e-4  # of the mean square of what is read
+
+
+def reconstruct(
+    small: Network, dense: Network, left: Survivors, batches: Sequence[MicroBatch], unseen: Sequence[MicroBatch]
+) -> Network | None:
+    """Return a new network, :func:`reconstruct_` made of ``small``; ``None``: on ``unseen`` it is no nearer to ``dense``.
+
+    That happens where the filters that are left are mostly dead: what they write cannot carry what the others did.
+    """
+    solved = copy.deepcopy(small)
+    reconstruct_(solved, dense, left, batches)
+    with torch.no_grad():
+        wanted = [batch.through(dense) for batch in unseen]
+        before, after = (error_of(network, unseen, wanted) for network in (small, solved))
+    NOTES.info(f"reconstruction: mean squared error from the dense network {before:.2e} before, {after:.2e} after")
+    return solved if after < before else None
 
 
 def reconstruct_(small: Network, dense: Network, left: Survivors, batches: Sequence[MicroBatch]) -> None:

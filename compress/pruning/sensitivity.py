@@ -87,13 +87,14 @@ def curves_of(network: Network, batches: Sequence[MicroBatch], scores: Scores | 
                 kept = n - int(n * sparsity)
                 if kept not in points:
                     chosen = config_list_from(network, {**channels, group: kept})
-                    points[kept] = _error_of(mask_filters(network, native_masks(network, chosen, scores)), batches, dense)
+                    points[kept] = error_of(mask_filters(network, native_masks(network, chosen, scores)), batches, dense)
                 advance()
             curves[group] = Curve(tuple(sorted(points.items())))
     return curves
 
 
-def _error_of(pruned: nn.Module, batches: Sequence[MicroBatch], dense: Sequence[Tensor]) -> float:
+def error_of(pruned: nn.Module, batches: Sequence[MicroBatch], dense: Sequence[Tensor]) -> float:
+    """Return the mean squared difference of what ``pruned`` makes of ``batches`` from what the dense network made of them."""
     errors = [(batch.through(pruned) - wanted).square() for batch, wanted in zip(batches, dense, strict=True)]
     return float(sum(error.double().sum() for error in errors)) / sum(error.numel() for error in errors)
 

@@ -5,7 +5,7 @@ import torch
 
 from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import native_masks
-from sr_deploy.compress.pruning.reconstruction import reconstruct_
+from sr_deploy.compress.pruning.reconstruction import reconstruct, reconstruct_
 from sr_deploy.compress.pruning.removal import without_filters
 from sr_deploy.compress.teaching.features import Survivors
 from sr_deploy.train.loop.stepper import MicroBatch
@@ -81,3 +81,13 @@ def test_black_patches_leave_every_weight_as_it_is() -> None:
     kept = [part.detach().clone() for part in small.parameters()]
     reconstruct_(small, dense, left, [MicroBatch(torch.zeros(2, 1, 16, 16), torch.empty(2, 1, 1, 1))])
     assert all(torch.allclose(ours, theirs) for ours, theirs in zip(small.parameters(), kept, strict=True))
+
+
+def test_a_reconstruction_that_is_no_better_is_left_out() -> None:
+    dense = network_of("plain")
+    small, left = halved(dense)
+    fresh = batches_for(dense, seed=1)
+    better = reconstruct(small, dense, left, batches_for(dense), fresh)
+    assert better is not None and error(better, dense) < error(small, dense)
+    few = [MicroBatch(torch.full((1, 1, 4, 4), 0.5), torch.empty(1, 1, 1, 1))]  # says nothing of pictures with detail
+    assert reconstruct(better, dense, left, few, fresh) is None
