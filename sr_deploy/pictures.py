@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, Unidentifi
 
 from sr_deploy.errors import InputError
 from sr_deploy.options import MAX_PIXELS
-from sr_deploy.picture_kinds import HEAD, check_no_preview, check_read, reads_avif
+from sr_deploy.picture_kinds import HEAD, check_no_preview, check_read, kind_of_content
 
 HANDLERS = ("TIFFSetErrorHandler", "TIFFSetWarningHandler")
 
@@ -211,10 +211,10 @@ def image_in(stream: BinaryIO, path: Path, reading: Reading) -> Image.Image:
     stream.seek(0)
     check_read(path, head)
     # Pillow's own limit is a global, and half of what it rejects; ours is below. But opening a GIF fills its first frame already.
-    is_gif = head.startswith(b"GIF8")
+    is_gif, is_avif = head.startswith(b"GIF8"), kind_of_content(head) == "AVIF"  # whose library is loaded where it is needed
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max(reading.max_pixels // 2, 1) if is_gif else None
     try:
-        image = Image.open(stream, formats=[name for name in FORMATS if name != "AVIF" or reads_avif()])
+        image = Image.open(stream, formats=[name for name in FORMATS if name != "AVIF" or is_avif])
     except Image.DecompressionBombError as err:
         limited = f"declares more than {reading.max_pixels} pixels, which is the limit"
         raise InputError(f"{path}: {limited}; cut it into parts, or see sr-infer --max-pixels") from err
