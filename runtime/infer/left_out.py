@@ -13,14 +13,12 @@ from sr_deploy.runtime.pictures.beside import some_of
 
 MOST_KINDS = 8  # that are told
 MOST_MISSES = 100  # files of one suffix that are no pictures: then no more of them are opened
-NO_PICTURES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        "txt md rst html htm css js ts py sh c h json jsonl xml csv tsv yaml yml toml ini log xmp aae thm pp3 dop cos "
-        "onnx plan npy npz pt pth zip tar gz bz2 xz 7z rar mp3 wav flac m4a ogg srt db sqlite exe dll so doc docx xls "
-        "xlsx ppt pptx safetensors "
-    ).split()
+OTHER_SUFFIXES = (  # of files that are no pictures
+    "txt md rst html htm css js ts py sh c h json jsonl xml csv tsv yaml yml toml ini log xmp aae thm pp3 dop cos "
+    "onnx plan npy npz pt pth zip tar gz bz2 xz 7z rar mp3 wav flac m4a ogg srt db sqlite exe dll so doc docx xls "
+    "xlsx ppt pptx safetensors "
 )
+NO_PICTURES = frozenset(f".{suffix}" for suffix in OTHER_SUFFIXES.split())
 
 
 class LeftOut:
