@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from sr_deploy.card import ModelCard, Shape
 from sr_deploy.console import table
 from sr_deploy.degrade import Planes
 from sr_deploy.measure import bicubic, luma_of, mean, score
+from sr_deploy.strict_json import json_text
 from sr_deploy.train.loop.validation import validate
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import macs, weight_count
@@ -97,4 +97,4 @@ def json_of(result: PruneResult) -> str:
     left = {} if result.macs_share is None else {"macs_share": result.macs_share}
     bicubic_db = {str(scale): value for scale, value in result.bicubic_db.items()}
     told = {"shape": list(result.shape), **where, **left, "bicubic_psnr_db": bicubic_db, "results": results}
-    return json.dumps(told, indent=2) + "\n"
+    return json_text(told)

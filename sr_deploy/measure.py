@@ -28,13 +28,16 @@ Restore = Callable[[Plane], Plane]
 """A network that keeps the size: enlarged luma, float32 (h, w), nominally in [0, 1], to sharper luma (h, w)."""
 
 FIXED_SIDE = 256
+EQUAL_DB = 100.0  # the PSNR of equal pictures, and the most that is reported: an infinite one would make every mean infinite
+NO_NUMBER_DB = -EQUAL_DB  # where a value is no finite number
+SEEN_DB = 20.0 * math.log10(255.0)  # an error of one grey level everywhere; nobody sees what is lost above it
 
 
 @dataclass(frozen=True)
 class Score:
     """Quality of one picture against its original."""
 
-    psnr_db: float  # infinite for identical pictures
+    psnr_db: float
     ssim: float
 
 
@@ -64,7 +67,7 @@ def shaved(plane: Planes, pixels: int) -> Planes:
 def psnr(a: Planes, b: Planes, *, shave: int = 0) -> float:
     """Return the peak signal-to-noise ratio in dB of two planes, or all their channels, in grey levels (peak 255).
 
-    Infinite if they are equal, minus infinity if one holds a value that is not a finite number.
+    ``EQUAL_DB`` if they are equal, ``NO_NUMBER_DB`` if one holds a value that is not a finite number.
     """
     difference = shaved(a, shave).astype(np.float64) - shaved(b, shave)
     return psnr_from_error(float(np.mean(difference * difference)))
@@ -73,8 +76,16 @@ def psnr(a: Planes, b: Planes, *, shave: int = 0) -> float:
 def psnr_from_error(error: float) -> float:
     """Return the PSNR in dB of a mean squared error in grey levels (peak 255), as :func:`psnr` does."""
     if not math.isfinite(error):
-        return -math.inf
-    return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)
+        return NO_NUMBER_DB
+    return EQUAL_DB if error == 0.0 else max(NO_NUMBER_DB, min(10.0 * math.log10(255.0**2 / error), EQUAL_DB))
+
+
+def lost_db(reference_db: float, psnr_db: float) -> float:
+    """Return how much of a picture's PSNR is lost; what both have above ``SEEN_DB`` does not count.
+
+    A flat picture comes out exactly, or one level off: tens of dB that nobody sees.
+    """
+    return min(reference_db, SEEN_DB) - min(psnr_db, SEEN_DB)
 
 
 def ssim(a: Plane, b: Plane, *, shave: int = 0) -> float:

@@ -7,7 +7,22 @@ import numpy as np
 import pytest
 
 from sr_deploy.degrade import Plane, Planes, bicubic_pair, imresize
-from sr_deploy.measure import Score, bicubic, compare, fixed_pair, levels, mean, psnr, score, shaved, ssim
+from sr_deploy.measure import (
+    EQUAL_DB,
+    NO_NUMBER_DB,
+    SEEN_DB,
+    Score,
+    bicubic,
+    compare,
+    fixed_pair,
+    levels,
+    lost_db,
+    mean,
+    psnr,
+    score,
+    shaved,
+    ssim,
+)
 
 
 def noise(h: int, w: int, seed: int = 0) -> Plane:
@@ -41,8 +56,27 @@ def test_psnr_of_one_level_everywhere() -> None:
     assert psnr(a, a + 1) == pytest.approx(48.1308, abs=1e-4)  # 20 log10 255
 
 
-def test_psnr_of_equal_pictures_is_infinite() -> None:
-    assert math.isinf(psnr(noise(8, 8), noise(8, 8)))
+def test_psnr_of_equal_pictures_is_the_most_that_is_reported() -> None:
+    assert psnr(noise(8, 8), noise(8, 8)) == EQUAL_DB
+    almost = noise(8, 8) + np.float32(1e-4)  # 128 dB
+    assert psnr(noise(8, 8), almost) == EQUAL_DB
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 3e38])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_psnr_is_always_a_number(value: float) -> None:
+    assert psnr(noise(8, 8), np.full((8, 8), value, np.float32)) == NO_NUMBER_DB
+
+
+def test_one_flat_picture_leaves_the_mean_a_number() -> None:
+    flat = np.full((32, 32), 100, np.float32)
+    found = mean([score(bicubic, plane, 2) for plane in (flat, smooth(32, 32))])
+    assert found.psnr_db == pytest.approx((EQUAL_DB + score(bicubic, smooth(32, 32), 2).psnr_db) / 2)
+
+
+def test_what_is_lost_of_what_nobody_sees_does_not_count() -> None:
+    assert lost_db(30.0, 29.5) == 0.5 and lost_db(29.5, 30.0) == -0.5
+    assert lost_db(EQUAL_DB, SEEN_DB) == 0.0 and lost_db(EQUAL_DB, SEEN_DB - 1.0) == pytest.approx(1.0)
 
 
 def test_psnr_leaves_the_shaved_border_out() -> None:
@@ -50,7 +84,7 @@ def test_psnr_leaves_the_shaved_border_out() -> None:
     b = a.copy()
     b[:2] += 50
     b[:, -2:] += 50
-    assert math.isinf(psnr(a, b, shave=2))
+    assert psnr(a, b, shave=2) == EQUAL_DB
     assert psnr(a, b, shave=1) < 30
 
 
@@ -117,7 +151,7 @@ def test_score_of_bicubic_equals_the_bicubic_pair() -> None:
 
 def test_score_of_the_original_is_perfect() -> None:
     hr = noise(32, 32)
-    assert score(lambda _lr, _scale: hr / np.float32(255.0), hr, 2) == Score(math.inf, 1.0)
+    assert score(lambda _lr, _scale: hr / np.float32(255.0), hr, 2) == Score(EQUAL_DB, 1.0)
 
 
 def test_fixed_protocol_gives_the_network_256_pixels() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from sr_deploy.console import run, table
 from sr_deploy.gate.eval.options import METRICS, NETS, PROTOCOLS, EvalOptions
 from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, options_from, positive_int, thread_count
+from sr_deploy.strict_json import json_text
 
 if TYPE_CHECKING:
     from sr_deploy.gate.eval.run import Measurement
@@ -82,7 +82,7 @@ def show(results: Sequence[Measurement], options: EvalOptions, path: Path | None
     """Print the table with a column for each metric, or write the results as JSON (``-``: to standard output)."""
     from sr_deploy.files import write_text
 
-    text = json.dumps({"results": [asdict(result) for result in results]}, indent=2) + "\n"
+    text = json_text({"results": [asdict(result) for result in results]})
     if path is not None and str(path) == "-":
         print(text, end="")
         return
@@ -102,9 +102,8 @@ def show(results: Sequence[Measurement], options: EvalOptions, path: Path | None
 
 def cell(row: Measurement, metric: str) -> str:
     """Return a figure as the table shows it."""
-    if metric == "psnr":
-        return "inf" if row.psnr_db is None else f"{row.psnr_db:.3f}"
-    value, digits = {"ssim": (row.ssim, 4), "lpips": (row.lpips, 4), "fid": (row.fid, 3)}[metric]
+    figures = {"psnr": (row.psnr_db, 3), "ssim": (row.ssim, 4), "lpips": (row.lpips, 4), "fid": (row.fid, 3)}
+    value, digits = figures[metric]
     return "-" if value is None else f"{value:.{digits}f}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from sr_deploy.files import list_pictures
 from sr_deploy.gate.eval.options import EvalOptions
 from sr_deploy.gate.eval.perceptual import FID_LEAST, FID_RECOMMENDED, Perceptual, open_metrics, rgb_pair
 from sr_deploy.gate.models import Model, open_model
-from sr_deploy.measure import Score, compare, enlarged_pair, fixed_pair, levels, mean
+from sr_deploy.measure import EQUAL_DB, NO_NUMBER_DB, Score, compare, enlarged_pair, fixed_pair, levels, mean
 from sr_deploy.notes import NOTES
 from sr_deploy.options import check_type
 from sr_deploy.pictures import open_picture
@@ -30,7 +29,7 @@ class Measurement:
     scale: int
     protocol: str
     images: int
-    psnr_db: float | None  # None: identical pictures, infinite
+    psnr_db: float
     ssim: float
     lpips: float | None  # None: not measured
     lpips_net: str | None
@@ -68,11 +67,12 @@ def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: On
             model = open_checked(name, scales, options)
             for folder, paths in folders.items():
                 for scale in scales or [model.card.default_scale if model.card else 2]:
-                    score = measure_folder(model, paths, scale, options, served[folder])
+                    scores = measure_folder(model, paths, scale, options, served[folder])
                     figures = {metric: figure.take() for metric, figure in served[folder].items()}
-                    psnr_db = score.psnr_db if math.isfinite(score.psnr_db) else None
+                    tell_equal(scores, folder, name)
+                    score = mean(scores)
                     net = options.lpips_net if "lpips" in figures else None
-                    measured = (psnr_db, score.ssim, figures.get("lpips"), net, figures.get("fid"))
+                    measured = (score.psnr_db, score.ssim, figures.get("lpips"), net, figures.get("fid"))
                     found.append(Measurement(name, str(folder), scale, options.protocol, len(paths), *measured))
     return EvalResult(tuple(found))
 
@@ -127,8 +127,8 @@ def metrics_for(paths: Sequence[Path], metrics: Mapping[str, Perceptual], folder
 
 def measure_folder(
     model: Model, paths: Sequence[Path], scale: int, options: EvalOptions, perceptual: Mapping[str, Perceptual]
-) -> Score:
-    """Return the mean quality over pictures; ``perceptual`` is fed with them.
+) -> list[Score]:
+    """Return the quality on each picture; ``perceptual`` is fed with them.
 
     Raises:
         InputError: the model does not serve ``scale``, or a picture is broken or too small.
@@ -143,7 +143,17 @@ def measure_folder(
             except ValueError as err:
                 raise InputError(f"{path}: too small to measure at x{scale} ({err}); leave it out of the folder") from err
             advance()
-    return mean(scores)
+    return scores
+
+
+def tell_equal(scores: Sequence[Score], folder: Path, name: str) -> None:
+    """Note how many pictures come out equal to their original, as flat ones do: they raise the mean."""
+    equal = sum(score.psnr_db >= EQUAL_DB for score in scores)
+    if equal:
+        NOTES.warning(
+            f"{folder}: {equal} of {len(scores)} pictures come out of {name} as they were, as flat ones do; each counts as "
+            f"{EQUAL_DB:g} dB in the mean, leave them out"
+        )
 
 
 def measure_picture(model: Model, path: Path, scale: int, options: EvalOptions, perceptual: Mapping[str, Perceptual]) -> Score:
@@ -156,7 +166,7 @@ def measure_picture(model: Model, path: Path, scale: int, options: EvalOptions, 
     rounded = model.color == "rgb" or not options.unrounded
     sr, hr = restored_pair(model, read_measured(path, model.color, rounded=rounded), scale, options.protocol)
     found = compare(levels(sr, rounded=rounded), hr, scale)
-    if found.psnr_db == -math.inf:
+    if found.psnr_db == NO_NUMBER_DB:
         raise CheckError(f"{model.name}: returns values that are no finite numbers on {path}; export or train it again")
     if perceptual:
         image = open_picture(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import cache_folder, check_reports, write_text
 from sr_deploy.picture_kinds import reads_avif, writes_avif
 from sr_deploy.runtime.backends.engine import CPU
+from sr_deploy.strict_json import json_text
 
 LEAST_PYTHON = (3, 10)
 WIDEST = 100  # columns of the report, fewer in a narrower terminal
@@ -69,10 +69,11 @@ def doctor(options: DoctorOptions) -> int:
     to_output = str(options.json) == "-"
     check_reports({"--json": None if to_output else options.json}, [])
     findings = {name: probe() for name, probe in PROBES.items()}
-    text = json.dumps({name: asdict(finding) for name, finding in findings.items()}, indent=2)
-    print(text if to_output else report(findings.values(), min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST)))
+    text = json_text({name: asdict(finding) for name, finding in findings.items()})
+    shown = text.rstrip() if to_output else report(findings.values(), min(shutil.get_terminal_size((WIDEST, 0)).columns, WIDEST))
+    print(shown)
     if options.json is not None and not to_output:
-        write_text(options.json, text + "\n")
+        write_text(options.json, text)
     code = 0
     for name in options.need:
         if not findings[name].good:

@@ -6,7 +6,6 @@ this moment.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,6 +22,7 @@ from sr_deploy.runtime.backends.engine import Engine, Provider
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import FOLDER, Shipped, choose, shipped_engines
 from sr_deploy.runtime.upscaling.tiling import grid_of
+from sr_deploy.strict_json import json_text
 
 PROG = "sr-infer"
 LEAST_RUNS, ENOUGH_S = 3, 0.3  # timed runs of one tile, after two that are not
@@ -55,7 +55,7 @@ def list_engines(
             except SrDeployError as err:  # the others are still listed
                 reasons[engine.name] = err
     if as_json:
-        print(json.dumps({"engines": [facts(engine, speeds.get(engine.name)) for engine in engines]}, indent=2))
+        print(json_text({"engines": [facts(engine, speeds.get(engine.name)) for engine in engines]}), end="")
     else:
         print(table(rows_of(engines, speeds)))
         print("\n".join(footnotes(engines, list(speeds.values()))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import BinaryIO
 from sr_deploy.errors import DiskFullError, InputError, MachineError
 from sr_deploy.files import DISK_FULL, WRONG_NAME
 from sr_deploy.runtime.infer.outcomes import Outcome
+from sr_deploy.strict_json import json_text
 
 
 class JsonLog:
@@ -57,7 +57,7 @@ class JsonLog:
             "dropped": outcome.dropped,
         }
         try:
-            self._write(json.dumps(entry).encode() + b"\n")
+            self._write(json_text(entry, indent=None).encode())
         except OSError as err:
             kind = DiskFullError if err.errno in DISK_FULL else MachineError
             raise kind(f"--json-log {self.path}: writing failed ({err.strerror or err}); the run is stopped") from err

@@ -111,10 +111,18 @@ def test_the_default_scale_is_the_models(capsys: pytest.CaptureFixture[str], tmp
     assert [e["scale"] for e in results(capsys, path, "bicubic", "--data", data)] == [3, 2]
 
 
-def test_equal_pictures_have_no_psnr(capsys: pytest.CaptureFixture[str], flat_picture: Path) -> None:
-    assert results(capsys, "bicubic", "--data", flat_picture)[0]["psnr_db"] is None
-    assert main(["bicubic", "--data", str(flat_picture)]) == 0
-    assert "inf" in capsys.readouterr().out.splitlines()[-1]
+def test_a_flat_picture_counts_as_100_db_and_is_named(
+    capsys: pytest.CaptureFixture[str], flat_picture: Path, data: Path, tmp_path: Path
+) -> None:
+    for path in (next(flat_picture.iterdir()), next(data.iterdir())):
+        shutil.copy(path, tmp_path / path.name)
+    assert main(["bicubic", "--data", str(tmp_path), "--json", "-"]) == 0
+    shown = capsys.readouterr()
+    (found,) = json.loads(shown.out, parse_constant=pytest.fail)["results"]
+    assert found["images"] == 2 and 60.0 < found["psnr_db"] < 75.0
+    assert f"warning: {tmp_path}: 1 of 2 pictures come out of bicubic as they were" in shown.err
+    assert main(["bicubic", "--data", str(tmp_path)]) == 0
+    assert f"{found['psnr_db']:.3f}" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

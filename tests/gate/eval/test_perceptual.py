@@ -232,7 +232,7 @@ def test_lost_colour_is_seen_by_lpips_and_not_by_psnr(capsys: pytest.CaptureFixt
     Image.fromarray(np.array(EQUAL_LUMA, np.uint8)[which]).save(tmp_path / "colours.png")
     assert np.ptp(read_luma(tmp_path / "colours.png")) == 0
     found, _ = evaluated(capsys, "bicubic", "--data", tmp_path, "--metrics", "psnr", "lpips")
-    assert found[0]["psnr_db"] is None  # equal luma: infinite
+    assert found[0]["psnr_db"] == 100.0  # equal luma
     assert number(found[0]["lpips"]) > 1e-3
 
 
