@@ -107,7 +107,7 @@ def budget_plan(wanted: Wanted, cost: Cost, channels: Kept, curves: Curves) -> P
     assert wanted.target_macs is not None
     kept = channels_for(cost, channels, curves, share=wanted.target_macs, multiple=wanted.round_to or 1)
     share = cost.macs(kept) / cost.macs(channels)
-    rows = [["channels of", "dense", "kept", "sparsity", f"dB alone at {SHOWN:g}"]]
+    rows = [["channels of", "dense", "kept", "sparsity", f"agreement dB, {SHOWN:.0%} removed only here"]]
     for group, n in channels.items():
         alone = curves[group].psnr_db(SHOWN)
         rows.append([label_of(group), str(n), str(kept[group]), f"{1.0 - kept[group] / n:.3f}", f"{alone:.1f}"])

@@ -21,6 +21,7 @@ from sr_deploy.compress.pruning.allocation import channels_of, config_list_from
 from sr_deploy.compress.pruning.masks import Scores, native_masks
 from sr_deploy.compress.pruning.removal import mask_filters
 from sr_deploy.degrade import Planes, network_pair
+from sr_deploy.measure import psnr_from_error
 from sr_deploy.progress import progress
 from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.stepper import MicroBatch
@@ -29,7 +30,6 @@ from sr_deploy.train.networks.network import Network
 
 SPARSITIES = (0.25, 0.5, 0.75, 0.9)
 PATCHES, PICTURES, SIDE = 16, 8, 96  # from training data, at each scale of its own; parts of validation pictures, in pixels
-PEAK = 1.0
 
 Point = tuple[int, float]
 """Channels that stay, and the mean squared error of that, of pictures in [0, 1]."""
@@ -57,7 +57,7 @@ class Curve:
         """Return what is left, in dB against the dense network's output, at about ``sparsity``."""
         wanted = self.points[-1][0] * (1.0 - sparsity)
         error = min(self.points, key=lambda point: abs(point[0] - wanted))[1]
-        return 10.0 * math.log10(PEAK / error) if error else math.inf
+        return psnr_from_error(error * 255.0**2)
 
     @property
     def _hull(self) -> list[Point]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import EngineError, InputError, MachineError
-from sr_deploy.files import read_bytes
 from sr_deploy.runtime.backends.card_check import check_card, check_shapes
 from sr_deploy.runtime.backends.engine import CPU, Gpu, Provider, Tiles, check_tiles
-from sr_deploy.runtime.backends.onnx_file import read_card, with_outputs
+from sr_deploy.runtime.backends.onnx_file import read_card
 
 PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}  # on by default; fp32 would be less exact than its name
@@ -79,20 +76,6 @@ class OnnxEngine:
     def close(self) -> None:
         """Free the session."""
         self._session = None
-
-
-def open_probe(path: Path, values: Sequence[str], *, threads: int | None = None) -> Callable[[Tiles], list[NDArray[np.float32]]]:
-    """Return a function from tiles of the graph's shape to the inner ``values`` of an fp32 graph, in their order; on the CPU."""
-    content = read_bytes(path, advice="name an .onnx made by sr-export")
-    given = [value.name for value in open_session(content, [PROVIDERS["cpu"]], threads).get_inputs()]
-    inner = [value for value in dict.fromkeys(values) if value not in given]
-    session = open_session(with_outputs(content, inner), [PROVIDERS["cpu"]], threads)
-
-    def probe(tiles: Tiles) -> list[NDArray[np.float32]]:
-        found = dict(zip(inner, session.run(inner, {given[0]: tiles}), strict=True))
-        return [np.asarray(found.get(value, tiles), np.float32) for value in values]
-
-    return probe
 
 
 def providers_for(provider: Provider) -> list[str]:

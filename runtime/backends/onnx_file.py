@@ -7,7 +7,7 @@ version 8) that matters here; what it does not name is kept as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,17 @@ from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes
 
 SCHEMA = {  # of each message its fields: number, type, and a star where there may be several
-    "Model": {"graph": "7 Graph", "metadata_props": "14 Entry*", "training_info": "20 Training*", "functions": "25 Function*"},
+    "Model": {
+        **{"ir_version": "1 int64", "graph": "7 Graph", "opset_import": "8 Opset*", "metadata_props": "14 Entry*"},
+        **{"training_info": "20 Training*", "functions": "25 Function*"},
+    },
+    "Opset": {"version": "2 int64"},
     "Training": {"initialization": "1 Graph", "algorithm": "2 Graph"},
     "Function": {"node": "7 Node*"},
-    "Graph": {"node": "1 Node*", "initializer": "5 Tensor*", "output": "12 Value*", "sparse_initializer": "15 Sparse*"},
+    "Graph": {
+        **{"node": "1 Node*", "name": "2 string", "initializer": "5 Tensor*", "input": "11 Value*", "output": "12 Value*"},
+        "sparse_initializer": "15 Sparse*",
+    },
     "Node": {"input": "1 string*", "output": "2 string*", "name": "3 string", "op_type": "4 string", "attribute": "5 Attribute*"},
     "Attribute": {
         **{"t": "5 Tensor", "tensors": "10 Tensor*", "g": "6 Graph", "graphs": "11 Graph*"},
@@ -43,7 +50,6 @@ SCHEMA = {  # of each message its fields: number, type, and a star where there m
     "Entry": {"key": "1 string", "value": "2 string"},
 }
 TYPES = {1: np.float32, 3: np.int8, 10: np.float16}  # TensorProto.DataType
-FLOAT = 1
 
 
 def _model_class() -> type[Message]:
@@ -155,17 +161,3 @@ def read_graph(path: Path) -> Graph:
     except ValueError as err:
         raise InputError(f"{path}: not an ONNX model ({err}); it is truncated or another kind of file") from err
     return Graph(tuple(nodes), tensors)
-
-
-def with_outputs(model: bytes, values: Iterable[str]) -> bytes:
-    """Return a serialized model that also gives out the float32 ``values``, behind its own outputs.
-
-    Messages that are written one after the other are merged when they are read (Protocol Buffers encoding, "Last One Wins"):
-    the outputs of the added graph are appended to those of the first.
-    """
-    added = MODEL()
-    for value in values:
-        added.graph.output.add(name=value).type.tensor_type.elem_type = FLOAT
-    added.graph.SetInParent()
-    behind: bytes = added.SerializeToString()
-    return model + behind

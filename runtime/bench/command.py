@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sr_deploy.console import failed, run, table
 from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, positive_float, positive_int, thread_count
+from sr_deploy.strict_json import json_text
 
 if TYPE_CHECKING:
     from sr_deploy.runtime.bench import BenchOptions, BenchResult
@@ -119,20 +119,21 @@ class Reports:
         """Print the table and write the files."""
         from sr_deploy.charts import pareto_chart
         from sr_deploy.files import write_text
-        from sr_deploy.runtime.bench.table import best_batches, cells_of, points_of
+        from sr_deploy.runtime.bench.table import best_batches, cells_of, footnotes, points_of
 
-        lines = cells_of(result.rows, result.bicubic_psnr_db)
-        print(table(lines), *best_batches(result.rows), sep="\n")
+        lines, notes = cells_of(result.rows, result.bicubic_psnr_db), footnotes(result.rows)
+        print(table(lines), *notes, *best_batches(result.rows), sep="\n")
         if self.markdown is not None:
-            write_text(self.markdown, table(lines, markdown=True) + "\n")
+            write_text(self.markdown, "\n\n".join([table(lines, markdown=True), *notes]) + "\n")
         if self.json is not None:
             facts = {
                 "machine": dict(result.machine),
-                "peak_tflops": result.peak_tflops,
+                "peak_tflops": result.peaks.get("fp32", result.peaks.get("fp16")),
+                "peak_int8_tops": result.peaks.get("int8"),
                 "bicubic_psnr_db": result.bicubic_psnr_db,
                 "results": [asdict(row) for row in result.rows],
             }
-            write_text(self.json, json.dumps(facts, indent=2) + "\n")
+            write_text(self.json, json_text(facts))
         if self.chart is not None and options.data is not None:
             title = f"x{result.scale}, {options.data.name}, {result.machine['processor']}"
             pareto_chart(points_of(result.rows), self.chart, title=title)

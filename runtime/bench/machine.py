@@ -1,42 +1,11 @@
-"""The machine that figures were measured on: its processor and GPU, and what a matrix product reaches there at best."""
+"""The machine that figures were measured on: its processor and GPU."""
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import subprocess
-import time
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-
-from sr_deploy.runtime.backends.engine import Engine, on_cpu
-
-
-def peak_tflops(engines: Sequence[Engine]) -> float | None:
-    """Return the peak of the device the engines run on; ``None`` where a library has the device.
-
-    Raises:
-        EngineError: it cannot be measured.
-    """
-    for engine in engines:
-        if engine.gpu is not None:
-            return engine.gpu.peak_tflops()
-    return cpu_peak_tflops() if all(map(on_cpu, engines)) else None
-
-
-def cpu_peak_tflops(side: int = 1536, runs: int = 5) -> float:
-    """Return the fp32 operations a second of the fastest of some matrix products here, in 10^12."""
-    rng = np.random.default_rng(0)
-    a, b = (rng.random((side, side), np.float32) for _ in range(2))
-    best = math.inf
-    for _ in range(runs):
-        began = time.perf_counter()
-        np.matmul(a, b)
-        best = min(best, time.perf_counter() - began)
-    return 2.0 * side**3 / best / 1e12
 
 
 def machine() -> dict[str, str]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sr_deploy.card import check_scale
-from sr_deploy.degrade import Planes, imresize, through_channels
+from sr_deploy.degrade import Planes, imresize
 from sr_deploy.errors import InputError
 from sr_deploy.measure import bicubic, mean, score
 from sr_deploy.runtime.backends.engine import Engine
-from sr_deploy.runtime.upscaling.tiling import run_whole
+from sr_deploy.runtime.upscaling.tiling import run_picture
 
 MEASURED_SIDE = 11  # pixels that SSIM needs
 
@@ -37,7 +37,7 @@ def mean_db(name: str, engine: Engine, pictures: Sequence[Planes], scale: int | 
 
     def enlarge(lr: Planes, factor: int) -> Planes:
         given = imresize(lr, float(factor)) if engine.card.upscale == "before" else lr
-        return through_channels(lambda planes: run_whole(engine, planes), given)
+        return run_picture(engine, given)
 
     return mean([score(enlarge, hr, chosen) for hr in pictures]).psnr_db
 

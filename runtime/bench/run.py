@@ -17,9 +17,10 @@ from sr_deploy.planes import read_measured
 from sr_deploy.progress import OnStep, progress_to
 from sr_deploy.runtime.backends.engine import Engine, Provider
 from sr_deploy.runtime.backends.load import exact_engines, load
-from sr_deploy.runtime.bench.machine import machine, peak_tflops
+from sr_deploy.runtime.bench.machine import machine
+from sr_deploy.runtime.bench.peak import measure_peaks, with_shares
 from sr_deploy.runtime.bench.quality import bicubic_db, check_measurable, mean_db
-from sr_deploy.runtime.bench.table import Row, Scale, row
+from sr_deploy.runtime.bench.table import Row, row
 from sr_deploy.runtime.bench.timing import Comparison, best_per_tile, comparison, interleaved_ms, per_megapixel
 from sr_deploy.runtime.engines.shipped import engine_file
 
@@ -32,7 +33,7 @@ class BenchOptions:
     rounds: int = 15  # timed runs of each
     data: Path | None = None  # folder of high-resolution pictures to measure PSNR on
     scale: int | None = None  # factor of that; None: each engine's own
-    peak_tflops: float | None = None  # the device's peak; None: that of a matrix product here
+    peak_tflops: float | None = None  # the device's peak, in the precision of the engines; None: that of a matrix product here
     native_sums: bool = False  # PSNR of int8 as this processor computes it, not by exact sums
     provider: Provider = "auto"
     threads: int | None = None  # of the CPU; None: one for each core
@@ -55,7 +56,7 @@ class BenchResult:
     rows: tuple[Row, ...]  # by engine, and by the number of tiles at once
     scale: int  # of ``bicubic_psnr_db``: the one that was asked for, or the first engine's own
     bicubic_psnr_db: float | None  # of the same pictures, where there are any
-    peak_tflops: float | None
+    peaks: Mapping[str, float]  # 10^12 operations a second, by precision; those that are known
     machine: Mapping[str, str]  # processor, system and clocks
     warnings: tuple[str, ...] = ()  # what could not be measured, and why
 
@@ -76,19 +77,22 @@ def bench(options: BenchOptions, *, progress: OnStep | None = None) -> BenchResu
         for name, engine in engines.items():
             check_measurable(name, engine, pictures[engine.card.color], options.scale)
         times = time_engines(engines, options)
-        warnings, peak = [], options.peak_tflops
-        if peak is None:
+        warnings, peaks = [], dict[str, float]()
+        if options.peak_tflops is not None:
+            peaks = dict.fromkeys((engine.card.precision for engine in engines.values()), options.peak_tflops)
+        else:
             try:
-                peak = peak_tflops(list(engines.values()))
+                peaks = measure_peaks(list(engines.values()), threads=options.threads)
             except EngineError as err:
                 warnings.append(str(err))
-        scale = Scale(first_ms(engines, times), peak, any(engine.gpu is not None for engine in engines.values()))
+        first = first_ms(engines, times)
         judged = engines if options.native_sums or not paths else exact_engines(engines, stack, threads=options.threads)
         quality = {name: measure_db(name, judged[name], pictures, options.scale) for name in engines}
-        rows = [row(job, engines[job[0]], found, scale, psnr_db=quality[job[0]]) for job, found in times.items()]
+        rows = [row(job, engines[job[0]], found, first, psnr_db=quality[job[0]]) for job, found in times.items()]
+        rows = with_shares(rows, peaks, on_gpu=any(engine.gpu is not None for engine in engines.values()))
     factor = options.scale or next(iter(engines.values())).card.default_scale
     reference = bicubic_db(list(pictures["y"].values()), factor) if paths else None
-    return BenchResult(tuple(rows), factor, reference, peak, machine(), tuple(warnings))
+    return BenchResult(tuple(rows), factor, reference, peaks, machine(), tuple(warnings))
 
 
 def compare(options: BenchOptions, *, progress: OnStep | None = None) -> Comparison:

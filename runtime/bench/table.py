@@ -28,7 +28,7 @@ class Row:
     p99_ms: float
     tiles_per_s: float  # at the median
     tops: float  # 10^12 operations a second, two for a multiplication and its addition
-    share_of_peak: float | None  # of a matrix product here: fp32 on a CPU, fp16 on a GPU; int8 may be above 1
+    share_of_peak: float | None  # of a matrix product here, 0 to 1: of the same precision on a CPU, of fp16 on a GPU
     ms_per_megapixel: float | None  # of result, halo taken off, at the median; None: a tile is all halo
     speedup: float | None  # over the first engine, by megapixel of result
     device_ms: tuple[float, float, float] | None  # p50, p90, p99 by the device's own clock, copies left out; None on a CPU
@@ -60,23 +60,19 @@ def best_batches(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What figures are set in relation to."""
+def row(
+    job: tuple[str, int], engine: Engine, times: Sequence[float], first_ms: float | None, *, psnr_db: float | None = None
+) -> Row:
+    """Return the figures of one engine with one number of tiles at once, but for its share of the peak.
 
-    first_ms: float | None  # of a megapixel of result of the first engine
-    peak_tflops: float | None
-    on_gpu: bool = False  # whether the peak is that of a GPU
-
-
-def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Scale, *, psnr_db: float | None = None) -> Row:
-    """Return the figures of one engine with one number of tiles at once."""
+    ``first_ms`` is what a megapixel of result takes the first engine.
+    """
     (name, batch), card = job, engine.card
     p50, p90, p99 = percentiles(times)
     tile_macs = (card.macs or 0) / tile_shape(card)[0]
     tops = 2.0 * tile_macs * batch / (p50 / 1000.0) / 1e12
     cost = per_megapixel(card, p50 / batch)
-    gpu, peak = engine.gpu, scale.peak_tflops
+    gpu = engine.gpu
     return Row(
         engine=name,
         precision=card.precision,
@@ -88,13 +84,20 @@ def row(job: tuple[str, int], engine: Engine, times: Sequence[float], scale: Sca
         p99_ms=p99,
         tiles_per_s=1000.0 * batch / p50,
         tops=tops,
-        share_of_peak=None if peak is None or (gpu is not None) != scale.on_gpu else tops / peak,
+        share_of_peak=None,
         ms_per_megapixel=cost,
-        speedup=None if scale.first_ms is None or cost is None else scale.first_ms / cost,
+        speedup=None if first_ms is None or cost is None else first_ms / cost,
         device_ms=None if gpu is None else percentiles(gpu.times_ms(len(times), batch)),
         device_mb=None if gpu is None else gpu.held_bytes / 1e6,
         psnr_db=psnr_db,
     )
+
+
+def footnotes(rows: Sequence[Row]) -> list[str]:
+    """Return a line for what the heading does not explain."""
+    peaks = {r.precision: r.tops / r.share_of_peak for r in rows if r.share_of_peak}
+    shown = ", ".join(f"{precision} {tops:.3g}" for precision, tops in peaks.items())
+    return [f"of peak: TOP/s as a part of what a matrix product reaches here ({shown} TOP/s)"] if peaks else []
 
 
 def cells_of(rows: Sequence[Row], reference: float | None) -> list[list[str]]:

@@ -136,7 +136,7 @@ def test_a_budget_is_met(photos: Path, tmp_path: Path, arch: str, capsys: pytest
     assert card.recipe["prune.target_macs"] == "0.4"
     assert {"sparse_ratio", "op_names"} <= set(json.loads(card.recipe["prune.config_list"])[0])
     shown = capsys.readouterr().out
-    assert "dB alone at 0.5" in shown and f"{100 * share:.2f} %" in shown
+    assert "agreement dB, 50% removed only here" in shown and f"{100 * share:.2f} %" in shown
 
 
 @pytest.mark.slow

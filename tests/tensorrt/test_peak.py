@@ -13,7 +13,7 @@ from sr_deploy.runtime.backends.engine import WrappedEngine
 from sr_deploy.runtime.backends.tensorrt_peak import RUNS, gpu_peak_tflops
 from sr_deploy.runtime.bench import run as bench
 from sr_deploy.runtime.bench.command import main
-from sr_deploy.runtime.bench.machine import peak_tflops
+from sr_deploy.runtime.bench.peak import measure_peaks
 from tests.tensorrt.conftest import Machine
 from tests.tensorrt.stand_in import Scenario
 
@@ -66,11 +66,11 @@ def test_the_benchmark_asks_the_gpu_and_goes_on_without_an_answer(
     machine.build(source)
     engine = machine.load(source.with_suffix(".plan"))
     monkeypatch.setattr(tensorrt_peak, "gpu_peak_tflops", lambda trt, cuda: gpu_peak_tflops(trt, cuda, side=SIDE))
-    assert peak_tflops([engine]) == pytest.approx(2 * SIDE**3 * RUNS / 1.5e-3 / 1e12)
+    assert measure_peaks([engine]) == dict.fromkeys(("fp32", "fp16"), pytest.approx(2 * SIDE**3 * RUNS / 1.5e-3 / 1e12))
     machine.scenario.build_error = "broken"
     message = "the GPU's peak is not known: TensorRT built no matrix product (broken); give --peak-tflops"
     with pytest.raises(EngineError) as failed:
-        peak_tflops([engine])
+        measure_peaks([engine])
     assert str(failed.value) == message
     monkeypatch.setattr(bench, "load", lambda path, **options: WrappedEngine(engine))
     assert main([str(source.with_suffix(".plan")), "--rounds", "1"]) == 0

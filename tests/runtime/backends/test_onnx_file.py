@@ -13,8 +13,7 @@ import pytest
 from sr_deploy.card import seal
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.backends.load import load
-from sr_deploy.runtime.backends.onnx_engine import open_probe, open_session
-from sr_deploy.runtime.backends.onnx_file import read_card, read_graph, with_outputs
+from sr_deploy.runtime.backends.onnx_file import read_card, read_graph
 from tests.runtime import tiny_onnx as tiny
 
 SHAPE = (1, 1, 32, 32)
@@ -183,24 +182,6 @@ def test_nodes_come_in_order_with_what_they_read_and_make(tmp_path: Path) -> Non
     maker = graph.maker("relu1")
     assert maker is not None and maker.inputs == ("conv1.output",)
     assert graph.maker("input") is None
-
-
-def test_inner_values_become_outputs(tmp_path: Path) -> None:
-    path = tiny.write(tmp_path / "m.onnx", WEIGHTS, SHAPE)
-    tile = np.random.default_rng(0).random(SHAPE, np.float32)
-    given, before, behind = open_probe(path, ["input", "conv1.output", "relu1"], threads=1)(tile)
-    assert np.array_equal(given, tile)
-    padded = np.pad(tile[0, 0], 1)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
-    expected = np.einsum("hwij,oij->ohw", windows, WEIGHTS[0][:, 0])
-    assert np.allclose(before[0], expected, atol=1e-5)
-    assert np.array_equal(behind, np.maximum(before, 0.0))
-
-
-def test_added_outputs_leave_the_own_ones(tmp_path: Path) -> None:
-    path = tiny.write(tmp_path / "m.onnx", WEIGHTS, SHAPE)
-    session = open_session(with_outputs(path.read_bytes(), ["relu1"]), ["CPUExecutionProvider"], 1)
-    assert [value.name for value in session.get_outputs()] == ["output", "relu1"]
 
 
 def outside_tensor() -> bytes:

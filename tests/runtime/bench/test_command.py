@@ -15,16 +15,17 @@ import pytest
 from PIL import Image
 
 import sr_deploy.runtime.bench
+from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError
-from sr_deploy.measure import bicubic, score
+from sr_deploy.measure import EQUAL_DB, bicubic, score
 from sr_deploy.planes import read_luma
 from sr_deploy.progress import Step
 from sr_deploy.runtime.backends.engine import Engine, Gpu, Tiles, WrappedEngine
-from sr_deploy.runtime.bench import BenchOptions, compare, timing
+from sr_deploy.runtime.bench import BenchOptions, compare, peak, timing
 from sr_deploy.runtime.bench import run as bench
 from sr_deploy.runtime.bench.command import main
-from sr_deploy.runtime.bench.machine import cpu_peak_tflops
-from sr_deploy.runtime.bench.table import Row, Scale, best_batches, cells_of, points_of, row
+from sr_deploy.runtime.bench.peak import cpu_peak_tops, measure_peaks, with_shares
+from sr_deploy.runtime.bench.table import Row, best_batches, cells_of, footnotes, points_of, row
 from sr_deploy.runtime.bench.timing import best_per_tile, comparison, interleaved_ms, per_megapixel, warm_up
 
 
@@ -49,7 +50,7 @@ def test_json_and_markdown_hold_the_same_figures(identity_file: Path, random_fil
     files = [str(tmp_path / name) for name in ("b.json", "b.md")]
     options = ["--rounds", "2", "--threads", "1", "--data", str(data), "--json", files[0], "--markdown", files[1]]
     assert main([str(identity_file), str(random_file), *options]) == 0
-    found = json.loads(Path(files[0]).read_text())
+    found = json.loads(Path(files[0]).read_text(), parse_constant=pytest.fail)
     first, second = found["results"]
     expected = score(bicubic, read_luma(data / "part.png"), 2).psnr_db
     assert found["bicubic_psnr_db"] == pytest.approx(expected)
@@ -61,6 +62,15 @@ def test_json_and_markdown_hold_the_same_figures(identity_file: Path, random_fil
     assert set(found["machine"]) == {"processor", "cores", "python", "system"}
     text = Path(files[1]).read_text()
     assert text.startswith("| engine") and f"{first['psnr_db']:.3f}" in text and "| bicubic" in text
+
+
+def test_a_flat_picture_is_no_infinity_in_json(identity_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    Image.new("L", (64, 64), 100).save(tmp_path / "flat" / "flat.png")
+    options = ["--rounds", "1", "--threads", "1", "--data", str(tmp_path / "flat"), "--json", str(tmp_path / "b.json")]
+    assert main([str(identity_file), *options]) == 0
+    found = json.loads((tmp_path / "b.json").read_text(), parse_constant=pytest.fail)
+    assert (found["results"][0]["psnr_db"], found["bicubic_psnr_db"]) == (EQUAL_DB, EQUAL_DB)
 
 
 class Counter(WrappedEngine):
@@ -99,12 +109,39 @@ def test_warming_up_ends_when_the_time_is_stable() -> None:
 
 
 def test_figures_of_a_row(identity_file: Path, identity: Engine) -> None:
-    found = row((str(identity_file), 1), identity, [4.0, 2.0, 3.0], Scale(first_ms=2 * per_tile(identity, 3.0), peak_tflops=2.0))
+    found = row((str(identity_file), 1), identity, [4.0, 2.0, 3.0], 2 * per_tile(identity, 3.0))
     assert (found.p50_ms, found.speedup, found.psnr_db, found.device_ms) == (3.0, 2.0, None, None)
     assert found.p90_ms == pytest.approx(float(np.percentile([2.0, 3.0, 4.0], 90)))
     assert found.tiles_per_s == pytest.approx(1000 / 3)
     macs = identity.card.macs or 0
-    assert found.tops == pytest.approx(2 * macs / 0.003 / 1e12) and found.share_of_peak == found.tops / 2.0
+    assert found.tops == pytest.approx(2 * macs / 0.003 / 1e12) and found.share_of_peak is None
+    (shared,) = with_shares([dataclasses.replace(found, tops=0.5)], {"fp32": 2.0}, on_gpu=False)
+    assert shared.share_of_peak == 0.25
+    assert footnotes([shared]) == ["of peak: TOP/s as a part of what a matrix product reaches here (fp32 2 TOP/s)"]
+    assert footnotes([found]) == [] and "of peak" not in cells_of([found], None)[0]
+
+
+def test_no_share_of_the_peak_is_above_one(identity_file: Path, identity: Engine) -> None:
+    one = row((str(identity_file), 1), identity, [1.0], None)
+    rows = [
+        dataclasses.replace(one, precision=p, tops=tops) for p, tops in (("fp32", 3.0), ("fp32", 1.5), ("int8", 8.0), ("fp16", 1))
+    ]
+    found = with_shares(rows, {"fp32": 2.0, "int8": 16.0}, on_gpu=False)  # the machine was busy when the product ran
+    assert [row.share_of_peak for row in found] == [1.0, 0.5, 0.5, None]
+    assert [row.share_of_peak for row in with_shares(rows, {"fp32": 2.0}, on_gpu=True)] == [None] * 4
+
+
+def test_every_precision_has_a_peak_of_its_own(identity: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peak, "SIDE", 64)
+
+    class Int8(WrappedEngine):
+        @property
+        def card(self) -> ModelCard:
+            return identity.card.with_changes(precision="int8")
+
+    assert measure_peaks([identity], threads=1).keys() == {"fp32", "fp16"}
+    assert measure_peaks([Int8(identity)], threads=1).keys() == {"int8"}
+    assert measure_peaks([identity, Int8(identity)], threads=1).keys() == {"fp32", "fp16", "int8"}
 
 
 def per_tile(engine: Engine, tile_ms: float) -> float:
@@ -146,9 +183,7 @@ def test_every_batch_of_an_engine_is_timed(identity: Engine, identity_file: Path
     times = interleaved_ms(jobs, 2, batches={job: job[1] for job in jobs})
     assert {len(found) for found in times.values()} == {2} and set(log) == {"1", "2", "8"}
     name, macs = str(identity_file), identity.card.macs or 0
-    rows = [
-        row((name, batch), engine, [ms] * 3, Scale(per_tile(engine, 4.0), None)) for batch, ms in ((1, 4.0), (2, 4.0), (8, 32.0))
-    ]
+    rows = [row((name, batch), engine, [ms] * 3, per_tile(engine, 4.0)) for batch, ms in ((1, 4.0), (2, 4.0), (8, 32.0))]
     assert [r.batch for r in rows] == [1, 2, 8] and [r.speedup for r in rows] == [1.0, 2.0, 1.0]
     assert rows[2].tops == pytest.approx(2 * 8 * macs / 0.032 / 1e12) and (rows[2].device_ms, rows[2].device_mb) == (
         (8.0, 8.0, 8.0),
@@ -163,13 +198,14 @@ def test_every_batch_of_an_engine_is_timed(identity: Engine, identity_file: Path
 
 
 def test_the_table_names_the_batch_only_where_there_are_several(identity: Engine, identity_file: Path) -> None:
-    rows: list[Row] = [row((str(identity_file), n), Several("s", identity, []), [1.0], Scale(1.0, None)) for n in (1, 2)]
+    rows: list[Row] = [row((str(identity_file), n), Several("s", identity, []), [1.0], 1.0) for n in (1, 2)]
     assert "batch" in cells_of(rows, None)[0]
     assert "batch" not in cells_of(rows[:1], None)[0]
 
 
-def test_the_peak_is_a_matrix_product() -> None:
-    assert 0 < cpu_peak_tflops(side=256, runs=2) < 100
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_peak_is_a_matrix_product(precision: str) -> None:
+    assert 0 < cpu_peak_tops(precision, threads=1, side=256, runs=2) < 100
 
 
 def test_mistakes_are_one_line(identity_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,7 +297,7 @@ def test_in_python_figures_are_returned_and_nothing_is_printed(
     found = sr_deploy.runtime.bench.bench(options, progress=told.append)
     assert [row.engine for row in found.rows] == [str(identity_file), str(random_file)]
     assert found.rows[0].psnr_db == pytest.approx(found.bicubic_psnr_db, abs=1e-3) and found.scale == 2
-    assert (found.peak_tflops, found.warnings) == (1.0, ()) and "processor" in found.machine
+    assert (found.peaks, found.warnings) == ({"fp32": 1.0}, ()) and "processor" in found.machine
     assert told == [Step("timing", 1, 2), Step("timing", 2, 2)]
     assert capfd.readouterr() == ("", "")
     with pytest.raises(dataclasses.FrozenInstanceError):
