@@ -27,14 +27,13 @@ from sr_deploy.compress.qat.awareness import Awareness, as_learned, awareness, b
 from sr_deploy.compress.report import PruneResult, Row, bicubic_psnr_db, row
 from sr_deploy.compress.teaching.distill import Distilling
 from sr_deploy.compress.teaching.features import Survivors
-from sr_deploy.compress.tuning import Tuning, finetune, finetune_data, loss_of, patches_of, source_for, tuning_of
+from sr_deploy.compress.tuning import Tuning, finetune, finetune_data, loss_of, open_patches, patches_of, source_for, tuning_of
 from sr_deploy.degrade import Planes
 from sr_deploy.errors import InputError
 from sr_deploy.files import read_bytes
 from sr_deploy.notes import NOTES
 from sr_deploy.options import check_type
 from sr_deploy.progress import OnStep, progress_to
-from sr_deploy.train.data.batches import PatchSource
 from sr_deploy.train.loop.status import Report, silent
 from sr_deploy.train.loop.validation import load_validation
 from sr_deploy.train.losses.content import Content
@@ -164,7 +163,7 @@ class Pruning:
     def quantization_aware(self, network: Network, card: ModelCard, plan: Awareness) -> Iterator[tuple[str, Network]]:
         """Yield the fake-quantized network before and after its training, which writes the checkpoint."""
         options = self.options
-        source = PatchSource(plan.data, workers=max(options.workers, 1), cache=options.cache)
+        source = open_patches(options, plan.data)
         rounded = begin_qat(network, plan, source, options.device)
         yield "int8 before qat", rounded
         earlier = {f"finetune.{name}" if name.startswith("train.") else name: value for name, value in card.recipe.items()}

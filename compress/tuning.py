@@ -13,6 +13,8 @@ from sr_deploy.compress.pruning.rounds import recipe_of
 from sr_deploy.compress.pruning.sensitivity import PATCHES, batches_from
 from sr_deploy.compress.teaching.features import Survivors
 from sr_deploy.compress.teaching.teacher import Teaching, teaching_of
+from sr_deploy.detail import check_detail
+from sr_deploy.measure import luma_of
 from sr_deploy.notes import NOTES
 from sr_deploy.train.data.batches import DataConfig, PatchSource
 from sr_deploy.train.data.hdf5_file import is_hdf5
@@ -26,6 +28,8 @@ from sr_deploy.train.losses.expression import ADVERSARIAL, FEATURE_TERMS, terms_
 from sr_deploy.train.losses.vgg import Distance
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.recipe_options import recipe_from, stepper_for
+
+PATCHES = 16  # that are looked at before anything is trained
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,21 @@ def tuning_of(options: PruneOptions, network: Network, card: ModelCard) -> Tunin
 
 def source_of(options: PruneOptions, data: DataConfig) -> Callable[[], PatchSource]:
     """Return what opens the training data at its first call and returns the same at every other."""
-    return cache(partial(PatchSource, data, workers=max(options.workers, 1), cache=options.cache))
+    return cache(partial(open_patches, options, data))
+
+
+def open_patches(options: PruneOptions, data: DataConfig) -> PatchSource:
+    """Return the training data, of which a few patches are looked at.
+
+    Raises:
+        InputError: they are flat.
+    """
+    source = PatchSource(data, workers=max(options.workers, 1), cache=options.cache)
+    patches = 255.0 * source.batch(size=PATCHES, seed=0, step=0).original.numpy()
+    shown = " ".join(map(str, options.data))
+    seen = (luma_of(patch if len(patch) == 3 else patch[0]) for patch in patches)
+    check_detail(seen, f"--data {shown}", least=PATCHES // 4, advice="name folders of photographs")
+    return source
 
 
 def source_for(options: PruneOptions, card: ModelCard, tuning: Tuning | None) -> Callable[[], PatchSource] | None:
