@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "tests" / "pictures" / "coffee.png"
 LIMIT_BYTES = 5_000_000
 CHECKPOINTS = (".safetensors", ".pt", ".pth")
-NEEDED = ("sr_deploy/py.typed", "sr_deploy/gate/gates.toml", "sr_deploy/runtime/engines/engines.json")
+NEEDED = ("sr_deploy/py.typed", "sr_deploy/gates.toml", "sr_deploy/runtime/engines/engines.json")
 READ_SIDES = "import sys; from PIL import Image; print(*(side for path in sys.argv[1:] for side in Image.open(path).size))"
 
 

@@ -166,7 +166,7 @@ def check(folder: Path, output: Path) -> int:
     verdicts = {}
     for model in MODELS:
         plans = [folder / f"{model}_{precision}.plan" for precision in PRECISIONS]
-        options = ["--reference", folder / f"{model}_fp32.onnx", "--data", "tests/pictures", "--budget", "gate/gates.toml"]
+        options = ["--reference", folder / f"{model}_fp32.onnx", "--data", "tests/pictures", "--budget", "sr_deploy/gates.toml"]
         verdicts[model] = command("gate.command", *plans, *options, "--json", folder / f"{model}_gate.json")
     engines = [graph.with_suffix(".plan") for graph in graphs]
     must("runtime.bench.command", *engines, "--rounds", 200, "--data", "tests/pictures", "--json", folder / "bench.json")

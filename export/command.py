@@ -86,6 +86,13 @@ def add_guard_arguments(g: argparse._ArgumentGroup) -> None:
         "exit 1 without an int8 graph where nothing fits",
     )
     g.add_argument(
+        "--budget",
+        type=Path,
+        metavar="FILE",
+        help="what else int8 may lose, in TOML as of sr-gate, on whole pictures (default: the budgets of sr-deploy, unless "
+        "--max-drop allows more than they do)",
+    )
+    g.add_argument(
         "--sensitivity", action="store_true", help="print what each layer alone costs in int8, and draw it (NAME_sensitivity.png)"
     )
     g.add_argument(

@@ -32,7 +32,8 @@ class ExportOptions:
     thresholds: Path | None = None  # use those of this file instead of calibrating
     keep: tuple[str, ...] = ()  # convolutions that stay out of int8 beside the first and the last
     all_layers: bool = False  # the first and the last in int8 too
-    max_drop_db: float | None = None  # PSNR that int8 may lose at any scale; None: no accuracy guard
+    max_drop_db: float | None = None  # PSNR that int8 may lose at any scale; None: what ``budget`` says, or no accuracy guard
+    budget: Path | None = None  # in TOML, as of sr-gate: what else int8 may lose; None: the project's
     sensitivity: bool = False  # measure what each layer alone in int8 costs
     select: Path | None = None  # photographs to measure on; None: those of the project
     select_tiles: int = 12  # at most, a scale
@@ -50,10 +51,16 @@ class ExportOptions:
         check_threads(self.threads)
         if self.select is not None and not self.measures:
             raise InputError(f"--select {self.select}: nothing is measured on it; add --max-drop DB or --sensitivity")
-        if self.max_drop_db is not None and "int8" not in self.precisions:
-            raise InputError(f"--max-drop {self.max_drop_db:g}: the accuracy guard is for int8; add int8 to --precision")
+        if self.guarded and "int8" not in self.precisions:
+            asked = f"--budget {self.budget}" if self.max_drop_db is None else f"--max-drop {self.max_drop_db:g}"
+            raise InputError(f"{asked}: the accuracy guard is for int8; add int8 to --precision")
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the accuracy guard decides what is int8."""
+        return self.max_drop_db is not None or self.budget is not None
 
     @property
     def measures(self) -> bool:
         """Whether anything is measured on photographs with their originals."""
-        return self.max_drop_db is not None or self.sensitivity
+        return self.guarded or self.sensitivity

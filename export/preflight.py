@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sr_deploy.budgets import BUDGETS, read_budgets
 from sr_deploy.errors import InputError
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.options import ExportOptions
@@ -10,13 +11,15 @@ from sr_deploy.export.plans.calibration import is_cache
 
 
 def check_places(options: ExportOptions) -> None:
-    """Check that the output can be a folder and that ``--thresholds`` is a file of thresholds.
+    """Check that the output can be a folder, and that ``--thresholds`` and ``--budget`` are files of these.
 
     Raises:
         InputError: it cannot, or is none.
     """
     if options.output.exists() and not options.output.is_dir():
         raise InputError(f"{options.output}: a file, and graphs go into a folder; name one with -o")
+    if options.guarded:
+        read_budgets(options.budget or BUDGETS)
     if options.thresholds is not None and not is_cache(options.thresholds):
         read_calibration(options.thresholds)
 

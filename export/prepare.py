@@ -13,6 +13,7 @@ import torch
 from sr_deploy import __version__
 from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard
+from sr_deploy.detail import check_detail
 from sr_deploy.errors import CheckError
 from sr_deploy.export.calibration.learned import Learned, learned_from
 from sr_deploy.export.calibration.pictures import CalibrationSet
@@ -26,11 +27,13 @@ from sr_deploy.export.photographs import Cut, Photographs
 from sr_deploy.export.preflight import check_apart, check_places
 from sr_deploy.export.sessions import Sessions
 from sr_deploy.export.settings import Settings, check_halo, settings_for
+from sr_deploy.measure import luma_of
 from sr_deploy.notes import LINES, NOTES
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import taken_at
 from sr_deploy.train.weights import checkpoint
 
+LEAST_TILES = 4  # to calibrate on
 TOLERANCE = 1e-4  # fp32 graph against PyTorch
 
 
@@ -87,6 +90,9 @@ def calibration_tiles(card: ModelCard, settings: Settings, options: ExportOption
     tiles = CalibrationSet(Photographs(options.calib or folder("calibrate"), cut.color), cut)
     for line in tiles.skipped:
         NOTES.warning(f"left out: {line}")
+    if "int8" in options.precisions or "fp16" in options.precisions or options.sensitivity:
+        seen = (luma_of(np.float32(255.0) * (tile[0, 0] if tile.shape[1] == 1 else tile[0])) for tile in tiles)
+        check_detail(seen, str(tiles.photographs.folder), least=LEAST_TILES, advice="name a folder of photographs with --calib")
     return tiles
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from sr_deploy.card import ModelCard, Precision
 from sr_deploy.export.accuracy.guard import Decision
 from sr_deploy.export.accuracy.sensitivity import LayerLoss
+from sr_deploy.export.choice import Int8
 from sr_deploy.export.graphs.half import half_precision, nodes_that_may_overflow
-from sr_deploy.export.int8 import Int8, export_int8, report_sensitivity
+from sr_deploy.export.int8 import export_int8, report_sensitivity
 from sr_deploy.export.job import Export, write
 from sr_deploy.export.options import ExportOptions
 from sr_deploy.export.prepare import prepare

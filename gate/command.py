@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_deploy.budgets import BUDGETS
 from sr_deploy.console import failed, run
 from sr_deploy.errors import SrDeployError
-from sr_deploy.gate.options import BUDGETS, GateOptions
+from sr_deploy.gate.options import GateOptions
 from sr_deploy.options import NATIVE_SUMS, PROVIDERS, Parser, options_from, positive_int, thread_count
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--budget", type=Path, default=BUDGETS, metavar="FILE", help="budgets in TOML (default: those of sr-deploy, %(default)s)"
     )
-    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: each engine's own)")
+    p.add_argument("--scale", type=positive_int, metavar="N", help="factor (default: every one that an engine serves)")
     p.add_argument("--provider", choices=PROVIDERS, default="auto", help="where ONNX Runtime runs (default: auto)")
     p.add_argument("--native-sums", action="store_true", help=NATIVE_SUMS)
     p.add_argument("--trust-plan", action="store_true", help="load a plan without a card or with host code: you vouch for it")

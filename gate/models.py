@@ -20,7 +20,7 @@ from sr_deploy.runtime.backends.engine import Engine, Gpu, Provider, Tiles, Wrap
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine, average_views
 from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.engines.shipped import engine_file, shipped_engines
-from sr_deploy.runtime.upscaling.tiling import run_whole
+from sr_deploy.runtime.upscaling.tiling import run_picture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,7 +84,7 @@ def open_model(
     engine: Engine = load(engine_file(path, scale), provider=provider, threads=threads, trusted=trusted, exact=exact)
     if ensemble:
         engine = EnsembleEngine(engine, source=name)
-    return Model(name, engine.card, lambda planes, _: through_channels(lambda given: run_whole(engine, given), planes))
+    return Model(name, engine.card, lambda planes, _: run_picture(engine, planes))
 
 
 def model_path(name: str) -> Path:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_deploy.budgets import BUDGETS
 from sr_deploy.options import check_positive, check_provider, check_threads, check_types
 
 if TYPE_CHECKING:
     from sr_deploy.runtime.backends.engine import Provider
-
-BUDGETS = Path(__file__).with_name("gates.toml")
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class GateOptions:
     reference: Path  # the fp32 network: checkpoint or fp32 graph
     data: Path  # folder of high-resolution pictures
     budget: Path = BUDGETS  # in TOML: how much may be lost
-    scale: int | None = None  # None: each engine's own
+    scale: int | None = None  # None: every scale that an engine serves, or the one that it was calibrated for
     provider: Provider = "auto"  # where ONNX Runtime runs
     native_sums: bool = False  # int8 as this processor computes it: without VNNI its sums saturate
     trust_plan: bool = False  # load a plan without a card or with host code

@@ -7,14 +7,15 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sr_deploy.card import check_scale
+from sr_deploy.budgets import Budget, budget_for, read_budgets, unused_names
+from sr_deploy.card import ModelCard, check_scale
+from sr_deploy.comparison import PictureResult
 from sr_deploy.errors import InputError
 from sr_deploy.files import list_pictures
-from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
-from sr_deploy.gate.check import EngineResult, Pair, PictureResult, failures_of, latencies_ms, measure
+from sr_deploy.gate.check import EngineResult, Key, Pair, failures_of, latencies_ms, measure
 from sr_deploy.gate.models import Reference, open_reference
 from sr_deploy.gate.options import GateOptions
-from sr_deploy.gate.thresholds import Judge
+from sr_deploy.gate.thresholds import threshold_ratios
 from sr_deploy.gate.weights import largest_error_steps
 from sr_deploy.notes import NOTES
 from sr_deploy.options import check_type
@@ -24,7 +25,6 @@ from sr_deploy.runtime.backends.load import exact_engines, load
 from sr_deploy.runtime.engines.shipped import engine_file
 
 WEIGHTS_ONLY = "weights only: on a CPU fp16 is computed in fp32"
-LEARNED = "thresholds learned: not compared with what these pictures ask for"
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class GateResult:
 class _Measured:
     """What engines did on pictures."""
 
-    pairs: dict[str, Pair]  # by the engine's file
-    budgets: dict[str, Budget]
-    pictures: dict[str, tuple[PictureResult, ...]]
-    latencies_ms: dict[str, float]
+    pairs: dict[Key, Pair]
+    budgets: dict[Key, Budget]
+    pictures: dict[Key, tuple[PictureResult, ...]]
+    latencies_ms: dict[str, float]  # by the engine's file
     reference_ms: float
 
 
@@ -74,8 +74,7 @@ def gate(engines: Sequence[Path], options: GateOptions, *, progress: OnStep | No
         tables, paths = read_budgets(options.budget), list_pictures(options.data)
         with ExitStack() as stack:
             found = _measure(files, tables, paths, options, stack)
-        judge = Judge(options.reference, paths, threads=options.threads)
-        results = tuple(_judge(name, found, judge, options.reference) for name in found.pairs)
+        results = tuple(_judge(key, found, options.reference) for key in found.pairs)
     return GateResult(results, options.reference, found.reference_ms)
 
 
@@ -89,37 +88,44 @@ def _measure(
         engines[str(path)] = stack.enter_context(closing(engine))
     for line in unused_names(tables, [(Path(name).stem, engine.card.precision) for name, engine in engines.items()]):
         NOTES.warning(f"{options.budget}: {line}")
-    budgets = {name: _budget(tables, Path(name), engine, options.budget) for name, engine in engines.items()}
+    scales = {name: scales_of(engine.card, options.scale, name) for name, engine in engines.items()}
+    budgets = {
+        (name, scale): _budget(tables, Path(name), engine.card, scale, options.budget)
+        for name, engine in engines.items()
+        for scale in scales[name]
+    }
     judged = engines if options.native_sums else exact_engines(engines, stack, threads=options.threads)
-    pairs = _pairs(options, judged, stack)
+    pairs = _pairs(options, judged, scales, stack)
     references = {f"reference {id(pair.reference)}": pair.reference for pair in pairs.values()}
     timed = latencies_ms({**engines, **references})
     return _Measured(pairs, budgets, measure(pairs, paths), timed, min(timed[name] for name in references))
 
 
-def _judge(name: str, found: _Measured, judge: Judge, reference: Path) -> EngineResult:
-    """Return what one engine lost, with a line for each budget that it exceeds."""
-    pair, path = found.pairs[name], Path(name)
-    card = pair.engine.card
+def _judge(key: Key, found: _Measured, reference: Path) -> EngineResult:
+    """Return what one engine lost at one scale, with a line for each budget that it exceeds."""
+    (name, scale), engine = key, found.pairs[key].engine
     result = EngineResult(
+        found.pictures[key],
         name,
-        card.precision,
-        pair.scale,
-        found.pictures[name],
+        engine.card.precision,
+        scale,
         found.latencies_ms[name],
-        found.budgets[name],
-        note_of(pair.engine),
-        largest_error_steps(path, reference, pair.scale),
-        judge.ratios(path, card, pair.scale),
+        found.budgets[key],
+        WEIGHTS_ONLY if engine.card.precision == "fp16" and on_cpu(engine) else "",
+        largest_error_steps(Path(name), reference, scale),
+        threshold_ratios(Path(name), engine.card),
     )
     return replace(result, failures=failures_of(result))
 
 
-def note_of(engine: Engine) -> str:
-    """Return what the table says of figures that mean less than they seem to, or are missing."""
-    if engine.card.precision == "fp16" and on_cpu(engine):
-        return WEIGHTS_ONLY
-    return LEARNED if engine.card.precision == "int8" and engine.card.calibration == "qat" else ""
+def scales_of(card: ModelCard, asked: int | None, source: str) -> tuple[int, ...]:
+    """Return the scales that an engine is measured at: the one that was asked for or calibrated for, or all that it serves.
+
+    Raises:
+        InputError: it does not serve the one that was asked for.
+    """
+    one = asked or card.calibrated_scale
+    return card.scales if one is None else (check_scale(card, one, source=source),)
 
 
 def check_same_network(engine: Engine, reference: Engine, name: str, source: str) -> None:
@@ -148,14 +154,16 @@ def reference_at(reference: Reference, scale: int, source: str) -> Engine:
         raise InputError(f"{source}: {err}; name the checkpoint the engine was exported from") from err
 
 
-def _pairs(options: GateOptions, engines: Mapping[str, Engine], stack: ExitStack) -> dict[str, Pair]:
+def _pairs(
+    options: GateOptions, engines: Mapping[str, Engine], scales: Mapping[str, Sequence[int]], stack: ExitStack
+) -> dict[Key, Pair]:
     opened: dict[object, Reference] = {}
     references: dict[object, Engine] = {}
     pairs = {}
-    for name, engine in engines.items():
+    for name, scale in [(engine, scale) for engine in engines for scale in scales[engine]]:
+        engine = engines[name]
         shape = engine.card.input_shape
         assert shape is not None
-        scale = check_scale(engine.card, options.scale or engine.card.calibrated_scale, source=name)
         if shape not in opened:
             reference = open_reference(options.reference, shape, provider=options.provider, threads=options.threads)
             opened[shape] = stack.enter_context(closing(reference))
@@ -166,14 +174,12 @@ def _pairs(options: GateOptions, engines: Mapping[str, Engine], stack: ExitStack
         if (shape, scale) not in references:
             references[shape, scale] = reference_at(opened[shape], scale, str(options.reference))
         check_same_network(engine, references[shape, scale], name, str(options.reference))
-        pairs[name] = Pair(engine, references[shape, scale], scale)
+        pairs[name, scale] = Pair(engine, references[shape, scale], scale)
     return pairs
 
 
-def _budget(tables: dict[str, object], path: Path, engine: Engine, source: Path) -> Budget:
-    budget = budget_for(tables, path.stem, engine.card.precision)
+def _budget(tables: dict[str, object], path: Path, card: ModelCard, scale: int, source: Path) -> Budget:
+    budget = budget_for(tables, path.stem, card.precision, scale)
     if budget == Budget():
-        raise InputError(
-            f"{source}: has no budget for {engine.card.precision} ({path.name}); add a table [{engine.card.precision}]"
-        )
+        raise InputError(f"{source}: has no budget for {card.precision} ({path.name}); add a table [{card.precision}]")
     return budget

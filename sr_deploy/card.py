@@ -49,7 +49,9 @@ class ModelCard:
     refinements: tuple[str, ...] = ()  # of the calibration: "refined", "bias corrected"
     thresholds_digest: str | None = None
     guard: dict[str, object] = field(default_factory=dict)  # what the accuracy guard allowed, measured and gave back
-    thresholds: dict[str, float] = field(default_factory=dict)  # learned, of a checkpoint; named as those of the export
+    thresholds: dict[str, float] = field(
+        default_factory=dict
+    )  # of a checkpoint, learned; of an int8 graph, what it was made with
     keep: tuple[str, ...] = ()  # convolutions that were in float when they were learned
     parent_digest: str | None = None
     recipe: dict[str, str] = field(default_factory=dict)  # how the weights were made

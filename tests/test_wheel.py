@@ -62,7 +62,7 @@ def test_missing_budgets_and_a_large_file_are_found(check: ModuleType, tmp_path:
     wheel = wheel_of(tmp_path / "a.whl", INFO, *check.NEEDED[::2], size=2_000_000)
     size = wheel.stat().st_size
     assert check.faults_of_wheel(wheel) == [
-        "a.whl: sr_deploy/gate/gates.toml is missing",
+        "a.whl: sr_deploy/gates.toml is missing",
         f"a.whl: {size} bytes, at most 5000000 are allowed",
     ]
 

@@ -6,10 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sr_deploy.errors import InputError
-from sr_deploy.export.accuracy.guard import Choice, Decision, Step, within
+from sr_deploy.export.accuracy.guard import Choice, Decision, Step, Verified, within
 from sr_deploy.files import digest_bytes, read_bytes, write_text
+
+Value = TypeVar("Value")
+VERIFIED = ("budgets", "figures")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ def write_decision(path: Path, question: Question, decision: Decision) -> None:
     """Write both, whole or not at all, with a digest."""
     steps = [{**asdict(step), "drop_db": _with_text_keys(step.drop_db)} for step in decision.steps]
     answer = {"given_back": list(decision.choice.given_back), "drop_db": _with_text_keys(decision.drop_db), "steps": steps}
+    if decision.verified is not None:
+        answer |= {name: _with_text_keys(facts) for name, facts in vars(decision.verified).items()}
     content = {"question": asdict(question), "answer": answer}
     write_text(path, json.dumps({**content, "digest": _digest(content)}, indent=2) + "\n")
 
@@ -49,6 +55,7 @@ def read_decision(path: Path, question: Question) -> Decision:
         asked, answer = values["question"], values["answer"]
         steps = tuple(Step(**{**step, "drop_db": _with_scales(step["drop_db"])}) for step in answer["steps"])
         drops, given_back = _with_scales(answer["drop_db"]), tuple(str(name) for name in answer["given_back"])
+        verified = Verified(*({int(s): f for s, f in answer[n].items()} for n in VERIFIED)) if VERIFIED[0] in answer else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise InputError(f"{path}: not a guard's decision ({err}); export again with --max-drop") from err
     if stated != _digest(content):
@@ -57,7 +64,7 @@ def read_decision(path: Path, question: Question) -> Decision:
         if asked.get(name) != (list(ours) if isinstance(ours, tuple) else ours):
             raise InputError(f"{path}: was decided for another {name.replace('_', ' ')}")
     choice = Choice(frozenset(question.kept), given_back)
-    return Decision(choice, drops, question.max_drop_db, steps)
+    return Decision(choice, drops, question.max_drop_db, steps, verified)
 
 
 def stored_decision(paths: Sequence[Path], question: Question) -> tuple[Decision, Path] | None:
@@ -77,8 +84,8 @@ def _digest(content: object) -> str:
     return digest_bytes(json.dumps(content, sort_keys=True).encode())
 
 
-def _with_text_keys(drops: dict[int, float]) -> dict[str, float]:
-    return {str(scale): drop for scale, drop in drops.items()}
+def _with_text_keys(values: dict[int, Value]) -> dict[str, Value]:
+    return {str(scale): value for scale, value in values.items()}
 
 
 def _with_scales(drops: dict[str, float]) -> dict[int, float]:

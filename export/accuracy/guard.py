@@ -6,6 +6,9 @@ made from, and while it is over the budget at any scale puts back to float the c
 multiplication at such a scale (each alone in int8: ``sensitivity``), measuring the whole graph again each time. Then it tries
 each of them in int8 once more, the latest first: a layer may have become affordable through a later one.
 
+The same search goes on where what it chose breaks another limit on whole pictures (``verification``): then a drop is not in dB
+but the part of the budget that is used, and 1 is all of it.
+
 A convolution that is kept in float also *reads* float activations: they, not the weights, are what int8 loses.
 """
 
@@ -60,6 +63,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Verified:
+    """What whole pictures say of a choice, by scale, and the limits that it keeps there."""
+
+    budgets: dict[int, dict[str, float]]
+    figures: dict[int, dict[str, float]]
+
+
+@dataclass(frozen=True)
 class Decision:
     """What the guard chose, and how."""
 
@@ -67,6 +78,7 @@ class Decision:
     drop_db: Drops
     max_drop_db: float
     steps: tuple[Step, ...]
+    verified: Verified | None = None  # None: not yet
 
     @property
     def fits(self) -> bool:

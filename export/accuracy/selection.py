@@ -23,12 +23,11 @@ from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import INPUT
 from sr_deploy.export.photographs import Cut, Held, Photographs
 from sr_deploy.files import digest_bytes
-from sr_deploy.measure import levels, luma_of, psnr_from_error, shaved
+from sr_deploy.measure import levels, lost_db, luma_of, psnr_from_error, shaved
 from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.runtime.upscaling.tiling import batch_at, evenly, tile_corners
 
-LEAST_ERROR = 1e-9  # a flat tile may be met exactly
 LEAST_SIDE = 32  # pixels of a tile's part of a picture that is worth measuring
 
 Place = tuple[str, int, int]
@@ -152,10 +151,10 @@ class Scorer:
         self.pixels[key] = self.pixels.get(key, 0) + pixels
 
     def figures(self) -> Figures:
-        """Return the PSNR of each picture by scale; minus infinity where an output was no finite number."""
+        """Return the PSNR of each picture by scale."""
         found: dict[int, list[float]] = {}
         for (scale, picture), error in self.errors.items():
-            found.setdefault(scale, []).append(psnr_from_error(max(error, LEAST_ERROR) / self.pixels[scale, picture]))
+            found.setdefault(scale, []).append(psnr_from_error(error / self.pixels[scale, picture]))
         return {scale: tuple(values) for scale, values in found.items()}
 
 
@@ -169,4 +168,7 @@ def psnr_db(session: ort.InferenceSession, samples: SelectionSet) -> Figures:
 
 def drops_db(figures: Figures, reference: Mapping[int, Sequence[float]]) -> dict[int, float]:
     """Return by how many dB the mean PSNR is below that of ``reference``, by scale."""
-    return {scale: float(np.mean(reference[scale]) - np.mean(values)) for scale, values in figures.items()}
+    return {
+        scale: float(np.mean([lost_db(*pair) for pair in zip(reference[scale], values, strict=True)]))
+        for scale, values in figures.items()
+    }

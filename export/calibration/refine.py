@@ -30,7 +30,7 @@ from sr_deploy.runtime.backends.engine import Tiles
 TILES = 4  # a scale
 STEPS = (1.4, 1.2, 1.1)  # factors between candidates: coarse first
 LEAST_OWN_ERROR = 1.0  # squared grey levels: below it (48 dB) nobody sees a difference
-MOST_FACTOR = 3.5  # away from where it began; sr-gate takes what is off by more than 4 for damage
+MOST_FACTOR = 3.5  # away from where it began
 
 
 def refine(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,6 +11,9 @@ from sr_deploy.console import table
 from sr_deploy.errors import MachineError
 from sr_deploy.files import write_bytes, write_text
 from sr_deploy.gate.check import EngineResult
+from sr_deploy.strict_json import json_text
+
+FOOTNOTE = "drop: dB below fp32; agreement: dB between both outputs, shift: grey levels between them, of the picture furthest off"
 
 
 def result_table(results: Sequence[EngineResult], reference: str, reference_ms: float, *, markdown: bool = False) -> str:
@@ -21,10 +22,8 @@ def result_table(results: Sequence[EngineResult], reference: str, reference_ms: 
     rows = [heading]
     for scale in sorted({r.scale for r in results}):
         first = next(r for r in results if r.scale == scale)
-        mean = sum(p.reference_db for p in first.pictures) / len(first.pictures)
-        rows.append(
-            [f"{Path(reference).name} (reference)", f"x{scale}", f"{mean:.3f}", "", "", "", "", milliseconds(reference_ms), ""]
-        )
+        figures = [f"x{scale}", f"{first.reference_db:.3f}", *[""] * 4, milliseconds(reference_ms), ""]
+        rows.append([f"{Path(reference).name} (reference)", *figures])
     for r in results:
         verdict = "FAILED" if r.failures else f"ok ({r.note.partition(':')[0]})" if r.note else "ok"
         rows.append(
@@ -40,7 +39,8 @@ def result_table(results: Sequence[EngineResult], reference: str, reference_ms: 
                 verdict,
             ]
         )
-    return table(rows, markdown=markdown)
+    apart = "\n\n" if markdown else "\n"
+    return apart.join((table(rows, markdown=markdown), FOOTNOTE))
 
 
 def write_json(path: Path, results: Sequence[EngineResult], reference: str, data: str) -> None:
@@ -50,13 +50,9 @@ def write_json(path: Path, results: Sequence[EngineResult], reference: str, data
             "engine": r.name,
             "precision": r.precision,
             "scale": r.scale,
-            "psnr_db": r.psnr_db,
-            "drop_db": r.drop_db,
-            "worst_drop_db": r.worst_drop.drop_db,
-            "worst_agreement_db": r.worst_agreement.agreement_db,
-            "worst_shift_levels": r.worst_shift.shift_levels,
-            "weight_error_steps": r.weight_error[0] if r.weight_error and math.isfinite(r.weight_error[0]) else None,
-            "threshold_ratios": {name: ratio for name, ratio in r.threshold_ratios.items() if math.isfinite(ratio)},
+            **r.figures(),
+            "weight_error_steps": r.weight_error[0] if r.weight_error else None,
+            "threshold_ratios": dict(r.threshold_ratios),
             "latency_ms": r.latency_ms,
             "budget": asdict(r.budget),
             "note": r.note,
@@ -66,7 +62,7 @@ def write_json(path: Path, results: Sequence[EngineResult], reference: str, data
         }
         for r in results
     ]
-    write_text(path, json.dumps({"reference": reference, "data": data, "results": entries}, indent=2) + "\n")
+    write_text(path, json_text({"reference": reference, "data": data, "results": entries}))
 
 
 def write_junit(path: Path, results: Sequence[EngineResult]) -> None:

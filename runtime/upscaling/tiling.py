@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sr_deploy.card import ModelCard, Shape
+from sr_deploy.degrade import through_channels
 from sr_deploy.errors import InputError
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 
@@ -157,6 +158,11 @@ def run_whole(engine: Engine, planes: Planes) -> Planes:
     """Return the engine's result for a picture in memory: float32 (c, factor * h, factor * w), not clipped."""
     bands = run_bands(engine, lambda first, last: planes[:, first:last], (planes.shape[1], planes.shape[2]))
     return np.concatenate([band for _, band in bands], axis=1)
+
+
+def run_picture(engine: Engine, picture: Planes) -> Planes:
+    """Return :func:`run_whole` of a picture of (h, w) or (c, h, w), in its rank."""
+    return through_channels(lambda planes: run_whole(engine, planes), picture)
 
 
 def useful_share(card: ModelCard) -> float:

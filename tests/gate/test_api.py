@@ -19,7 +19,7 @@ def test_a_gate_returns_its_verdict_and_prints_nothing(
 ) -> None:
     good = tiny.write(tmp_path / "sharp_int8.onnx", tiny.sharpening_weights(4), SHAPE, precision="int8")
     steps: list[Step] = []
-    options = GateOptions(reference, data, budget=budgets, threads=1)
+    options = GateOptions(reference, data, budget=budgets, scale=2, threads=1)
     result = gate([good], options, progress=steps.append)
     assert result.passed and result.failures == () and result.reference == reference and result.reference_ms > 0.0
     (engine,) = result.results

@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from sr_deploy.gate.command import main
+from sr_deploy.gate.eval import EvalOptions, evaluate
 from sr_deploy.gate.models import open_model
 from sr_deploy.runtime.backends import load as loading
 from sr_deploy.runtime.backends.engine import Engine
@@ -29,12 +30,12 @@ Gate = Callable[..., int]
 
 @pytest.fixture
 def gate(reference: Path, data: Path, budgets: Path) -> Gate:
-    """Return ``sr-gate`` on engines, with the fixtures' reference, pictures and budgets unless named again."""
+    """Return ``sr-gate`` at x2 on engines, with the fixtures' reference, pictures and budgets unless named again."""
 
-    def run(*engines: Path, more: list[str] | None = None, **other: Path) -> int:
+    def run(*engines: Path, more: list[str] | None = None, scale: Sequence[str] = ("--scale", "2"), **other: Path) -> int:
         options = {"reference": reference, "data": data, "budget": budgets, **other}
         named = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-        return main([*map(str, engines), *named, "--threads", "1", *(more or [])])
+        return main([*map(str, engines), *named, "--threads", "1", *scale, *(more or [])])
 
     return run
 
@@ -56,7 +57,7 @@ def test_an_equal_engine_passes(gate: Gate, tmp_path: Path, capsys: pytest.Captu
     found = capsys.readouterr()
     assert found.err == ""
     row = next(line for line in found.out.splitlines() if line.startswith("sharp_int8.onnx"))
-    assert row.split()[1:6] == ["x2", row.split()[2], "+0.000", "+0.000", "200.0"] and row.endswith("ok")
+    assert row.split()[1:6] == ["x2", row.split()[2], "+0.000", "+0.000", "100.0"] and row.endswith("ok")
 
 
 def test_an_engine_that_comes_along_is_gated_by_its_name(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,13 +179,35 @@ def test_a_models_own_budget_decides(gate: Gate, tmp_path: Path) -> None:
 def test_a_scale_that_is_not_served_is_refused(
     gate: Gate, reference: Path, capsys: pytest.CaptureFixture[str], scale: str
 ) -> None:
-    assert gate(reference, more=["--scale", scale]) == 2
+    assert gate(reference, scale=["--scale", scale]) == 2
     assert f"not {scale}; choose one with --scale" in error_lines(capsys)[0]
 
 
 def test_the_calibrated_scale_is_gated(gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert gate(engine(tmp_path / "m_int8.onnx", precision="int8", calibrated_scale=3)) == 0
-    assert " x3 " in capsys.readouterr().out
+    assert gate(engine(tmp_path / "m_int8.onnx", precision="int8", calibrated_scale=3), scale=()) == 0
+    assert " x3 " in (shown := capsys.readouterr().out) and " x2 " not in shown
+
+
+def test_every_scale_that_an_engine_serves_is_gated(gate: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "b.toml").write_text("[int8]\nmax_drop_db = 0.1\n[int8.x4]\nmin_psnr_db = 90\n")
+    good, report = engine(tmp_path / "m_int8.onnx", precision="int8"), tmp_path / "g.json"
+    assert gate(good, scale=(), budget=tmp_path / "b.toml", more=["--json", str(report), "--junit", str(tmp_path / "j.xml")]) == 1
+    (line,) = error_lines(capsys)
+    assert f"{good} x4: PSNR " in line and "the budget is at least 90 dB (fp32 has " in line
+    found = json.loads(report.read_text())["results"]
+    assert [(row["scale"], row["passed"]) for row in found] == [(2, True), (3, True), (4, False)]
+    assert found[0]["psnr_db"] > found[1]["psnr_db"] > found[2]["psnr_db"]
+    assert [case.get("name") for case in ET.parse(tmp_path / "j.xml").getroot()] == [f"{good} x{scale}" for scale in (2, 3, 4)]
+    assert gate(good, budget=tmp_path / "b.toml") == 0  # --scale narrows
+
+
+def test_the_gain_is_over_bicubic_of_the_same_pictures(gate: Gate, identity: Path, data: Path, tmp_path: Path) -> None:
+    report = tmp_path / "g.json"
+    (tmp_path / "b.toml").write_text("[fp32]\nmin_gain_over_bicubic_db = 0.001\n")
+    assert gate(identity, reference=identity, budget=tmp_path / "b.toml", more=["--json", str(report)]) == 1
+    (found,) = json.loads(report.read_text())["results"]
+    assert found["gain_over_bicubic_db"] == pytest.approx(0.0, abs=1e-6)  # it returns its input
+    assert found["psnr_db"] == pytest.approx(evaluate(["bicubic"], EvalOptions((data,))).results[0].psnr_db, abs=1e-6)
 
 
 def test_a_picture_too_small_is_refused(gate: Gate, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

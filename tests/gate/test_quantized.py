@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from PIL import Image
 
+from sr_deploy.budgets import BUDGETS
 from sr_deploy.export.calibration.calibrate import read_calibration
 from sr_deploy.export.command import main as export
 from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.graphs.reading import convolution_nodes, serialize
-from sr_deploy.files import list_pictures
 from sr_deploy.gate.command import main as gate
-from sr_deploy.gate.thresholds import Judge
 from sr_deploy.runtime.backends.onnx_file import read_card
 from sr_deploy.train.weights import checkpoint
 from tests.gate.test_checkpoint import checkpoint_of
@@ -46,8 +45,7 @@ max_drop_db = 0.2
 min_agreement_db = 43.5
 max_shift_levels = 0.25
 max_weight_error_steps = 0.51
-max_threshold_ratio = 1.5
-max_layer_threshold_ratio = 4.0
+max_threshold_ratio = 1.01
 """
 
 
@@ -88,7 +86,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Return an exported network."""
     folder = tmp_path_factory.mktemp("case")
     if request.param == "pretrained":
-        found = Case(folder, PRETRAINED, crops(folder / "data", 96), ROOT / "gate" / "gates.toml")
+        found = Case(folder, PRETRAINED, crops(folder / "data", 96), BUDGETS)
         side = "64"
     else:
         (folder / "gates.toml").write_text(HAND_MADE_BUDGET)
@@ -172,7 +170,7 @@ def test_the_exported_engine_passes(case: Case, tmp_path: Path) -> None:
 def test_what_the_export_makes_by_default_passes(tmp_path: Path) -> None:
     options = ["--precision", "fp32", "int8", "--shape", "1", "1", "64", "64", "--calib-tiles", "96", "--threads", "1"]
     assert export([str(PRETRAINED), "-o", str(tmp_path), *options]) == 0
-    case = Case(tmp_path, PRETRAINED, crops(tmp_path / "data", 96), ROOT / "gate" / "gates.toml")
+    case = Case(tmp_path, PRETRAINED, crops(tmp_path / "data", 96), BUDGETS)
     card = read_card(case.int8)
     assert card.refinements == ("refined", "bias corrected") and card.calibrated_scale is None
     assert verdicts(case, [case.int8], tmp_path) == {case.int8.stem: True}
@@ -208,33 +206,54 @@ def test_a_negated_layer_is_seen_in_the_pictures_too(case: Case, tmp_path: Path)
         assert any("agrees with fp32" in line for line in found["failures"])
 
 
-def test_halved_thresholds_fail(case: Case, tmp_path: Path) -> None:
-    path = write(tmp_path / "half.onnx", requantized(case, keep=kept(case), factor=0.5), case)
-    assert verdicts(case, [path], tmp_path) == {"half": False}
-
-
-def test_doubled_thresholds_fail(case: Case, tmp_path: Path) -> None:
-    path = write(tmp_path / "double.onnx", requantized(case, keep=kept(case), factor=2.0), case)
-    assert verdicts(case, [path], tmp_path) == {"double": False}
-
-
-@pytest.mark.parametrize("factor", [0.125, 8.0])
-def test_a_single_threshold_far_off_is_named(case: Case, tmp_path: Path, factor: float) -> None:
-    thresholds = case.thresholds()
-    name = list(thresholds)[2]
-    thresholds[name] *= factor
-    path = write(tmp_path / "one.onnx", quantize(onnx.load(case.fp32), thresholds, keep=kept(case)), case)
-    assert verdicts(case, [path], tmp_path) == {"one": False}
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_all_thresholds_halved_or_doubled_fail(case: Case, tmp_path: Path, factor: float) -> None:
+    path = write(tmp_path / "all.onnx", requantized(case, keep=kept(case), factor=factor), case)
+    assert verdicts(case, [path], tmp_path) == {"all": False}
     (found,) = json.loads((tmp_path / "gate.json").read_text())["results"]
-    assert any(f"the threshold of {name} is off" in line for line in found["failures"])
+    assert any(line.endswith("its thresholds are damaged: export it again") for line in found["failures"])
 
 
-def test_thresholds_are_judged_alike_by_checkpoint_and_graph(case: Case) -> None:
-    paths, card = list_pictures(case.data), read_card(case.int8)
-    judges = [Judge(reference, paths, threads=1) for reference in (case.fp32, case.checkpoint)]
-    by_graph, by_checkpoint = (judge.ratios(case.int8, card, 2) for judge in judges)
-    assert by_graph and by_graph.keys() == by_checkpoint.keys()
-    assert all(by_graph[name] == pytest.approx(by_checkpoint[name], rel=0.02) for name in by_graph)
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_one_threshold_halved_or_doubled_names_its_layer(case: Case, tmp_path: Path, factor: float) -> None:
+    used = {name: value for name, value in read_card(case.int8).thresholds.items() if name != layers_of(onnx.load(case.fp32))[0]}
+    engines = []
+    for name in used:  # of the first convolution, which is in float, the graph has none
+        model = quantize(onnx.load(case.fp32), {**case.thresholds(), name: factor * case.thresholds()[name]}, keep=kept(case))
+        engines.append(write(tmp_path / f"{name}.onnx", model, case))
+    assert verdicts(case, engines, tmp_path) == dict.fromkeys(used, False)
+    for name, found in zip(used, json.loads((tmp_path / "gate.json").read_text())["results"], strict=True):
+        assert any(f"the threshold of {name} is off by a factor of 2.00 from" in line for line in found["failures"])
+
+
+def test_one_damaged_scale_is_found_in_front_of_a_relu_too(case: Case, tmp_path: Path) -> None:
+    scales = {t.name for t in onnx.load(case.int8).graph.initializer if t.name.endswith(".scale") and not t.dims}
+    engines = []
+    for name in sorted(scales):
+        model = onnx.load(case.int8)
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        replace_tensor(model, name, 2 * numpy_helper.to_array(tensor))
+        engines.append(write(tmp_path / f"{name}.onnx", model, case))
+    assert len(engines) > len(kept(case)) and not any(verdicts(case, engines, tmp_path).values())
+
+
+def test_the_verdict_on_thresholds_does_not_depend_on_the_pictures(case: Case, tmp_path: Path) -> None:
+    # Flat but for a faint noise: the right thresholds are many times too large for it.
+    pixels = np.random.default_rng(0).integers(126, 130, (96, 96)).astype(np.uint8)
+    (tmp_path / "dull").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "dull" / "dull.png")
+    dull = replace(case, data=tmp_path / "dull")
+    assert verdicts(dull, [case.int8], tmp_path) == {case.int8.stem: True}
+    path = write(tmp_path / "double.onnx", requantized(case, keep=kept(case), factor=2.0), case)
+    assert verdicts(dull, [path], tmp_path) == {"double": False}
+
+
+def test_thresholds_that_the_card_does_not_record_are_no_good_ones(case: Case, tmp_path: Path) -> None:
+    card = read_card(case.int8).with_changes(thresholds={})
+    (tmp_path / "old_int8.onnx").write_bytes(serialize(requantized(case, keep=kept(case)), card, source="old"))
+    assert verdicts(case, [tmp_path / "old_int8.onnx"], tmp_path) == {"old_int8": False}
+    (found,) = json.loads((tmp_path / "gate.json").read_text())["results"]
+    assert "its card does not record the threshold of " in found["failures"][0]
 
 
 def test_the_first_layer_in_int8_fails(case: Case, tmp_path: Path) -> None:
@@ -266,12 +285,8 @@ def test_an_engine_of_other_weights_fails(case: Case, tmp_path: Path) -> None:
     assert verdicts(case, [path], tmp_path) == {"other": False}
 
 
-def test_learned_thresholds_are_not_compared_and_the_table_says_so(
-    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (2.0, False)])
+def test_learned_thresholds_are_compared_too(case: Case, tmp_path: Path, factor: float, passes: bool) -> None:
     path, card = tmp_path / "learned_int8.onnx", read_card(case.int8).with_changes(calibration="qat")
-    path.write_bytes(serialize(requantized(case, keep=kept(case)), card, source=path.name))
-    assert verdicts(case, [path], tmp_path) == {"learned_int8": True}
-    assert "ok (thresholds learned)" in capsys.readouterr().out
-    result = json.loads((tmp_path / "gate.json").read_text())["results"][0]
-    assert result["threshold_ratios"] == {} and result["note"].startswith("thresholds learned: not compared")
+    path.write_bytes(serialize(requantized(case, keep=kept(case), factor=factor), card, source=path.name))
+    assert verdicts(case, [path], tmp_path) == {"learned_int8": passes}

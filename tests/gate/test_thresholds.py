@@ -1,17 +1,16 @@
-"""Which thresholds an engine has, and what the gate's own pictures ask for; without torch and onnx."""
+"""Which thresholds an engine has, and how they compare with those in its card; without torch and onnx."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sr_deploy.card import ModelCard
-from sr_deploy.files import list_pictures
-from sr_deploy.gate.thresholds import Judge, corners, thresholds_in, tiles
-from sr_deploy.runtime.backends.onnx_file import Graph, Node, read_card
-from sr_deploy.runtime.upscaling.tiling import evenly
+from sr_deploy.gate.thresholds import off_by, threshold_ratios, thresholds_in, worst
+from sr_deploy.runtime.backends.onnx_file import Graph, Node
 from tests.gate.conftest import SHAPE
 from tests.runtime import tiny_onnx as tiny
 
@@ -26,52 +25,44 @@ def pair(base: str, source: str) -> tuple[Node, Node]:
     return quantize, Node("DequantizeLinear", f"d.{base}", (f"{base}.quantized", *inputs), (f"{base}.out",))
 
 
+def scales(**values: float) -> dict[str, np.ndarray]:
+    return {f"{name}.scale": np.array(value, np.float32) for name, value in values.items()}
+
+
 def test_a_threshold_is_127_steps() -> None:
     nodes = (*pair("x", "input"), Node("Conv", "c", ("x.out", "w"), ("y",)))
-    assert thresholds_in(Graph(nodes, {"x.scale": np.array(0.5, np.float32)})) == {"c": 63.5}
+    assert thresholds_in(Graph(nodes, scales(x=0.5))) == {"c": [63.5, 63.5]}
 
 
-def test_a_float_convolution_behind_an_integer_one_reads_through_the_relu() -> None:
-    nodes = (*pair("x", "input"), Node("Relu", "r", ("x.out",), ("z",)), Node("Conv", "c", ("z", "w"), ("y",)))
-    assert thresholds_in(Graph(nodes, {"x.scale": np.array(2.0, np.float32)})) == {"c": 254.0}
+def test_weights_have_no_threshold() -> None:
+    weight = Node("DequantizeLinear", "w", ("w.quantized", "w.scale"), ("w.out",))
+    nodes = (weight, Node("Conv", "c", ("input", "w.out"), ("y",)))
+    assert thresholds_in(Graph(nodes, {"w.quantized": np.zeros((1, 1, 3, 3), np.int8), **scales(w=1.0)})) == {}
 
 
-def test_a_float_convolution_has_none() -> None:
-    nodes = (Node("Relu", "r", ("input",), ("z",)), Node("Conv", "c", ("z", "w"), ("y",)), Node("Conv", "d", ("y", "v"), ("u",)))
-    assert thresholds_in(Graph(nodes, {})) == {}
+@pytest.mark.parametrize("kind", ["Relu", "LeakyRelu"])
+def test_the_output_of_a_convolution_has_the_threshold_of_the_next_one(kind: str) -> None:
+    first = (Node("Conv", "b", ("input", "w"), ("v",)), *pair("v", "v"), Node(kind, "r", ("v.out",), ("z",)))
+    behind = (*pair("z", "z"), Node("Conv", "c", ("z.out", "u"), ("y",)))
+    assert thresholds_in(Graph((*first, *behind), scales(v=2.0, z=1.0))) == {"c": [254.0, 254.0, 127.0, 127.0]}
+    floating = Node("Conv", "c", ("z", "u"), ("y",))
+    assert thresholds_in(Graph((*first, floating), scales(v=2.0))) == {"c": [254.0, 254.0]}
 
 
-@pytest.mark.parametrize("changes", [{}, {"precision": "int8"}, {"precision": "fp16", "calibration": "kl"}])
-def test_what_has_no_calibrated_thresholds_is_not_judged(reference: Path, data: Path, changes: dict[str, object]) -> None:
-    assert Judge(reference, list_pictures(data)).ratios(reference, card(**changes), 2) == {}
+def test_the_end_of_a_residual_block_has_a_threshold_of_its_own() -> None:
+    nodes = (Node("Conv", "b", ("input", "w"), ("v",)), *pair("v", "v"), Node("Add", "a", ("input", "v.out"), ("y",)))
+    assert thresholds_in(Graph(nodes, scales(v=1.0))) == {"b.output": [127.0, 127.0]}
 
 
-def test_a_plan_is_not_judged(reference: Path, data: Path) -> None:
-    ours = card(precision="int8", calibration="kl")
-    assert Judge(reference, list_pictures(data)).ratios(reference.with_suffix(".plan"), ours, 2) == {}
+@pytest.mark.parametrize("changes", [{}, {"precision": "fp16", "calibration": "kl"}])
+def test_what_is_not_int8_has_none(reference: Path, changes: dict[str, object]) -> None:
+    assert threshold_ratios(reference, card(**changes)) == {}
 
 
-def test_tiles_cover_the_picture_and_are_enlarged_luma(data: Path, reference: Path) -> None:
-    path, ours = list_pictures(data)[0], read_card(reference)
-    places = [(path, 2, corner) for corner in corners(path, 2, ours)]
-    assert [corner for *_, corner in places] == [(0, 0), (0, 48), (48, 0), (48, 48)]
-    found = list(tiles(places, ours))
-    assert all(tile.shape == SHAPE and tile.dtype == np.float32 for tile in found)
-    assert min(tile.min() for tile in found) > 0.0 and max(tile.max() for tile in found) < 1.0
+def test_a_plan_has_none(reference: Path) -> None:
+    assert threshold_ratios(reference.with_suffix(".plan"), card(precision="int8")) == {}
 
 
-def test_places_are_spread_over_the_pictures() -> None:
-    places = [(Path("a"), (n, 0)) for n in range(100)]
-    assert [corner[0] for _, corner in evenly(places, 4)] == [0, 33, 66, 99]
-    assert list(evenly(places[:3], 4)) == places[:3]
-    assert list(evenly(places[:1], 4)) == places[:1]
-    assert list(evenly([], 4)) == []
-
-
-def test_shared_thresholds_are_judged_at_every_scale(data: Path, reference: Path, tmp_path: Path) -> None:
-    judge = Judge(reference, list_pictures(data))
-    names = ["conv2"]
-    ours = card(precision="int8", calibration="minmax", scales=(2, 3), calibrated_scale=None)
-    both = judge._expected(names, ours, (2, 3))
-    alone = [judge._expected(names, ours, (scale,))["conv2"] for scale in (2, 3)]
-    assert both["conv2"] == pytest.approx(max(alone)) and alone[0] != alone[1]
+def test_too_large_and_too_small_are_off_alike() -> None:
+    assert (off_by(2.0), off_by(0.5), off_by(1.0), off_by(0.0)) == (2.0, 2.0, 1.0, math.inf)
+    assert worst({"a": 1.0, "b": 0.25, "c": 3.0}) == (4.0, "b")

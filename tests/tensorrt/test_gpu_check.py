@@ -66,7 +66,7 @@ def test_everything_is_done_and_written(
         given = [str(a) for a in arguments]
         for old, new in {
             "tests/pictures": small,
-            "gate/gates.toml": tmp_path / "gates.toml",
+            "sr_deploy/gates.toml": tmp_path / "gates.toml",
             "200": 3,
             "100": 3,
             "50": 2,

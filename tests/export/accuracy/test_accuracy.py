@@ -18,7 +18,7 @@ pytest.importorskip("onnx")
 
 from sr_deploy.calib_data import folder
 from sr_deploy.card import Shape
-from sr_deploy.export import int8 as int8_stage
+from sr_deploy.export import decide
 from sr_deploy.export.accuracy.selection import SelectionSet, drops_db, psnr_db
 from sr_deploy.export.accuracy.sensitivity import sensitivity, tile_shape
 from sr_deploy.export.calibration.bias import bias_shifts
@@ -246,7 +246,7 @@ def drops(*found: float) -> Callable[[object, object], dict[int, float]]:
 def test_the_guard_gives_layers_back(
     export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8_stage, "drops_db", drops(0.4, 0.01))
+    monkeypatch.setattr(decide, "drops_db", drops(0.4, 0.01))
     assert export("--precision", "int8", "--max-drop", "0.05") == 0
     assert " to float" in capsys.readouterr().out
     card = read_card(tmp_path / "out" / "tiny_int8.onnx")
@@ -262,7 +262,7 @@ def test_the_guard_gives_layers_back(
 def test_without_a_choice_there_is_no_int8_graph(
     export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8_stage, "drops_db", drops(0.4))
+    monkeypatch.setattr(decide, "drops_db", drops(0.4))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "tiny_int8.onnx").write_bytes(b"of an earlier export")
     assert export("--max-drop", "0.05") == 1
@@ -278,6 +278,28 @@ def test_measuring_on_the_calibration_pictures_is_refused(
     assert export("--max-drop", "1", "--precision", "int8", "--select", str(photos)) == 2
     assert "is among the calibration pictures too" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--calib", "--select"])
+def test_black_pictures_are_an_error_that_says_what_is_needed(
+    export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    (tmp_path / "black").mkdir()
+    Image.new("RGB", (96, 96)).save(tmp_path / "black" / "a.png")
+    assert export("--precision", "int8", "--max-drop", "5", option, str(tmp_path / "black")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'black'}: none of " in line and line.endswith(f": name a folder of photographs with {option}")
+    assert not list((tmp_path / "out").glob("*_int8.onnx"))
+
+
+def test_too_few_pictures_to_calibrate_on_are_a_warning(
+    export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "few").mkdir()
+    with Image.open(folder("calibrate") / "chelsea.png") as image:
+        image.crop((100, 100, 132, 164)).save(tmp_path / "few" / "part.png")
+    assert export("--precision", "int8", "--calib", str(tmp_path / "few"), "--method", "mse", "--max-drop", "50") == 0
+    assert f"warning: {tmp_path / 'few'}: 2 of 4 tiles can be relied on, 4 that differ" in capsys.readouterr().err
 
 
 def test_what_cannot_be_a_folder_or_thresholds_is_refused_before_anything_is_made(

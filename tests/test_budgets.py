@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sr_deploy.budgets import BUDGETS, KEYS, Budget, budget_for, read_budgets, unused_names
 from sr_deploy.errors import InputError
-from sr_deploy.gate.budgets import Budget, budget_for, read_budgets, unused_names
-from sr_deploy.gate.options import BUDGETS
 
 
 def tables(folder: Path, text: str) -> dict[str, object]:
@@ -19,20 +18,33 @@ def tables(folder: Path, text: str) -> dict[str, object]:
 
 def test_a_table_holds_for_every_model(tmp_path: Path) -> None:
     found = tables(tmp_path, "[int8]\nmax_drop_db = 0.15\nmin_agreement_db = 42\n")
-    assert budget_for(found, "vdsr_int8", "int8") == Budget(max_drop_db=0.15, min_agreement_db=42)
+    assert budget_for(found, "vdsr_int8", "int8", 2) == Budget(max_drop_db=0.15, min_agreement_db=42)
 
 
 def test_a_models_table_overrides_single_entries(tmp_path: Path) -> None:
     text = "[int8]\nmax_drop_db = 0.15\nmax_shift_levels = 0.2\n[models.vdsr.int8]\nmax_drop_db = 0.05\n"
     found = tables(tmp_path, text)
-    assert budget_for(found, "vdsr_int8", "int8") == Budget(max_drop_db=0.05, max_shift_levels=0.2)
-    assert budget_for(found, "vdsr_pruned_int8", "int8") == Budget(max_drop_db=0.15, max_shift_levels=0.2)
+    assert budget_for(found, "vdsr_int8", "int8", 2) == Budget(max_drop_db=0.05, max_shift_levels=0.2)
+    assert budget_for(found, "vdsr_pruned_int8", "int8", 2) == Budget(max_drop_db=0.15, max_shift_levels=0.2)
 
 
 def test_a_models_table_of_one_precision_leaves_the_others(tmp_path: Path) -> None:
     found = tables(tmp_path, "[fp16]\nmax_drop_db = 0.01\n[models.vdsr.int8]\nmax_drop_db = 0.05\n")
-    assert budget_for(found, "vdsr_fp16", "fp16") == Budget(max_drop_db=0.01)
-    assert budget_for(found, "other_int8", "int8") == Budget()
+    assert budget_for(found, "vdsr_fp16", "fp16", 2) == Budget(max_drop_db=0.01)
+    assert budget_for(found, "other_int8", "int8", 2) == Budget()
+
+
+def test_a_scale_has_limits_of_its_own(tmp_path: Path) -> None:
+    text = "[int8]\nmin_psnr_db = 30\n[int8.x4]\nmin_psnr_db = 28\nmax_drop_db = 0.2\n[models.m.int8.x4]\nmin_psnr_db = 29\n"
+    found = tables(tmp_path, text)
+    assert budget_for(found, "m_int8", "int8", 2) == Budget(min_psnr_db=30)
+    assert budget_for(found, "m_int8", "int8", 4) == Budget(min_psnr_db=29, max_drop_db=0.2)
+    assert budget_for(found, "other_int8", "int8", 4) == Budget(min_psnr_db=28, max_drop_db=0.2)
+
+
+def test_every_limit_is_explained(root: Path) -> None:
+    page = (root / "docs" / "gate.md").read_text("utf-8")
+    assert [key for key in KEYS if f"{key} = " not in page] == []
 
 
 def test_a_name_that_nearly_fits_an_engine_is_told(tmp_path: Path) -> None:
@@ -46,7 +58,7 @@ def test_a_name_that_nearly_fits_an_engine_is_told(tmp_path: Path) -> None:
 
 def test_the_budgets_of_the_repository_are_sound() -> None:
     found = read_budgets(BUDGETS)
-    assert all(budget_for(found, "vdsr", precision).max_drop_db is not None for precision in ("fp32", "fp16", "int8"))
+    assert all(budget_for(found, "vdsr", precision, 2).max_drop_db is not None for precision in ("fp32", "fp16", "int8"))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +80,11 @@ def test_the_budgets_of_the_repository_are_sound() -> None:
         ("models = 1\n", "models is 1, a table per precision is needed"),
         ("[int8]\nmax_dorp_db = 1\n[models.'']\n", "'max_dorp_db' is no budget"),
         ("[int8]\nmin_agreement_db = -1\n", "min_agreement_db is -1, a number is needed, 0 or more"),
+        ("[int8.x4]\nmax = 1\n", r"\[int8\.x4\]: 'max' is no budget"),
+        ("[int8.x4.x4]\nmax_drop_db = 1\n", r"\[int8\.x4\]: 'x4' is no budget"),
+        ("[int8.x0]\nmax_drop_db = 1\n", r"\[int8\]: 'x0' is no budget"),
+        ("[int8]\nx4 = 1\n", r"\[int8\.x4\]: is 1, a table is needed"),
+        ("[models.m.int8.x4]\nmin_psnr_db = -1\n", r"\[models\.m\.int8\.x4\]: min_psnr_db is -1, a number is needed"),
         ("[int8\n", "not a TOML file"),
         (f"a = {'[' * 5000}{']' * 5000}\n", r"gates\.toml: not a TOML file"),
     ],
