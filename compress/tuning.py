@@ -29,7 +29,7 @@ from sr_deploy.train.losses.vgg import Distance
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.recipe_options import recipe_from, stepper_for
 
-PATCHES = 16  # that are looked at before anything is trained
+LOOKED_AT = 16  # patches, before anything is trained
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def open_patches(options: PruneOptions, data: DataConfig) -> PatchSource:
         InputError: they are flat.
     """
     source = PatchSource(data, workers=max(options.workers, 1), cache=options.cache)
-    patches = 255.0 * source.batch(size=PATCHES, seed=0, step=0).original.numpy()
+    patches = 255.0 * source.batch(size=LOOKED_AT, seed=0, step=0).original.numpy()
     shown = " ".join(map(str, options.data))
     seen = (luma_of(patch if len(patch) == 3 else patch[0]) for patch in patches)
-    check_detail(seen, f"--data {shown}", least=PATCHES // 4, advice="name folders of photographs")
+    check_detail(seen, f"--data {shown}", least=LOOKED_AT // 4, advice="name folders of photographs")
     return source
 
 
