@@ -6,7 +6,8 @@ A batch is a function of ``(seed, step)`` alone, so that any number of workers a
 from __future__ import annotations
 
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sr_deploy.train.data.ahead import map_ahead
 from sr_deploy.train.data.cache import Cache
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hdf5_file import is_hdf5
@@ -85,12 +87,9 @@ class PatchSource:
                 yield self.batch(size=size, seed=seed, step=first_step)
                 first_step += 1
         with ThreadPoolExecutor(workers) as pool:
-            queue: list[Future[Batch]] = []
-            while True:
-                while len(queue) < 2 * workers:
-                    queue.append(pool.submit(self.batch, size=size, seed=seed, step=first_step))
-                    first_step += 1
-                yield queue.pop(0).result()
+            yield from map_ahead(
+                pool, lambda step: self.batch(size=size, seed=seed, step=step), count(first_step), ahead=2 * workers - 1
+            )
 
 
 def picture_patches(config: DataConfig, *, workers: int, cache: Path | None) -> PicturePatches:

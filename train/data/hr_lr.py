@@ -6,7 +6,7 @@ The names are those of DIV2K (Agustsson and Timofte, CVPRW 2017): ``0001.png`` i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,13 @@ def list_training_pictures(config: DataConfig) -> list[Listed]:
         for scale, lr in picture.lr.items():
             _check_size(picture.hr, lr, scale)
     return pictures
+
+
+def known_sizes(pictures: Sequence[Listed]) -> Iterator[Size]:
+    """Yield the sizes of the originals by their headers, without those that cannot be read: they will be left out."""
+    for picture in pictures:
+        with suppress(InputError):
+            yield picture_size(picture.hr)
 
 
 def pick_range(found: Sequence[tuple[Path, Path]], span: tuple[int, int]) -> list[tuple[Path, Path]]:

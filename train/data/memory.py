@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sr_deploy.errors import InputError
 from sr_deploy.memory import available_bytes
 from sr_deploy.notes import NOTES
-from sr_deploy.pictures import picture_size
 from sr_deploy.train.data.config import DataConfig
-from sr_deploy.train.data.hr_lr import Listed
+from sr_deploy.train.data.hr_lr import Listed, known_sizes
 from sr_deploy.train.data.pairs import GRID
 
 ORIGINAL_BYTES, DEGRADED_BYTES, WEIGHT_BYTES = 1, 2, 8  # uint8, int16, float64
@@ -27,14 +25,7 @@ def warn_of_memory(pictures: Sequence[Listed], config: DataConfig) -> None:
 
 def needed_bytes(pictures: Sequence[Listed], config: DataConfig) -> int:
     """Return the bytes that the originals, their degradations and the weights of patches take, from the files' headers."""
-    total = 0.0
-    for picture in pictures:
-        try:
-            h, w = picture_size(picture.hr)
-        except InputError:
-            continue  # it will be left out
-        total += h * w * bytes_a_pixel(config)
-    return int(total)
+    return int(sum(h * w for h, w in known_sizes(pictures)) * bytes_a_pixel(config))
 
 
 def bytes_a_pixel(config: DataConfig) -> float:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.files import replacing
-from sr_deploy.pictures import picture_size
 from sr_deploy.progress import progress
+from sr_deploy.train.data.ahead import map_ahead
 from sr_deploy.train.data.cache import Cache
 from sr_deploy.train.data.config import DataConfig
 from sr_deploy.train.data.hdf5_file import is_hdf5, library
-from sr_deploy.train.data.hr_lr import Listed, list_training_pictures
+from sr_deploy.train.data.hr_lr import Listed, known_sizes, list_training_pictures
 from sr_deploy.train.data.options import data_config, spans
 from sr_deploy.train.data.pairs import FRACTION, Pair, Raster
-from sr_deploy.train.data.picture_pairs import Found, usable_pairs
+from sr_deploy.train.data.picture_pairs import usable_pairs
 from sr_deploy.train.data.store import Memory, Store
 from sr_deploy.train.options import PrepareOptions
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 CHUNK_BYTES = 65536  # read at once for one patch
 
@@ -113,13 +116,9 @@ def check_room(output: Path, pictures: Sequence[Listed], grid: Grid) -> None:
     Raises:
         MachineError: it has not.
     """
-    config, count = grid.config, 0
-    for picture in pictures:
-        try:
-            h, w = picture_size(picture.hr)
-        except InputError:
-            continue  # it will be left out
-        count += sum(grid.count(int(h * factor), int(w * factor)) for factor in config.shrink) * len(set(config.scales))
+    config = grid.config
+    sizes = [(int(h * factor), int(w * factor)) for h, w in known_sizes(pictures) for factor in config.shrink]
+    count = sum(grid.count(h, w) for h, w in sizes) * len(set(config.scales))
     needed = 4 * count * config.colors * (grid.side() ** 2 + grid.given() ** 2)
     place = next((folder for folder in output.absolute().parents if folder.is_dir()), Path("/"))
     free = shutil.disk_usage(place).free
@@ -139,8 +138,7 @@ def write_patches(output: Path, grid: Grid, pictures: Sequence[Listed], store: S
         InputError: no picture holds a patch.
         MachineError: the disk is full, or the folder cannot be written.
     """
-    with replacing(output) as temporary, temporary.open("w+b", buffering=0) as raw:
-        spool = Spool(raw)
+    with replacing(output) as temporary, Spool(temporary, "w+") as spool:
         count = fill(spool, grid, pictures, store, workers=workers)
         if spool.error is not None:
             reason = spool.error.strerror
@@ -148,35 +146,29 @@ def write_patches(output: Path, grid: Grid, pictures: Sequence[Listed], store: S
     return count
 
 
-class Spool:
+class Spool(io.FileIO):
     """A file for HDF5's library, which crashes the process when writing fails: the error is kept, and writing goes on in name."""
 
-    def __init__(self, raw: io.FileIO) -> None:
-        self.raw = raw
-        self.error: OSError | None = None
-        self.readinto, self.read, self.seek, self.tell = raw.readinto, raw.read, raw.seek, raw.tell
+    error: OSError | None = None
 
-    def write(self, content: memoryview) -> int:
+    def write(self, content: ReadableBuffer, /) -> int:
         """Write all of ``content`` and return its length."""
         rest = memoryview(content).cast("B")
+        size = len(rest)
         try:
             while rest:
-                rest = rest[self.raw.write(rest) or 0 :]
+                rest = rest[super().write(rest) or 0 :]
         except OSError as err:
             self.error = self.error or err
-            self.raw.seek(len(rest), os.SEEK_CUR)
-        return len(content)
+        return size
 
-    def truncate(self, size: int | None = None) -> int:
+    def truncate(self, size: int | None = None, /) -> int:
         """Cut or extend the file."""
         try:
-            return self.raw.truncate(size)
+            return super().truncate(size)
         except OSError as err:
             self.error = self.error or err
             return size or 0
-
-    def flush(self) -> None:
-        """Do nothing: the file has no buffer."""
 
 
 def fill(output: Spool, grid: Grid, pictures: Sequence[Listed], store: Store, *, workers: int) -> int:
@@ -188,14 +180,17 @@ def fill(output: Spool, grid: Grid, pictures: Sequence[Listed], store: Store, *,
             shape = (config.colors, side, side)
             chunk = max(CHUNK_BYTES // (4 * config.colors * side * side), 1)
             sets.append(file.create_dataset(name, (0, *shape), "f4", maxshape=(None, *shape), chunks=(chunk, *shape)))
-        for picture in pairs_in_order(pictures, config, store, workers=workers):
-            for scale, pair, _ in picture:
-                for rows in rows_of_patches(pair, config.step(scale), grid):
-                    if output.error is not None:
-                        return 0
-                    for patches, row in zip(sets, rows, strict=True):
-                        patches.resize(len(patches) + len(row), axis=0)
-                        patches[-len(row) :] = row
+        pairs = partial(usable_pairs, config=config, store=store)
+        with progress("cutting patches", len(pictures)) as advance, ThreadPoolExecutor(max(workers, 1)) as pool:
+            for picture in map_ahead(pool, pairs, pictures, ahead=max(workers, 1)):
+                for scale, pair, _ in picture:
+                    for rows in rows_of_patches(pair, config.step(scale), grid):
+                        if output.error is not None:
+                            return 0
+                        for patches, row in zip(sets, rows, strict=True):
+                            patches.resize(len(patches) + len(row), axis=0)
+                            patches[-len(row) :] = row
+                advance()
         count = len(sets[0])
         if not count:
             folders = ", ".join(map(str, config.folders))
@@ -203,21 +198,6 @@ def fill(output: Spool, grid: Grid, pictures: Sequence[Listed], store: Store, *,
         told = {"scales": sorted(set(config.scales)), "colors": config.colors, "upscale": config.upscale, "patch": config.patch}
         file.attrs.update({**told, "shrink": config.shrink, "stride": grid.stride})
     return count
-
-
-def pairs_in_order(pictures: Sequence[Listed], config: DataConfig, store: Store, *, workers: int) -> Iterator[list[Found]]:
-    """Yield the pairs of each picture, made by ``workers`` threads, at most as many pictures ahead."""
-    ahead = max(workers, 1)
-    with progress("cutting patches", len(pictures)) as advance, ThreadPoolExecutor(ahead) as pool:
-        queue: deque[Future[list[Found]]] = deque()
-        for picture in pictures:
-            queue.append(pool.submit(usable_pairs, picture, config, store))
-            if len(queue) > ahead:
-                yield queue.popleft().result()
-                advance()
-        while queue:
-            yield queue.popleft().result()
-            advance()
 
 
 def rows_of_patches(pair: Pair, step: int, grid: Grid) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
