@@ -1,4 +1,4 @@
-"""Quality against speed of every engine that comes with sr-deploy, at x2 and x4, beside public networks in fp32.
+"""Quality against speed of every shipped engine, at x2 and x4, beside public networks in fp32.
 
 ``python benchmarks/pareto.py SET5 [CHECKPOINT...]``: checkpoints are files of public networks, whose scale their name ends in
 (``ETDS_M7C48_x2.pth``); they are exported in fp32 and run by the same ONNX Runtime, in RGB as they are. Each scale is one run of

@@ -71,8 +71,8 @@ def tuning_of(options: PruneOptions, network: Network, card: ModelCard) -> Tunin
     settings = replace(options.settle(FINETUNING), loss=loss)
     recipe, data = recipe_from(options, settings, content, steps=options.finetune_steps), finetune_data(options, card)
     if recipe.gan_loss is None and weight_of(loss, ADVERSARIAL):
-        told = inherit(card, "train.gan_loss")
-        recipe = replace(recipe, gan_loss="lsgan" if told == "lsgan" else "bce" if told == "bce" else None)
+        stored = inherit(card, "train.gan_loss")
+        recipe = replace(recipe, gan_loss="lsgan" if stored == "lsgan" else "bce" if stored == "bce" else None)
     if inherit(card, "data.lr") is not None:
         NOTES.warning("it was trained on low-resolution pictures of their own; it is tuned on bicubic ones")
     stepper = stepper_for(recipe, data, content, compiled=options.compile)
@@ -123,21 +123,21 @@ def patches_of(
 
 def inherit_wish(options: PruneOptions, card: ModelCard, loss: str) -> Wish:
     """Return what content the feature terms of ``loss`` are to have: as asked for, else as the dense network's had."""
-    told = inherit(card, "train.content") or ""
+    stored = inherit(card, "train.content") or ""
     if not any(name in FEATURE_TERMS for name, _ in terms_of(loss)):
         return Wish(options.content, options.vgg, options.vgg_distance)
-    kind: Kind = options.content or ("random-vgg" if told.startswith(RANDOM_VGG) else "vgg")
-    distance: Distance = options.vgg_distance or ("l1" if told.endswith(", l1") else "mse")
+    kind: Kind = options.content or ("random-vgg" if stored.startswith(RANDOM_VGG) else "vgg")
+    distance: Distance = options.vgg_distance or ("l1" if stored.endswith(", l1") else "mse")
     return Wish(kind, options.vgg, distance)
 
 
 def finetune(options: PruneOptions, network: Network, card: ModelCard, tuning: Tuning, report: Report) -> Network:
     """Train the pruned network on the dense network's task and write the checkpoint."""
-    taught = {} if tuning.teaching is None else tuning.teaching.facts
+    teacher_facts = {} if tuning.teaching is None else tuning.teaching.facts
     run = Run(
         recipe=tuning.recipe,
         data=tuning.source(),
-        card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data), **taught}),
+        card=card.with_changes(recipe={**card.recipe, **data_facts(tuning.data), **teacher_facts}),
         output=options.output,
         report=report,
         stepper=tuning.stepper,
@@ -158,32 +158,32 @@ def finetune_data(options: PruneOptions, card: ModelCard) -> DataConfig:
     """Return what is cut from the pictures: as for the dense network, unless asked otherwise."""
     if any(map(is_hdf5, options.data)):
         return hdf5_config(options, card, options.scale or card.scales)
-    told = {name: inherit(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}
-    dense = tuple(int(v) for v in (told["scales"] or "").split()) or card.scales
+    stored = {name: inherit(card, f"data.{name}") for name in ("scales", "patch", "shrink", "detail", "degrade")}
+    dense = tuple(int(v) for v in (stored["scales"] or "").split()) or card.scales
     scales = options.scale or dense
     usual = "1 0.7" if card.upscale == "before" else "1"
     return DataConfig(
         options.data,
         scales,
-        options.patch or inherit_patch(card, scales, dense, told["patch"]),
-        options.shrink or tuple(float(v) for v in (told["shrink"] or usual).split()),
-        float(told["detail"] or 0.0) if options.detail is None else options.detail,
+        options.patch or inherit_patch(card, scales, dense, stored["patch"]),
+        options.shrink or tuple(float(v) for v in (stored["shrink"] or usual).split()),
+        float(stored["detail"] or 0.0) if options.detail is None else options.detail,
         card.upscale,
         colors_of(card),
-        degrade=in_order((told["degrade"] or "").split() if options.degrade is None else options.degrade),
-        one_scale=one_scale(card.upscale, card.scales),  # a network with branches is told the scale even where it is always one
+        degrade=in_order((stored["degrade"] or "").split() if options.degrade is None else options.degrade),
+        one_scale=one_scale(card.upscale, card.scales),  # a network with branches knows the scale even where it is always one
     )
 
 
-def inherit_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], told: str | None) -> int:
-    """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``told``."""
-    if told is None:
+def inherit_patch(card: ModelCard, scales: Sequence[int], dense: Sequence[int], stored: str | None) -> int:
+    """Return the patch side for ``scales`` of a network that was trained for ``dense`` with patches of side ``stored``."""
+    if stored is None:
         return default_patch(card, card.scales if one_scale(card.upscale, card.scales) else scales)
     # With one scale a batch it is the side of the low-resolution patch.
     was_low, is_low = (one_scale(card.upscale, several) for several in (dense, card.scales))
     if was_low == is_low:
-        return int(told)
-    return int(told) * scales[0] if was_low else max(int(told) // dense[0], 1)
+        return int(stored)
+    return int(stored) * scales[0] if was_low else max(int(stored) // dense[0], 1)
 
 
 def inherit(card: ModelCard, name: str) -> str | None:

@@ -85,7 +85,7 @@ BITMAP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of a BMP's second heade
 
 
 def kind_of_content(head: bytes) -> str:
-    """Return the kind of picture whose file begins with ``head``; nothing where it is none, or none that can be told."""
+    """Return the kind of picture whose file begins with ``head``; nothing where it is none, or none that is known."""
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(len(head), int.from_bytes(head[:4], "big")), 4))]
         return next((BRANDS[brand] for brand in sorted(brands, key=(b"mif1", b"msf1").count) if brand in BRANDS), "")

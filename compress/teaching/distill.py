@@ -6,7 +6,7 @@ A pruned network's channels *are* channels of the dense one: those that the mask
 the pruned network reads is compared with the same channels of what the dense network's convolution of that name reads, and no
 layer in between has to be trained. That is also right where channels are read behind a PixelShuffle or an activation.
 
-The terms are mixed by a weight ``w``: ``(1 - w) * loss(result, original) + w * taught``. Against the teacher's output ``taught``
+The terms are mixed by a weight ``w``: ``(1 - w) * loss(result, original) + w * by_teacher``. Against its output the latter
 is the same loss; of features it is the mean over the layers of their squared error times a fixed unit; of both it is the mean.
 A layer's unit is the teacher's own loss over the mean square of its features, measured once (``units_of``), so that one weight
 serves losses and layers of any size. All terms are means over patches: how a batch is shared out changes nothing.
@@ -70,14 +70,14 @@ class TaughtStepper(PixelStepper):
             with torch.no_grad():
                 wanted = batch.through(self.teacher)
         found: dict[str, Tensor] = self.objective(result, batch.original)
-        taught: dict[str, Tensor] = {}
+        by_teacher: dict[str, Tensor] = {}
         if self.options.what in ("output", "both"):
-            taught["output"] = self.objective(result, wanted.to(result.dtype))["loss"]
+            by_teacher["output"] = self.objective(result, wanted.to(result.dtype))["loss"]
         if self.options.what in ("features", "both"):
-            taught["features"] = feature_error(ours, theirs, self.kept, self.options.units)
+            by_teacher["features"] = feature_error(ours, theirs, self.kept, self.options.units)
         weight = self.options.weight
-        mixed = (1.0 - weight) * found["loss"] + weight * torch.stack(list(taught.values())).mean()
-        return {**found, **taught, "loss": mixed}
+        mixed = (1.0 - weight) * found["loss"] + weight * torch.stack(list(by_teacher.values())).mean()
+        return {**found, **by_teacher, "loss": mixed}
 
 
 def feature_error(ours: Seen, theirs: Seen, kept: Mapping[str, Tensor], units: Mapping[str, float]) -> Tensor:

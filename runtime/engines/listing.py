@@ -40,7 +40,7 @@ class Speed:
 def list_engines(
     *, provider: Provider = "auto", threads: int | None = None, timed: bool = False, as_json: bool = False, folder: Path = FOLDER
 ) -> int:
-    """Print every engine that comes with sr-deploy and return the exit code: 3 where one is damaged or, timed, does not run."""
+    """Print every shipped engine and return the exit code: 3 where one is damaged or, timed, does not run."""
     engines = shipped_engines(folder)
     speeds: dict[str, Speed] = {}
     reasons: dict[str, SrDeployError] = {}

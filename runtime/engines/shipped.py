@@ -40,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Shipped:
-    """One engine that comes with sr-deploy, as ``engines.json`` has it."""
+    """One shipped engine, as ``engines.json`` has it."""
 
     name: str  # of its file, without .onnx
     sha256: str  # of its file, 64 digits
@@ -128,7 +128,7 @@ def _shipped(entry: dict[str, object]) -> Shipped:
 
 
 def engine_path(asked: str | os.PathLike[str] | None = None, scale: int | None = None, *, folder: Path = FOLDER) -> Path:
-    """Return the file of the engine that is asked for: a path, the name of an engine that comes with sr-deploy, or the default.
+    """Return the file of the engine that is asked for: a path, the name of a shipped engine, or the default.
 
     A file of that name always comes first; what holds a slash is never a name.
 
@@ -143,7 +143,7 @@ def engine_path(asked: str | os.PathLike[str] | None = None, scale: int | None =
 
 
 def engine_file(path: Path, scale: int | None = None) -> Path:
-    """Return the file of an engine that comes with sr-deploy if ``path`` is its name, without a suffix; else ``path`` itself.
+    """Return the file of a shipped engine if ``path`` is its name, without a suffix; else ``path`` itself.
 
     A name that stands for several engines is that of the one for ``scale``, x2 where none is given.
 
@@ -165,7 +165,7 @@ def choose(engines: Sequence[Shipped], name: str | None, scale: int | None) -> S
     known = [engine for engine in engines if name is None or engine.is_called(name)]
     if not known:
         raise InputError(
-            f"{name}: no such file, and no engine of that name comes with sr-deploy; "
+            f"{name}: no such file, and no shipped engine is called so; "
             f"name a file made by sr-export, or one of {', '.join(engine.name for engine in engines)} (sr-infer --list)"
         )
     wanted = USUAL_SCALE if scale is None else scale

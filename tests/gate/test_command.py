@@ -64,7 +64,7 @@ def test_an_engine_that_comes_along_is_gated_by_its_name(gate: Gate, capsys: pyt
     assert gate(Path("vdsr")) == 2  # it is found, and takes other tiles than the reference
     assert "vdsr_pruned_qat_int8.onnx: takes tiles (1, 1, 256, 256)" in error_lines(capsys)[0]
     assert gate(Path("edsrr")) == 2
-    assert "edsrr: no such file, and no engine of that name comes with sr-deploy" in error_lines(capsys)[0]
+    assert "edsrr: no such file, and no shipped engine is called so" in error_lines(capsys)[0]
     model = open_model("edsr")  # as sr-eval does
     assert model.card is not None and model.card.arch == "edsr"
     model = open_model("l", scale=4)  # one name, an engine for each scale

@@ -195,8 +195,8 @@ def fill(output: Spool, grid: Grid, pictures: Sequence[Listed], store: Store, *,
         if not count:
             folders = ", ".join(map(str, config.folders))
             raise InputError(f"{folders}: no picture of at least {grid.side()}x{grid.side()} pixels; name other folders")
-        told = {"scales": sorted(set(config.scales)), "colors": config.colors, "upscale": config.upscale, "patch": config.patch}
-        file.attrs.update({**told, "shrink": config.shrink, "stride": grid.stride})
+        stored = {"scales": sorted(set(config.scales)), "colors": config.colors, "upscale": config.upscale, "patch": config.patch}
+        file.attrs.update({**stored, "shrink": config.shrink, "stride": grid.stride})
     return count
 
 

@@ -91,8 +91,8 @@ class Alternating:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = lr
-        fakes, told = self._move_discriminator(batches, lr)
-        return self._move_generator(batches, fakes, told, lr)
+        fakes, judged = self._move_discriminator(batches, lr)
+        return self._move_generator(batches, fakes, judged, lr)
 
     def _move_discriminator(self, batches: Sequence[MicroBatch], lr: float) -> tuple[list[Tensor], Outcome]:
         """Return the generator's results, still tied to its weights, and what the discriminator's step gave."""
@@ -111,7 +111,7 @@ class Alternating:
         self.judge_wrapped.step()
         return fakes, Outcome({"discriminator": torch.stack(losses).mean()}, norm.isfinite())
 
-    def _move_generator(self, batches: Sequence[MicroBatch], fakes: Sequence[Tensor], told: Outcome, lr: float) -> Outcome:
+    def _move_generator(self, batches: Sequence[MicroBatch], fakes: Sequence[Tensor], judged: Outcome, lr: float) -> Outcome:
         self.wrapped.zero_grad()
         self.discriminator.requires_grad_(False)  # it is asked, not moved: its own gradients are not computed
         parts: list[dict[str, Tensor]] = []
@@ -127,7 +127,7 @@ class Alternating:
         norm = clip_(self.network, self.recipe, lr)
         self.wrapped.step()
         parts = [{name: value.detach() for name, value in part.items()} for part in parts]
-        return Outcome({**means_of(parts), **told.losses}, norm.isfinite() & told.finite)
+        return Outcome({**means_of(parts), **judged.losses}, norm.isfinite() & judged.finite)
 
     def numbers(self) -> dict[str, float]:
         """Return nothing: the networks and their optimizers are all there is."""

@@ -118,12 +118,12 @@ def _start_others(folder: Path, count: int) -> Iterator[list[Other]]:
             others.extend(_start(folder, Place(rank, count)) for rank in range(1, count))
         for other in others:
             try:
-                told = other.connection.recv()
+                received = other.connection.recv()
             except EOFError as err:
                 other.process.join(PATIENCE_S)
                 raise MachineError(f"{other.process.name} did not start (exit code {other.process.exitcode})") from err
-            if told is not None:
-                raise cast(Exception, told)
+            if received is not None:
+                raise cast(Exception, received)
         forget(folder)
         yield others
     finally:

@@ -70,7 +70,7 @@ def load_state_(path: Path, trained: Trained, identity: Mapping[str, object]) ->
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, safetensors.SafetensorError) as err:
         raise InputError(f"{path}: not a training state ({err}); start without --resume") from err
     check_seal(content, digest, source=str(path))
-    for name in dict.fromkeys((*identity, *stored)):  # what is left out now was told then
+    for name in dict.fromkeys((*identity, *stored)):  # what is left out now was given then
         then, now = stored.get(name), identity.get(name)
         if then != now:
             raise InputError(f"{path}: was trained with {name} {then}, not {now}; give the same options to resume")

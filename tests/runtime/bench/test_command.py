@@ -89,7 +89,7 @@ def test_an_engine_that_comes_along_is_measured_by_its_name(capsys: pytest.Captu
     assert main(["vdsr", "--rounds", "1"]) == 0
     assert "vdsr_pruned_qat_int8.onnx " in capsys.readouterr().out
     assert main(["edsrr"]) == 2
-    assert "edsrr: no such file, and no engine of that name comes with sr-deploy" in capsys.readouterr().err
+    assert "edsrr: no such file, and no shipped engine is called so" in capsys.readouterr().err
 
 
 def test_engines_take_turns_once_they_are_warm(identity: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
