@@ -1,4 +1,4 @@
-"""Time and peak memory of ``sr-infer`` on a JPEG of 12 megapixels, x2, by engines that come with sr-deploy.
+"""Time and peak memory of ``sr-infer`` on a JPEG of 12 megapixels, x2, by shipped engines.
 
 ``python benchmarks/infer_memory.py [ENGINE...]``; without names the default engine and the one that was the default before it.
 """

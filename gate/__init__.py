@@ -1,7 +1,8 @@
 """``sr-gate``: engines measured against the fp32 network, and those rejected that lost more than their budget.
 
 Begin with ``command.py``, the arguments; ``run.py`` is what happens then. ``check.py`` compares on pictures, ``weights.py`` and
-``thresholds.py`` compare what the files hold, ``budgets.py`` reads the limits; ``models.py`` opens whatever can be measured.
+``thresholds.py`` compare what the files hold, ``sr_deploy/budgets.py`` reads the limits and ``sr_deploy/comparison.py`` applies
+them, for the accuracy guard too; ``models.py`` opens whatever can be measured.
 The rooms: ``eval/`` is ``sr-eval``, ``report/`` writes the verdict.
 
 Imports ``runtime``; ``train``, and so torch, only inside the functions that open a checkpoint.

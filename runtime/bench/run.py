@@ -29,7 +29,7 @@ from sr_deploy.runtime.engines.shipped import engine_file
 class BenchOptions:
     """What is timed, and how."""
 
-    engines: tuple[Path, ...]  # files, or names of engines that come with sr-deploy; ratios are to the first
+    engines: tuple[Path, ...]  # files, or names of shipped engines; ratios are to the first
     rounds: int = 15  # timed runs of each
     data: Path | None = None  # folder of high-resolution pictures to measure PSNR on
     scale: int | None = None  # factor of that; None: each engine's own

@@ -1,4 +1,4 @@
-"""The engines that come with sr-deploy, their measured quality, and which one is meant by a name or by none.
+"""The shipped engines, their measured quality, and which one is meant by a name or by none.
 
 They lie here beside ``engines.json``, which holds of each what was measured and the digest of its file. ``make
 engines`` makes both. Nothing heavy is imported here.
