@@ -43,6 +43,7 @@ from sr_deploy.train.preflight import check_device, check_log_dir, check_output
 from sr_deploy.train.weights import checkpoint
 
 MOST_SIDE = 16384
+LOSS_DB = 0.05  # that training may lose without a warning
 MEASURED_SIDE = 160  # pixels of the photographs that come with the project
 PROBE_SIDE = 160  # pixels of what masked and smaller network are compared on
 
@@ -157,6 +158,7 @@ class Pruning:
             tuning = self.tuning.of_round(number, self.plan.rounds, left)
             small = finetune(self.options, small, card, tuning, self.report)
             self.rows.append(self.row(stage("fine-tuned", number, self.plan.rounds), small))
+            warn_of_loss(self.rows[-2], self.rows[-1])
             return small, checkpoint.read_card(self.options.output)
         return small, card if self.qat is not None else checkpoint.save(self.options.output, small, card)
 
@@ -176,6 +178,17 @@ class Pruning:
 def awareness_of(options: PruneOptions, network: Network, card: ModelCard) -> Awareness:
     """Return how the network learns to compute in int8: with the loss and the data of fine-tuning."""
     return awareness(options, network, card, loss=loss_of(options, card), data=finetune_data(options, card))
+
+
+def warn_of_loss(before: Row, after: Row) -> None:
+    """Warn where training lost quality at some scale: too few pictures, or too large a step, for weights that were good."""
+    drops = {scale: db - after.psnr_db[scale] for scale, db in before.psnr_db.items()}
+    scale = max(drops, key=lambda one: drops[one])
+    if drops[scale] > LOSS_DB:
+        NOTES.warning(
+            f"{after.stage}: {drops[scale]:.3f} dB less at x{scale} than {before.stage}; give more pictures (--data), a lower "
+            "--lr, or --finetune-steps 0"
+        )
 
 
 def validation_pictures(options: PruneOptions, card: ModelCard) -> Sequence[Planes]:

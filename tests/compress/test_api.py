@@ -77,3 +77,13 @@ def test_without_pictures_it_is_reconstructed_on_those_that_come_along(dense: Pa
 def test_a_checkpoint_is_named_by_a_path(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^path='a\.safetensors': is of type str; give a path$"):
         prune("a.safetensors", PruneOptions(output=tmp_path / "b.safetensors"))  # type: ignore[arg-type]
+
+
+def test_training_that_lost_quality_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    before, after = (Row(stage, 1, 1, {2: 36.0, 4: db}) for stage, db in (("reconstructed", 30.56), ("fine-tuned", 30.16)))
+    warn_of_loss(after, before)
+    assert not caplog.messages
+    warn_of_loss(before, after)
+    assert caplog.messages == [
+        "fine-tuned: 0.400 dB less at x4 than reconstructed; give more pictures (--data), a lower --lr, or --finetune-steps 0"
+    ]
