@@ -8,6 +8,8 @@ import torch
 
 from sr_deploy.compress import PruneOptions, prune
 from sr_deploy.compress.command import parser
+from sr_deploy.compress.report import Row
+from sr_deploy.compress.run import warn_of_loss
 from sr_deploy.errors import InputError
 from sr_deploy.options import options_from
 from sr_deploy.train import Status
