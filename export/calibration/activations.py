@@ -1,7 +1,8 @@
 """What flows through a graph while pictures go through it: the largest magnitudes and the histograms, in one pass.
 
 The graph is cut into segments of few nodes each, so that only their values are held. Two tiles are under way at once, each
-computed and counted by a thread of its own, which keeps two cores busy to the end. Histograms grow as larger values come
+computed and counted by a thread of its own, which keeps two cores busy to the end; one, where a value is as large as
+``LARGE_BYTES``. Histograms grow as larger values come
 (``Counting``), and whole numbers are added up, so neither the order of the tiles nor the number of threads changes anything.
 """
 
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 
 from sr_deploy.errors import InputError
 from sr_deploy.export.graphs.model import INPUT
-from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, residual_outputs
+from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes, residual_outputs, value_bytes
 from sr_deploy.export.sessions import Sessions
 from sr_deploy.progress import progress
 from sr_deploy.runtime.backends.engine import Tiles
 from sr_deploy.thresholds import Counting, Histogram
 
 SEGMENT_BYTES = 2**25  # of the values that one segment makes
+LARGE_BYTES = 2**26
 AT_ONCE = 2  # tiles: more would hold more memory
 EXTREMES = ("ReduceMax", "ReduceMin")
 
@@ -66,7 +68,7 @@ def activations(model: onnx.ModelProto, tiles: TileSet, sessions: Sessions) -> A
 
 def _watch_all(model: onnx.ModelProto, counted: frozenset[str], tiles: TileSet, sessions: Sessions) -> _Watch:
     """Return what was seen of all tiles: each is sent through the graph by one of ``AT_ONCE`` threads, and counted there."""
-    at_once = min(AT_ONCE, sessions.threads)
+    at_once = 1 if max(value_bytes(model).values()) >= LARGE_BYTES else min(AT_ONCE, sessions.threads)
     graph = _Graph(model, counted, sessions.divided(at_once))
     idle, busy = [_Watch(graph) for _ in range(at_once)], set[Future[_Watch]]()
     with ThreadPoolExecutor(at_once) as pool, progress("calibrating", len(tiles)) as advance:
@@ -123,7 +125,8 @@ class _Watch:
             values |= made
             for name in segment.done - {INPUT}:
                 array = values.pop(name)
-                self.spare.setdefault(array.shape, []).append(array)
+                if array.nbytes < LARGE_BYTES:
+                    self.spare.setdefault(array.shape, []).append(array)
         return self
 
     def join_(self, other: _Watch) -> None:
@@ -185,7 +188,7 @@ def _users(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
 def _segments(model: onnx.ModelProto, counted: Set[str]) -> tuple[onnx.ModelProto, list[_Segment]]:
     """Return the model with all its shapes, and its segments."""
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    sizes = {name: 4 * math.prod(shape) for name, shape in _shapes(inferred).items()}
+    sizes = value_bytes(inferred)
     rectified = _rectified(model)
     groups: list[list[onnx.NodeProto]] = [[]]
     held = 0

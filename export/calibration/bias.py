@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -42,15 +43,20 @@ def bias_shifts(model: onnx.ModelProto, thresholds: Mapping[str, float], tiles: 
     nodes = [node for node in convolution_nodes(model) if node.name in thresholds]
     values = [value for value in dict.fromkeys(node.input[0] for node in nodes) if value != INPUT]
     session = sessions.open(with_taps(model, values))
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        readers.setdefault(node.input[0], []).append(node)
     plain: dict[str, list[NDArray[np.float64]]] = {node.name: [] for node in nodes}
     rounded: dict[str, list[NDArray[np.float64]]] = {node.name: [] for node in nodes}
     with progress("bias correction", min(TILES, len(tiles))) as advance:
         for tile in tiles.some(TILES):
-            found = {INPUT: tile, **dict(zip(values, session.run(None, {INPUT: tile})[1:], strict=True))}
-            for node in nodes:
-                x = found[node.input[0]]
-                plain[node.name].append(x.mean(axis=(0, 2, 3), dtype=np.float64))
-                rounded[node.name].append(mean_rounded(x, scale_of(thresholds[node.name])))
+            given = ort.OrtValue.ortvalue_from_numpy(tile)
+            found = {INPUT: given, **dict(zip(values, session.run_with_ort_values(None, {INPUT: given})[1:], strict=True))}
+            for value, made in found.items():  # an array of one of them at a time
+                x = made.numpy()
+                for node in readers.get(value, ()):
+                    plain[node.name].append(x.mean(axis=(0, 2, 3), dtype=np.float64))
+                    rounded[node.name].append(mean_rounded(x, scale_of(thresholds[node.name])))
             advance("")
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     shifts: Shifts = {}
@@ -66,5 +72,9 @@ def bias_shifts(model: onnx.ModelProto, thresholds: Mapping[str, float], tiles: 
 
 def mean_rounded(x: NDArray[np.float32], scale: float) -> NDArray[np.float64]:
     """Return the mean of each channel of ``x`` (n, c, h, w) after quantization to int8: float64 (c,)."""
-    integers = np.clip(np.rint(x / np.float32(scale)), -QMAX - 1, QMAX)
-    return np.asarray(integers.mean(axis=(0, 2, 3), dtype=np.float64) * scale)
+    means = []
+    for number in range(x.shape[1]):  # a channel at a time takes less memory
+        integers = x[:, number] / np.float32(scale)
+        np.clip(np.rint(integers, out=integers), -QMAX - 1, QMAX, out=integers)
+        means.append(integers.mean(dtype=np.float64))
+    return np.asarray(means) * scale

@@ -103,6 +103,13 @@ def macs_by_convolution(model: onnx.ModelProto) -> dict[str, int]:
     }
 
 
+def value_bytes(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the size of every float32 value of a graph in bytes, those of its input and its output among them."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = (*inferred.input, *inferred.value_info, *inferred.output)
+    return {value.name: 4 * math.prod(d.dim_value for d in value.type.tensor_type.shape.dim) for value in values}
+
+
 def digest_of(model: onnx.ModelProto) -> str:
     """Return the digest of a graph without its card."""
     return digest_bytes(model.SerializeToString(deterministic=True))

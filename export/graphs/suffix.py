@@ -9,6 +9,7 @@ import onnx
 
 from sr_deploy.card import Shape
 from sr_deploy.export.graphs.model import INPUT, OUTPUT
+from sr_deploy.export.graphs.narrow import narrow_tail
 from sr_deploy.export.graphs.quantize import quantize
 from sr_deploy.export.graphs.reading import OUTPUT_KEY, convolution_nodes
 
@@ -51,7 +52,7 @@ def suffix_of(model: onnx.ModelProto, name: str, thresholds: Mapping[str, float]
         [tensor for key, tensor in constants.items() if key in used],
     )
     made = onnx.helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-    return Suffix(name, made, tuple(reads))
+    return Suffix(name, narrow_tail(made), tuple(reads))
 
 
 def with_taps(model: onnx.ModelProto, values: list[str]) -> onnx.ModelProto:
