@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from sr_deploy.console import run, table
 from sr_deploy.files import list_pictures, write_text
@@ -22,7 +23,7 @@ from sr_deploy.runtime.backends.load import load
 from sr_deploy.runtime.backends.onnx_engine import cores
 from sr_deploy.runtime.bench.machine import processor
 from sr_deploy.runtime.infer.folder import FolderRun
-from sr_deploy.runtime.pictures.read import read_pixels, write_png
+from sr_deploy.runtime.pictures.read import read_pixels
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "tiles", "engine", "colour", "encode", "write")
@@ -38,7 +39,7 @@ def make_pictures(folder: Path, *, count: int, size: tuple[int, int]) -> list[Pa
         source = np.repeat(source, 3, axis=2) if source.shape[2] == 1 else source
         tiled = np.tile(source, (-(-h // source.shape[0]), -(-w // source.shape[1]), 1))[:h, :w]
         paths.append(folder / f"{index:03}.png")
-        write_png(paths[-1], np.ascontiguousarray(tiled))
+        Image.fromarray(tiled).save(paths[-1])
     return paths
 
 

@@ -177,6 +177,17 @@ def large() -> str:
     return as_table(rows, left=2)
 
 
+def deep_pictures() -> str:
+    """CPU time and peak memory of deep and large pictures, by two states of the code."""
+    found = figures("deep_pictures")["results"]
+    labels = list(found)
+    rows = [["`sr-infer` x2", *(f"{label}: CPU" for label in labels), *(f"{label}: peak" for label in labels)]]
+    for case in found[labels[0]]:
+        seconds = [f"{found[label][case]['cpu_s']:.1f} s" for label in labels]
+        rows.append([case, *seconds, *(f"{found[label][case]['peak_mb']:.0f} MB" for label in labels)])
+    return as_table(rows)
+
+
 def photographs() -> str:
     """PSNR of JPEG files, by quality."""
     found = figures("photographs")["results"]
@@ -197,6 +208,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "vdsr engines": vdsr_engines,
     "pruning": pruning,
     "large": large,
+    "deep pictures": deep_pictures,
     "photographs": photographs,
 }
 

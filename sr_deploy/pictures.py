@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from sr_deploy.errors import InputError
+from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.options import MAX_PIXELS
 from sr_deploy.picture_kinds import HEAD, check_no_preview, check_read, kind_of_content
 
@@ -175,7 +175,7 @@ def explained(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except InputError:
+    except SrDeployError:
         raise
     except FileNotFoundError as err:
         raise InputError(f"{path}: no such file; check the name") from err

@@ -14,6 +14,10 @@ ENLARGE = """
 import json, os
 import numpy as np
 from sr_deploy import Upscaler
+from sr_deploy.runtime.pictures.encode import encode
+from sr_deploy.runtime.pictures.picture import Picture
+deep = np.zeros((40, 40, 3), np.uint16)
+assert encode("tiff", [deep], Picture(deep))  # by libvips
 with Upscaler() as upscaler:
     upscaler.upscale(np.zeros((40, 40), np.uint8))
     names = []

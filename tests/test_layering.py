@@ -33,7 +33,7 @@ FLOORS = {  # the rooms of runtime/ from the ground up, and what each stands on;
     "large": ("pictures", "backends", "upscaling"),
     "video": ("backends", "upscaling"),
     "bench": ("backends", "upscaling", "engines"),
-    "doctor": ("backends",),
+    "doctor": ("pictures", "backends"),
     "infer": ("pictures", "backends", "upscaling", "engines", "large", "video"),
 }
 

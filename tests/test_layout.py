@@ -20,7 +20,7 @@ from sr_deploy.files import list_pictures
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 SCRIPTS: dict[str, str] = PROJECT["project"]["scripts"]
-HEAVY = ("numpy", "cv2", "torch", "onnx", "onnxruntime", "lightning", "nni", "PIL", "rich")
+HEAVY = ("numpy", "cv2", "torch", "onnx", "onnxruntime", "lightning", "nni", "PIL", "pyvips", "rich")
 
 
 APIS = {

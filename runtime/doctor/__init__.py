@@ -3,5 +3,5 @@
 Every finding is tried, not guessed.
 
 Begin with ``command.py``, the arguments; ``run.py`` is what happens then.
-Imports ``backends``; no other room imports it.
+Imports ``pictures`` and ``backends``; no other room imports it.
 """

@@ -10,7 +10,7 @@ from sr_deploy.console import run
 from sr_deploy.options import Parser
 
 PROG = "sr-doctor"
-NEEDS = ("cpu", "cuda", "tensorrt", "train", "compress", "export", "hdf5", "charts", "video", "large", "metrics")
+NEEDS = ("cpu", "cuda", "tensorrt", "train", "compress", "export", "hdf5", "charts", "video", "libvips", "metrics")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.files import cache_folder, check_reports, write_text
 from sr_deploy.picture_kinds import reads_avif, writes_avif
 from sr_deploy.runtime.backends.engine import CPU
+from sr_deploy.runtime.pictures.libvips import libvips
 from sr_deploy.strict_json import json_text
 
 LEAST_PYTHON = (3, 10)
@@ -31,7 +32,6 @@ PACKAGES = {
     "hdf5": ("h5py",),
     "charts": ("matplotlib",),
     "video": ("av",),
-    "large": ("pyvips",),
     "metrics": ("torchmetrics", "torchvision", "torch_fidelity"),
 }
 
@@ -99,6 +99,16 @@ def python() -> Finding:
     return Finding("sr-deploy", f"{__version__}, {version}", mend)
 
 
+def libvips_found() -> Finding:
+    """Return whether deep and large pictures can be read and written."""
+    try:
+        vips = libvips()
+    except SrDeployError as err:
+        reason, _, mend = str(err).partition("; ")
+        return Finding("libvips", reason, mend)
+    return Finding("libvips", f"{'.'.join(str(vips.version(place)) for place in range(3))}, pyvips {vips.__version__}")
+
+
 def onnxruntime(provider: str, extra: str) -> Finding:
     """Return whether ONNX Runtime is here and has a provider."""
     what = f"ONNX Runtime, {'CPU' if extra == 'cpu' else 'CUDA'}"
@@ -151,7 +161,6 @@ def packages(extra: str) -> Finding:
         "hdf5": "HDF5 training files",
         "charts": "charts",
         "video": "videos",
-        "large": "large pictures",
         "metrics": "LPIPS and FID",
     }
     what = names.get(extra, extra)
@@ -184,13 +193,13 @@ PROBES: dict[str, Callable[[], Finding]] = {
     "cuda": lambda: onnxruntime("CUDAExecutionProvider", "cuda"),
     "tensorrt": tensorrt,
     "gpu": gpu,
+    "libvips": libvips_found,
     "train": lambda: packages("train"),
     "compress": lambda: packages("compress"),
     "export": lambda: packages("export"),
     "hdf5": lambda: packages("hdf5"),
     "charts": lambda: packages("charts"),
     "video": lambda: packages("video"),
-    "large": lambda: packages("large"),
     "metrics": lambda: packages("metrics"),
     "avif": avif,
     "cache": cache,

@@ -73,7 +73,7 @@ class Task(Passage):
         """Keep what there is to be told of a picture."""
         self.size, self.frames_advice = (picture.pixels.shape[1] * scale, picture.pixels.shape[0] * scale), frames_advice
         self.frames, self.jpeg_quality, self.others = picture.frames, picture.jpeg_quality, picture.beside.others
-        self.dropped = not_kept(self.kind, picture, by_rows=self.large is not None)
+        self.dropped = not_kept(self.kind, picture)
 
     def bands(self) -> Iterator[Band]:
         """See :class:`Passage`."""

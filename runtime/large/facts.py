@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sr_deploy.runtime.large.rows import STEP, RowSource
+from sr_deploy.runtime.large.rows import STEP
+from sr_deploy.runtime.pictures.rows import RowSource
 from sr_deploy.runtime.pictures.samples import Levels, Samples, nominal, samples_of
 
 
@@ -35,16 +36,17 @@ def facts_of(source: RowSource) -> Facts:
     """
     height, width, channels = source.shape
     colours = 1 if channels <= 2 else 3
-    ends: list[int] = [0]
+    ends = np.zeros(0, source.dtype)
     total, seen_count = np.zeros(colours), 0
     for first in range(0, height, STEP):
         rows = source.rows(first, min(first + STEP, height))
-        ends = [min(ends[0], int(rows[..., :colours].min())), max(ends[-1], int(rows[..., :colours].max()))]
+        shown = rows[..., :colours]
+        ends = np.array([*ends, shown.min(), shown.max()], source.dtype)
         if channels in (2, 4):
             seen = rows[..., -1] > 0
             seen_count += int(np.count_nonzero(seen))
             total += rows[..., :-1].sum(axis=(0, 1), where=seen[..., None], dtype=np.float64)  # exact below 2**53
-    samples = samples_of(np.array(ends, source.dtype))
+    samples = samples_of(ends)
     if channels in (1, 3) or seen_count in (0, height * width):
         return Facts(samples)
     return Facts(samples, samples.levels((total / seen_count).astype(np.float32)))

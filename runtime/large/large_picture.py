@@ -1,12 +1,11 @@
 """Pictures that do not fit into the memory: told before they are decoded, and enlarged by rows where that can be done.
 
 A picture in memory takes its samples, those of the result, and the file that the result is encoded into. By rows, decoding
-(libvips, extra ``large``), tiles and encoding hold some hundreds of rows: memory goes by the width. The pixels are the same.
+(libvips), tiles and encoding hold some hundreds of rows: memory goes by the width. The pixels are the same.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 import threading
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, MachineError
 from sr_deploy.files import replacing
@@ -23,25 +24,19 @@ from sr_deploy.pictures import DEFAULT, Reading
 from sr_deploy.runtime.backends.engine import Engine
 from sr_deploy.runtime.large.estimate import band_bytes, in_memory_bytes
 from sr_deploy.runtime.large.facts import Facts, facts_of, need_reading, nominal_facts
-from sr_deploy.runtime.large.jpeg_rows import JpegWriter
 from sr_deploy.runtime.large.memory import in_words
-from sr_deploy.runtime.large.png_rows import PngWriter
-from sr_deploy.runtime.large.rows import RowSource, Stoppable
-from sr_deploy.runtime.large.saving import Carried, RowWriter, carried_by
-from sr_deploy.runtime.large.tiff_rows import TiffWriter
+from sr_deploy.runtime.large.rows import Stoppable
 from sr_deploy.runtime.large.turned import upright_rows
 from sr_deploy.runtime.large.upscale import enlarge_rows
-from sr_deploy.runtime.large.vips_rows import VipsRows, unreadable
+from sr_deploy.runtime.large.writer import RowWriter
+from sr_deploy.runtime.pictures.encode import reduced
 from sr_deploy.runtime.pictures.formats import FOLLOWING, Writing, check_holds, lacks
 from sr_deploy.runtime.pictures.head import Head, blank
-from sr_deploy.runtime.pictures.samples import Pixels
+from sr_deploy.runtime.pictures.rows import RowSource, rows_of, unreadable
+from sr_deploy.runtime.pictures.save import carried_by
 from sr_deploy.runtime.pictures.standard_streams import STDOUT, write_standard_output
 
-WRITERS: dict[str, Callable[[BinaryIO, Pixels, Carried], RowWriter]] = {
-    "png": PngWriter,
-    "jpeg": JpegWriter,
-    "tiff": TiffWriter,
-}
+WRITTEN = ("png", "jpeg", "tiff")
 CHUNK = 2**20
 
 
@@ -63,7 +58,7 @@ class LargePicture:
 
     head: Head
     scale: int
-    format: str = "png"  # of the result, one of ``WRITERS``
+    format: str = "png"  # of the result, one of ``WRITTEN``
     quality: int | None = None
     allow_truncated: bool = False
     budget: int = 2**62  # bytes that may be taken
@@ -102,13 +97,15 @@ class LargePicture:
         facts = self._facts(engine, watch)
         with closing(upright_rows(self._opened(engine, watch), self.head.orientation, folder)) as source:
             w, h = self.size
-            carried = carried_by(self.head.picture, self.format, self.scale, self.quality)
-            writer = WRITERS[self.format](stream, blank((h, w), source.shape[2], source.dtype), carried)
-            with closing(enlarge_rows(engine, source, self.scale, facts, overlap=watch.overlap)) as parts:
+            carried = carried_by(self.head.picture, self.format, (w, h), self.quality)
+            page = blank((h, w), source.shape[2], reduced(np.empty((0, 1, 1), source.dtype), self.format).dtype)
+            with (
+                RowWriter(self.format, stream, page, carried) as writer,
+                closing(enlarge_rows(engine, source, self.scale, facts, overlap=watch.overlap)) as parts,
+            ):
                 for part, rows in parts:
-                    writer.write(rows)
+                    writer.write(reduced(rows, self.format))
                     watch.on_part(part)
-            writer.close()
             stream.flush()
 
     def _facts(self, engine: Engine, watch: Watch) -> Facts:
@@ -119,7 +116,7 @@ class LargePicture:
             return facts_of(source)
 
     def _opened(self, engine: Engine, watch: Watch) -> RowSource:
-        source = VipsRows(self.head, allow_truncated=self.allow_truncated)
+        source = rows_of(self.head, allow_truncated=self.allow_truncated)
         need = source.whole_bytes + band_bytes(self.head, engine.card, self.scale)
         if source.whole_bytes and need > self.budget:
             source.close()
@@ -157,14 +154,14 @@ class Memory:
         check_holds(kind, head.picture, scale, path)
         told = f"{path}: {head.shape[1]}x{head.shape[0]} pixels take {in_words(need)} of memory"
         may = f"{in_words(self.budget)} may be used"
-        if importlib.util.find_spec("pyvips") is None:
-            raise MachineError(f"{told}, {may}; pip install 'sr-deploy[large]' to enlarge it by rows, or cut it into parts")
         least = band_bytes(head, card, scale)
         if least > self.budget:
             raise MachineError(f"{told}, {in_words(least)} by rows, {may}; allow more with --memory, or cut it into parts")
         if not head.plain:
             raise MachineError(unreadable(head))
-        if kind not in WRITERS:
-            able = next(name for name in WRITERS if not lacks(name, head.picture, scale))
+        if head.picture.pixels.dtype == np.float32 and kind != "tiff":
+            raise InputError(f"{told}, {may}, and floats are written by rows as TIFF alone; use --format tiff, or more --memory")
+        if kind not in WRITTEN:
+            able = next(name for name in WRITTEN if not lacks(name, head.picture, scale))
             raise InputError(f"{told}, {may}, and {kind} cannot be written by rows; use --format {able}, or more --memory")
         return LargePicture(head, scale, kind, self.writing.quality, self.reading.allow_truncated, self.budget)

@@ -9,31 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Protocol
 
 import numpy as np
 
+from sr_deploy.runtime.pictures.rows import RowSource
 from sr_deploy.runtime.pictures.samples import Pixels
 
 Key = slice | tuple[slice, slice, int | slice]
 STEP = 64  # rows that are read at once, at least
-
-
-class RowSource(Protocol):
-    """A picture that gives its rows once, from top to bottom."""
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype[np.generic]
-
-    def rows(self, first: int, last: int) -> Pixels:
-        """Return rows ``[first, last)`` as (last - first, w, c), a new array; ``first`` is the ``last`` of the call before.
-
-        Raises:
-            InputError: the picture turns out to be truncated or damaged.
-        """
-
-    def close(self) -> None:
-        """Free the decoder and what it holds."""
 
 
 class Window:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
@@ -10,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from sr_deploy.pictures import TURNED
-from sr_deploy.runtime.large.rows import RowSource
+from sr_deploy.runtime.pictures.rows import RowSource
 from sr_deploy.runtime.pictures.samples import Pixels
 
 BLOCK = 256  # rows that lie together in the temporary file
@@ -85,14 +84,9 @@ class Turned:
         return np.concatenate(parts, axis=1)
 
     def _read(self, pixel: int, shape: tuple[int, int, int]) -> Pixels:
-        size = int(np.prod(shape)) * self.dtype.itemsize
-        content, place = bytearray(), pixel * self.stored[2] * self.dtype.itemsize
-        while len(content) < size:  # one call reads at most 2 GiB
-            more = os.pread(self.file.fileno(), size - len(content), place + len(content))
-            if not more:
-                raise OSError(5, "the temporary file is shorter than it was written")
-            content += more
-        return np.frombuffer(content, self.dtype).reshape(shape)
+        self.file.seek(pixel * self.stored[2] * self.dtype.itemsize)
+        found: Pixels = np.fromfile(self.file, self.dtype, int(np.prod(shape))).reshape(shape)
+        return found
 
 
 def upright_rows(source: RowSource, orientation: int, folder: Path) -> RowSource:

@@ -9,7 +9,8 @@ from typing import cast
 from sr_deploy.card import ModelCard
 from sr_deploy.runtime.backends.engine import Engine, Tiles
 from sr_deploy.runtime.large.facts import Facts
-from sr_deploy.runtime.large.rows import NextRows, RowSource, Window
+from sr_deploy.runtime.large.rows import NextRows, Window
+from sr_deploy.runtime.pictures.rows import RowSource
 from sr_deploy.runtime.pictures.samples import Pixels
 from sr_deploy.runtime.upscaling.pipeline import Passage, through_engine
 from sr_deploy.runtime.upscaling.stages import Stages, StageTimes

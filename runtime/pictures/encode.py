@@ -7,30 +7,23 @@ floats from 0 to 1, clipped, to 65535 in a PNG and to 255 elsewhere.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.TiffImagePlugin import AppendingTiffWriter
 
 from sr_deploy.runtime.pictures.animation import Show, apng_bytes, avif_bytes, gif_bytes, image_of, webp_bytes
-from sr_deploy.runtime.pictures.beside import COMMENT, comment_chunks, comments_of, some_of, xmp_chunks
-from sr_deploy.runtime.pictures.colour import rgb_from_grey
+from sr_deploy.runtime.pictures.beside import COMMENT, comments_of, some_of
+from sr_deploy.runtime.pictures.colour import fitting_profile, rgb_from_grey
 from sr_deploy.runtime.pictures.formats import FORMATS
-from sr_deploy.runtime.pictures.jpeg_file import (
-    LONGEST_SEGMENT,
-    holds_iptc,
-    holds_xmp,
-    jpeg_bytes,
-    segments_beside,
-    segments_of,
-)
-from sr_deploy.runtime.pictures.metadata import PREFIX, Tags
+from sr_deploy.runtime.pictures.jpeg_file import LONGEST_SEGMENT, holds_iptc, holds_xmp, segments_of
+from sr_deploy.runtime.pictures.metadata import Tags
 from sr_deploy.runtime.pictures.picture import Picture
-from sr_deploy.runtime.pictures.png_file import Chunks, png_bytes
 from sr_deploy.runtime.pictures.samples import Pixels, nominal
-from sr_deploy.runtime.pictures.tiff_write import tiff_parts
+from sr_deploy.runtime.pictures.save import Carried, carried_by, file_of, is_big
 
-QUALITY = 95  # of JPEG and lossy WebP where nothing is said
 ROWS = 256  # reduced at once
 HELD = {  # what formats hold beside pixels, profile and EXIF
     "png": ("XMP", "comments"),
@@ -60,28 +53,41 @@ def encode(kind: str, results: Sequence[Pixels], picture: Picture, quality: int 
         MemoryError: there is too little.
     """
     h, w, _ = results[0].shape
-    longest = LONGEST_SEGMENT if kind == "jpeg" else None
-    exif = picture.tags.written((w, h), longest=longest) if picture.tags is not None else b""
-    profile = picture.icc_profile
+    carried = carried_by(picture, kind, (w, h), quality)
     if kind == "tiff":
-        return tiff_parts(results, icc_profile=profile, exif=exif)
-    beside = picture.beside
-    own = picture.chunks if picture.format == "png" else (*xmp_chunks(beside.xmp), *comment_chunks(beside))
-    if kind == "png" and len(results) == 1:
-        chunks = [*own, *([(b"eXIf", exif[len(PREFIX) :])] if exif else [])]
-        return [png_bytes(fewer_bits(results[0], 16), icc_profile=profile, chunks=chunks, scratch=True)]
-    return [eight_bit_bytes(kind, [eight_bits(result) for result in results], picture, chunks=own, exif=exif, quality=quality)]
+        return [tiff_content(results, carried)]
+    if kind == "jpeg" or (kind == "png" and len(results) == 1):
+        return [file_of(reduced(results[0], kind), kind, carried)]
+    return [eight_bit_bytes(kind, [eight_bits(result) for result in results], picture, carried, lossy=quality is not None)]
+
+
+def tiff_content(pages: Sequence[Pixels], carried: Carried) -> memoryview:
+    """Return the file of one or several pages, each of its own size and kind."""
+    parts, big = [], is_big(sum(page.nbytes for page in pages))
+    for page in pages:
+        profile = fitting_profile(carried.icc_profile, page.shape[2])
+        parts.append(file_of(page, "tiff", replace(carried, icc_profile=profile, big=big)))
+    if len(parts) == 1:
+        return parts[0]
+    stream = BytesIO()
+    with AppendingTiffWriter(stream, new=True) as joined:
+        for part in parts:
+            joined.write(bytes(part))
+            joined.newFrame()
+    return stream.getbuffer()
+
+
+def reduced(pixels: Pixels, kind: str) -> Pixels:
+    """Return samples of as many bits as a ``png``, ``jpeg`` or ``tiff`` holds; the same array where it has no more."""
+    return pixels if kind == "tiff" else fewer_bits(pixels, 8 if kind == "jpeg" else 16)
 
 
 def eight_bit_bytes(
-    kind: str, frames: list[NDArray[np.uint8]], picture: Picture, *, chunks: Chunks, exif: bytes, quality: int | None
+    kind: str, frames: list[NDArray[np.uint8]], picture: Picture, carried: Carried, *, lossy: bool
 ) -> bytes | memoryview:
     """Return the file of frames of 8 bits in a format that holds no more, or several; see :func:`encode`."""
     beside, profile = picture.beside, picture.icc_profile
     comments = comments_of(beside, picture.chunks)
-    if kind == "jpeg":
-        more = segments_beside(comments, beside.xmp, beside.iptc)
-        return jpeg_bytes(frames[0], quality or QUALITY, icc_profile=profile, exif=exif, more=more, scratch=True)
     if kind == "bmp":
         stream = BytesIO()
         image_of(frames[0]).save(stream, format="BMP")
@@ -89,18 +95,18 @@ def eight_bit_bytes(
     if profile and kind in COLOURED and frames[0].shape[2] <= 2:
         coloured = [rgb_from_grey(frame, profile) for frame in frames]
         profile, frames = None, [grey if found is None else found for grey, found in zip(frames, coloured, strict=True)]
-    show = Show(picture.rest.durations_ms, picture.rest.loop, profile, exif, chunks, beside.xmp)
+    show = Show(picture.rest.durations_ms, picture.rest.loop, profile, carried.exif, carried.chunks, beside.xmp)
     if kind == "avif":
-        return avif_bytes(frames, show, quality=quality or QUALITY)
+        return avif_bytes(frames, show, quality=carried.quality)
     if kind == "webp":
-        return webp_bytes(frames, show, quality=quality or QUALITY, lossless=picture.lossless and quality is None)
+        return webp_bytes(frames, show, quality=carried.quality, lossless=picture.lossless and not lossy)
     assert kind in FORMATS
     return gif_bytes(frames, show, b"\n".join(comments)) if kind == "gif" else apng_bytes(frames, show)
 
 
-def not_kept(kind: str, picture: Picture, *, by_rows: bool = False) -> tuple[str, ...]:
-    """Return in words what of a picture its result of a format has not, ``by_rows`` where that is how it is written."""
-    beside, held = picture.beside, HELD.get(kind, ()) if not by_rows else ()
+def not_kept(kind: str, picture: Picture) -> tuple[str, ...]:
+    """Return in words what of a picture its result of a format has not."""
+    beside, held = picture.beside, HELD.get(kind, ())
     lost = [*beside.lost, *profile_lost(kind, picture)]
     if not picture.format == kind == "png":
         texts = [word for word in beside.texts if word != COMMENT.decode() or "comments" not in held]
@@ -109,7 +115,8 @@ def not_kept(kind: str, picture: Picture, *, by_rows: bool = False) -> tuple[str
         lost += ["XMP"] if beside.xmp and ("XMP" not in held or (kind == "jpeg" and not holds_xmp(beside.xmp))) else []
         lost += [name.decode() for name, data in picture.chunks if name == b"cICP" or (name == b"gAMA" and data != USUAL_GAMMA)]
     lost += ["IPTC"] if beside.iptc and not ("IPTC" in held and holds_iptc(beside.iptc)) else []
-    if kind in BARE and picture.tags is not None and picture.tags != NO_TAGS:
+    tags = picture.tags
+    if tags is not None and ((kind in BARE and tags != NO_TAGS) or (kind == "tiff" and tags.beyond_resolution)):
         lost.append("EXIF")
     if picture.tags is not None and kind == "jpeg" and len(picture.tags.written((1, 1))) > LONGEST_SEGMENT:
         lost.append("the maker's note in EXIF")

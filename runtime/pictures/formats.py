@@ -16,7 +16,6 @@ from sr_deploy.errors import InputError
 from sr_deploy.picture_kinds import HEAD, kind_of_content, writes_avif
 from sr_deploy.pictures import Reading, source
 from sr_deploy.runtime.pictures.picture import Picture
-from sr_deploy.runtime.pictures.png_file import PNG_MAX_SIDE
 from sr_deploy.runtime.pictures.samples import Pixels
 
 
@@ -34,13 +33,14 @@ class Format:
     max_bytes: int = 2**62  # of its pixels
 
 
+VIPS_MAX_SIDE = 100_000_000  # beyond, libvips 8.18 writes files without a picture
 FORMATS = {
-    "png": Format((".png", ".apng"), PNG_MAX_SIDE, animation=True),
+    "png": Format((".png", ".apng"), VIPS_MAX_SIDE, animation=True),
     "jpeg": Format(
         (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".jps", ".mpo"), 65_500, alpha=False, quality=True
     ),  # libjpeg's limit; the format's: 65535
     "webp": Format((".webp",), 16_383, animation=True, quality=True),
-    "tiff": Format((".tif", ".tiff"), 2**31 - 1, floats=True, pages=True),
+    "tiff": Format((".tif", ".tiff"), VIPS_MAX_SIDE, floats=True, pages=True),
     "bmp": Format((".bmp", ".dib"), 2**31 - 1, alpha=False, max_bytes=2**32 - 2**16),
     "gif": Format((".gif",), 65_535, animation=True),
     "avif": Format((".avif", ".avifs"), 32_768, animation=True, quality=True, max_bytes=3 * 2**28),  # what libavif reads

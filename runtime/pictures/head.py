@@ -26,12 +26,12 @@ from sr_deploy.runtime.pictures.beside import (
     is_deep_avif,
 )
 from sr_deploy.runtime.pictures.colour import TRANSPARENT, fitting_profile, misfit_of
-from sr_deploy.runtime.pictures.deep import LAB, MULTIPLIED, SEPARATE_ALPHA
+from sr_deploy.runtime.pictures.deep import SEPARATE_ALPHA, shown
 from sr_deploy.runtime.pictures.jpeg_quality import jpeg_quality
 from sr_deploy.runtime.pictures.metadata import colour_chunks, tags_from
 from sr_deploy.runtime.pictures.picture import Frames, Picture
 from sr_deploy.runtime.pictures.samples import Pixels
-from sr_deploy.runtime.pictures.tiff_read import Layout
+from sr_deploy.runtime.pictures.tiff_read import LAB, Layout
 
 PROFILE_TAG = 34675  # of TIFF
 EXTRA_SAMPLES = 338  # TIFF 6.0, section 18
@@ -49,10 +49,11 @@ class Head:
     picture: Picture  # as it will be when it is read, but for the values of the pixels, which take no memory
     mode: str  # as Pillow calls it
     orientation: int  # EXIF's, 1 to 8
-    plain: bool  # what libvips reads of it are the samples that are read of it elsewhere
+    plain: bool  # it can be read by rows, to the same samples
     cmyk_profile: bytes | None = None
     deep: bool = False  # more than 8 bits a sample, as Pillow finds it
     stored_bytes: int = 0  # of the samples in a deep TIFF, those of channels that show nothing among them
+    layout: Layout | None = None  # of a deep TIFF
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,32 +80,28 @@ def tiff_head(stream: BinaryIO, tags: ImageFileDirectory_v2, layout: Layout, pat
         InputError: over a limit of ``reading``.
     """
     layout.check(path, reading)
-    colours = 1 if layout.photometric <= 1 else 3
-    alone = layout.channels == colours + 1 and layout.extra in ((), (SEPARATE_ALPHA,))
-    alpha = alone or MULTIPLIED in layout.extra or SEPARATE_ALPHA in layout.extra
-    dtype = np.dtype(np.float32 if layout.kind == "f" else np.uint8 if layout.bits == 8 else np.uint16)
+    (h, w, channels), dtype = shown(layout)
     exif = Image.Exif()
     stream.seek(0)
     with suppress(Exception):  # whatever Pillow's parser meets: EXIF that cannot be read is no reason to refuse the picture
         exif.load_from_fp(stream)
     mode, raw = "LAB" if layout.photometric == LAB else "", tags.get(PROFILE_TAG)
-    profile = fitting_profile(raw, colours + alpha, mode)
-    pixels = blank((layout.height, layout.width), colours + alpha, dtype)
+    profile = fitting_profile(raw, channels, mode)
     beside = beside_of_tags(tags.get(XMP_TAG), tags.get(IPTC_TAG))
-    beside = replace(beside, lost=beside.lost + misfit_of(raw, colours + alpha, mode))
-    picture = Picture(pixels, profile, 1, "tiff", tags_from(exif), beside=beside)
-    plain = layout.dtype == dtype and dtype != np.float32 and layout.photometric in (1, 2)
-    plain = plain and (alone or layout.channels == colours) and not reading.frames
+    beside = replace(beside, lost=beside.lost + misfit_of(raw, channels, mode))
+    picture = Picture(blank((h, w), channels, dtype), profile, 1, "tiff", tags_from(exif), beside=beside)
     mode = f"{layout.channels} x {layout.dtype}"
-    return _upright(Head(path, picture, mode, 1, plain, stored_bytes=layout.nbytes), tags.get(ORIENTATION))
+    head = Head(path, picture, mode, 1, not reading.frames, stored_bytes=layout.nbytes, layout=layout)
+    return _upright(head, tags.get(ORIENTATION))
 
 
 def image_head(stream: BinaryIO, image: Image.Image, path: Path, reading: Reading) -> Head:
     """Return the head of a picture that Pillow has opened in ``stream``."""
     kind = "jpeg" if image.format == "MPO" else str(image.format).lower()
     transparent = image.mode in TRANSPARENT or "transparency" in image.info
-    grey = image.mode in (*GREY_MODES, "La") or image.mode == "F" or image.mode.startswith("I")
     deep = is_deep(image) and image.mode != "CMYK"
+    grey = image.mode in (*GREY_MODES, "La") or image.mode == "F" or image.mode.startswith("I")
+    grey = grey or (deep and "LA;16B" in str(getattr(image, "tile", "")))  # Pillow would make RGBA of a PNG's grey and alpha
     pixels = blank(stored_size(image)[::-1], (1 if grey else 3) + transparent, np.dtype(np.uint16 if deep else np.uint8))
     frames = frame_count(image)
     taken = frames if reading.frames else 1

@@ -16,6 +16,9 @@ from sr_deploy.runtime.pictures.png_file import SIGNATURE
 
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x8769, 0x8825, 0xA005
 WIDTH, HEIGHT, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE = 256, 257, 0xA002, 0xA003, 0x927C
+DESCRIPTION = 270
+STRUCTURES = ("<?xml", "<OME", "ImageJ=", '{"shape"')  # of OME-TIFF, ImageJ and tifffile
+X_RESOLUTION, Y_RESOLUTION, UNIT = 282, 283, 296
 KEPT = frozenset(
     {270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432, *range(40091, 40096)}
 )  # of the first directory: description, make, model, resolution, software, times, people, rights
@@ -32,6 +35,21 @@ class Tags:
     first: Directory
     exif: Directory
     gps: Directory
+
+    @property
+    def dpi(self) -> tuple[float, float] | None:
+        """Pixels an inch across and down, where they are known."""
+        try:
+            across, down = (float(str(self.first[tag])) for tag in (X_RESOLUTION, Y_RESOLUTION))
+        except (KeyError, ValueError, ArithmeticError):
+            return None
+        unit = {2: 1.0, 3: 2.54}.get(int(str(self.first.get(UNIT, 2))))
+        return (across * unit, down * unit) if unit and min(across, down) > 0.0 and max(across, down) < 1e6 else None
+
+    @property
+    def beyond_resolution(self) -> bool:
+        """Whether there is more than resolution and orientation."""
+        return bool(self.exif or self.gps or set(self.first) - {X_RESOLUTION, Y_RESOLUTION, UNIT})
 
     def written(self, size: tuple[int, int], *, longest: int | None = None) -> bytes:
         """Return EXIF for an upright picture of (width, height), ``Exif`` and two zeros before it.
@@ -60,13 +78,19 @@ class Tags:
 def tags_from(exif: Image.Exif) -> Tags | None:
     """Return what of a file's EXIF goes along; ``None`` where there is nothing. Damaged tags are left out."""
     try:
-        first = {tag: value for tag, value in exif.items() if tag in KEPT and writable(tag, value)}
+        kept = {tag: value for tag, value in exif.items() if tag in KEPT and not is_structure(tag, value)}
+        first = {tag: value for tag, value in kept.items() if writable(tag, value)}
         inner = {tag: value for tag, value in exif.get_ifd(EXIF_IFD).items() if tag != INTEROP_IFD and writable(tag, value)}
         gps = {tag: value for tag, value in exif.get_ifd(GPS_IFD).items() if writable(tag, value)}
         turned = ORIENTATION in exif
     except Exception:  # Pillow's parser raises whatever it met: EXIF that cannot be read is no reason to refuse the picture
         return None
     return Tags(first, inner, gps) if first or inner or gps or turned else None
+
+
+def is_structure(tag: int, value: object) -> bool:
+    """Return whether a description is a program's, of the sizes and the order of a file's pages: wrong for a result."""
+    return tag == DESCRIPTION and str(value).lstrip("\ufeff \n").startswith(STRUCTURES)
 
 
 def writable(tag: int, value: object) -> bool:

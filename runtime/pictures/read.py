@@ -9,12 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sr_deploy.errors import InputError
-from sr_deploy.files import write_bytes
 from sr_deploy.picture_kinds import HEAD, check_no_preview, check_read
 from sr_deploy.pictures import (
     DEFAULT,
@@ -30,15 +28,15 @@ from sr_deploy.pictures import (
     source,
 )
 from sr_deploy.runtime.pictures.colour import fitting_profile, pixels_of, spread_key_
-from sr_deploy.runtime.pictures.deep import LAB, pixels_from_png, pixels_from_single, pixels_from_tiff
+from sr_deploy.runtime.pictures.deep import pixels_from_single
 from sr_deploy.runtime.pictures.frames import with_frames
 from sr_deploy.runtime.pictures.head import Head, image_head, tiff_head
 from sr_deploy.runtime.pictures.metadata import tags_from
 from sr_deploy.runtime.pictures.orientation import upright
 from sr_deploy.runtime.pictures.picture import Frames, Picture
-from sr_deploy.runtime.pictures.png_file import png_bytes
+from sr_deploy.runtime.pictures.rows import PlainRows, TiffRows, check_whole, whole
 from sr_deploy.runtime.pictures.samples import Pixels
-from sr_deploy.runtime.pictures.tiff_read import DEEP, ends_early, is_tiff, layout_of, pages_of, tiff_samples
+from sr_deploy.runtime.pictures.tiff_read import DEEP, LAB, ends_early, is_tiff, layout_of, pages_of
 
 EIGHT = (8,)
 
@@ -119,17 +117,17 @@ class PictureFile:
         kind, frames = head.picture.format, head.picture.frames
         if all_frames:
             check_declared(path, image.size, self.reading, area=frames * image.width * image.height)
-        spread_key_(image)
-        image.load()
         if head.deep and frames > 1 and all_frames:
             raise InputError(f"{path}: {frames} frames of 16 bits; leave --frames out for the first, or write them in 8 bits")
+        if head.deep and kind == "png":
+            pixels: Pixels = whole(PlainRows(head, self.stream, allow_truncated=self.reading.allow_truncated))
+            return replace(head.picture, pixels=upright(pixels, head.orientation), rest=Frames())
+        spread_key_(image)
+        image.load()
         if not head.deep:
-            pixels: Pixels = pixels_of(image)
+            pixels = pixels_of(image)
         elif len(image.getbands()) == 1:
             pixels = pixels_from_single(image, path)
-        elif kind == "png":
-            self.stream.seek(0)
-            pixels = pixels_from_png(self.stream.read(), path, image.info.get("transparency"))
         else:
             what = f"{image.format} of 16-bit samples in an unusual order is not read"
             raise InputError(f"{path}: {what}; write it as a plain 16-bit TIFF or PNG")
@@ -154,9 +152,10 @@ class PictureFile:
                 raise InputError(f"{self.path}: pages of other depths than the first; leave --frames out for the first")
             area += layout.width * layout.height
             layout.check(self.path, self.reading, area=area)
-            samples = tiff_samples(self.stream, layout, self.path, allow_truncated=self.reading.allow_truncated)
-            pixels = upright(pixels_from_tiff(samples, layout, self.path), tags.get(ORIENTATION))
-            found.append(_finite(pixels, self.path))
+            if not self.reading.allow_truncated:
+                check_whole(tags, self.stream, self.path)
+            rows = TiffRows(self.stream, layout, self.path, allow_truncated=self.reading.allow_truncated)
+            found.append(upright(whole(rows), tags.get(ORIENTATION)))
         profile = fitting_profile(self.head.picture.icc_profile, found[0].shape[2])
         rest = Frames(tuple(found[1:]))
         return replace(self.head.picture, pixels=found[0], icc_profile=profile, frames=len(pages), rest=rest)
@@ -210,15 +209,4 @@ def head_of(path: Path, reading: Reading = DEFAULT) -> Head:
 def _cut_off(tags: ImageFileDirectory_v2, stream: BinaryIO) -> bool:
     """Return whether a page of 8 bits ends early: Pillow takes no part of it where it is compressed."""
     layout = layout_of(tags, EIGHT)
-    return layout is not None and layout.photometric != LAB and ends_early(layout, stream.seek(0, 2))
-
-
-def _finite(pixels: Pixels, path: Path) -> Pixels:
-    if pixels.dtype == np.float32 and not (np.isfinite(pixels.min(initial=0)) and np.isfinite(pixels.max(initial=0))):
-        raise InputError(f"{path}: holds values that are no finite numbers; replace them first")
-    return pixels
-
-
-def write_png(path: Path, pixels: Pixels, *, icc_profile: bytes | None = None) -> None:
-    """Write uint8 or uint16 (h, w, c) as a PNG with its colour profile, whole or not at all."""
-    write_bytes(path, bytes(png_bytes(pixels, icc_profile=icc_profile)))
+    return layout is not None and layout.photometric != LAB and ends_early(tags, stream.seek(0, 2))

@@ -326,6 +326,25 @@ def test_a_colour_profile_goes_along_where_it_fits(
         assert found.info.get("icc_profile") == (profile if kept else None)
 
 
+def test_exif_that_a_tiff_leaves_out_is_told_once(
+    identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exif = Image.Exif()
+    exif[271] = "Maker"
+    for name in ("a.jpg", "b.jpg"):
+        Image.effect_noise((20, 12), 60).save(tmp_path / name, exif=exif)
+    Image.effect_noise((20, 12), 60).save(tmp_path / "c.tif", dpi=(300, 300))  # a resolution is kept
+    arguments = ("--format", "tiff", "-o", tmp_path / "out")
+    assert infer(identity_file, tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c.tif", *arguments) == 0
+    assert error_lines(capsys) == [f"sr-infer: not in the results: EXIF of {tmp_path / 'a.jpg'}, {tmp_path / 'b.jpg'}"]
+    assert infer(identity_file, tmp_path / "a.jpg", *arguments, "--overwrite") == 0
+    assert error_lines(capsys) == ["sr-infer: not in the result: EXIF"]
+    with Image.open(tmp_path / "out" / "c_x2.tif") as found:
+        assert found.info["dpi"] == (300, 300)
+    assert infer(identity_file, tmp_path / "a.jpg", "-o", tmp_path / "out") == 0
+    assert error_lines(capsys) == []
+
+
 def test_frames_that_are_left_out_are_told(identity_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames = [Image.effect_noise((20, 12), 60 + n) for n in range(3)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from sr_deploy.runtime.pictures.encode import encode
+from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.png_file import SIGNATURE, chunk
 from sr_deploy.runtime.pictures.samples import Pixels
-from sr_deploy.runtime.pictures.tiff_write import tiff_parts
+from tests.runtime.pictures.odd_tiff import Shape, odd_tiff
 
 HEIGHT, WIDTH = 301, 97
 
@@ -59,14 +61,21 @@ def profile() -> bytes:
 
 
 def write_deep(path: Path, pixels: Pixels) -> None:
-    """Write 16-bit samples as PNG or TIFF."""
+    """Write samples of any depth as PNG or TIFF."""
     if path.suffix == ".tif":
-        path.write_bytes(b"".join(tiff_parts([pixels])))
+        path.write_bytes(
+            odd_tiff(pixels, Shape(1 if pixels.shape[2] < 3 else 2, extra=None if pixels.shape[2] in (1, 3) else 2, rows=50))
+        )
         return
     ordered: NDArray[np.uint16] = np.asarray(pixels[..., 2::-1] if pixels.shape[2] == 3 else pixels, np.uint16)
     if pixels.shape[2] == 4:
         ordered = np.asarray(pixels[..., (2, 1, 0, 3)], np.uint16)
     assert cv2.imwrite(str(path), ordered)
+
+
+def encoded(kind: str, pixels: Pixels) -> bytes:
+    """Return the file of a result."""
+    return b"".join(encode(kind, [pixels], Picture(pixels)))
 
 
 KINDS: dict[str, Callable[[Path], object]] = {
@@ -86,7 +95,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "rgb_progressive.jpg": lambda path: image("RGB").save(path, progressive=True),
     "rgb.tif": lambda path: image("RGB").save(path, compression="tiff_deflate", icc_profile=profile()),
     "rgba.png": lambda path: image("RGBA").save(path),
-    "rgba.tif": lambda path: path.write_bytes(b"".join(tiff_parts([samples(4)]))),
+    "rgba.tif": lambda path: write_deep(path, samples(4)),
     "cmyk.jpg": lambda path: image("CMYK").save(path, quality=95),
     "cmyk.tif": lambda path: image("CMYK").save(path),
     "grey_16.png": lambda path: write_deep(path, samples(1, np.uint16)),
@@ -95,6 +104,11 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "rgb_16.tif": lambda path: write_deep(path, samples(3, np.uint16)),
     "rgba_16.png": lambda path: write_deep(path, samples(4, np.uint16)),
     "rgba_16.tif": lambda path: write_deep(path, samples(4, np.uint16)),
+    "grey_alpha_16.png": lambda path: path.write_bytes(encoded("png", samples(2, np.uint16))),
+    "rgb_planes_16.tif": lambda path: path.write_bytes(odd_tiff(samples(3, np.uint16), Shape(2, planes=True, rows=50))),
+    "rgba_multiplied_16.tif": lambda path: path.write_bytes(odd_tiff(samples(4, np.uint16), Shape(2, extra=1, tile=(32, 48)))),
+    "lab_16.tif": lambda path: path.write_bytes(odd_tiff(samples(3, np.uint16), Shape(8))),
+    "rgb_float.tif": lambda path: path.write_bytes(odd_tiff(samples(3) / np.float32(100) - np.float32(1), Shape(2))),
 }
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 from sr_deploy.errors import InputError
 from sr_deploy.pictures import ENDS_EARLY, TOO_EARLY, Reading, open_picture
 from sr_deploy.runtime.pictures.animation import Show, apng_bytes
-from sr_deploy.runtime.pictures.png_file import HEADER_END, chunk, png_bytes
+from sr_deploy.runtime.pictures.png_file import HEADER_END, chunk
 from sr_deploy.runtime.pictures.read import PictureFile, read_picture
+from tests.runtime.large.large_pictures import encoded
 
 TAKING = Reading(allow_truncated=True)
 SAVED = [
@@ -69,7 +70,7 @@ def deep_animation(path: Path) -> Path:
     control = (2).to_bytes(4, "big") + bytes(4)
     frame = [number.to_bytes(4, "big") for number in (0, 5, 4, 0, 0)]
     own = [chunk(b"acTL", control), chunk(b"fcTL", b"".join(frame) + b"\0\1\0\x0a\0\0")]
-    content = bytes(png_bytes(np.full((4, 5, 3), 999, np.uint16)))
+    content = encoded("png", np.full((4, 5, 3), 999, np.uint16))
     path.write_bytes(content[:HEADER_END] + b"".join(own) + content[HEADER_END:])
     return path
 

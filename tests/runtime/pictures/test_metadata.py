@@ -22,7 +22,7 @@ from sr_deploy.runtime.pictures.picture import Picture
 from sr_deploy.runtime.pictures.read import head_of, read_picture
 from tests.conftest import Outside
 
-FORMATS = ("jpeg", "png", "webp", "tiff", "avif")
+FORMATS = ("jpeg", "png", "webp", "avif")
 
 
 def camera_exif(orientation: int = 6) -> Image.Exif:
@@ -70,6 +70,15 @@ def test_what_described_the_file_stays_behind(tmp_path: Path) -> None:
     exif = written(tmp_path, "jpeg", read_picture(tmp_path / "p.tif")).getexif()
     assert exif[ExifTags.Base.Software] == "Editor"
     assert not {256, 257, 258, 259, 262, 273, 277, 278, 279} & set(exif)
+
+
+@pytest.mark.parametrize("description", ["<?xml version='1.0'?><OME SizeX='30'/>", "ImageJ=1.53t", '{"shape": [20, 30]}'])
+@pytest.mark.parametrize("kind", [*FORMATS, "tiff"])
+def test_a_description_of_a_files_structure_stays_behind(tmp_path: Path, kind: str, description: str) -> None:
+    Image.effect_noise((30, 20), 60).save(tmp_path / "p.tif", description=description, software="Editor")
+    picture = read_picture(tmp_path / "p.tif")
+    assert picture.tags is not None and picture.tags.first[ExifTags.Base.Software] == "Editor"
+    assert description[:9].encode() not in b"".join(encode(kind, [picture.pixels], picture))
 
 
 def test_a_picture_without_exif_gets_none(tmp_path: Path) -> None:

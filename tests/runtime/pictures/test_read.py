@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from pathlib import Path
@@ -12,10 +11,9 @@ import PIL
 import pytest
 from PIL import Image
 
-from sr_deploy.errors import InputError
 from sr_deploy.planes import read_rgb
-from sr_deploy.runtime.pictures.png_file import SIGNATURE, chunk, png_bytes
-from sr_deploy.runtime.pictures.read import head_of, read_pixels, write_png
+from sr_deploy.runtime.pictures.png_file import SIGNATURE, chunk
+from sr_deploy.runtime.pictures.read import head_of, read_pixels
 from tests.runtime.pictures.odd_tiff import Shape, odd_tiff
 
 
@@ -27,23 +25,6 @@ def saved(path: Path, image: Image.Image, **options: object) -> Path:
 def noise(h: int, w: int, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     values = np.random.default_rng(0).integers(0, 256, (h, w, channels), np.uint8)
     return values[..., 0] if channels == 1 else values
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_very_wide_picture_is_written(channels: int) -> None:
-    content = png_bytes(np.zeros((1, 1_000_001, channels), np.uint8))
-    with Image.open(io.BytesIO(content)) as found:
-        assert found.size == (1_000_001, 1)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("scratch", [True, False])
-def test_an_encoded_picture_is_the_picture(tmp_path: Path, channels: int, scratch: bool) -> None:
-    values = noise(300, 7, channels).reshape(300, 7, channels)
-    before = values.copy()
-    (tmp_path / "p.png").write_bytes(png_bytes(values, scratch=scratch))
-    assert np.array_equal(read_pixels(tmp_path / "p.png"), before)
-    assert scratch or np.array_equal(values, before)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4)])
@@ -122,18 +103,3 @@ def test_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert read_pixels(saved(tmp_path / "p.png", image, exif=exif)).shape == (16, 8, 3)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_written_png_reads_back_equal(tmp_path: Path, channels: int) -> None:
-    values = noise(6, 9, channels).reshape(6, 9, channels)
-    write_png(tmp_path / "p.png", values)
-    assert np.array_equal(read_pixels(tmp_path / "p.png"), values)
-
-
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("kept")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_png(tmp_path / "file" / "p.png", np.zeros((2, 2, 3), np.uint8))
-    assert (tmp_path / "file").read_text() == "kept"
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
