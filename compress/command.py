@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.safetensors)")
     group = p.add_mutually_exclusive_group()
     group.add_argument("--sparsity", type=float, metavar="S", help="part of the filters to remove (default: 0.5)")
-    group.add_argument("--config", type=Path, metavar="FILE", help="JSON file with an NNI config_list, passed to NNI unchanged")
+    group.add_argument("--config", type=Path, metavar="FILE", help="JSON file with an NNI config_list, read by NNI")
     add_recovery_arguments(p, group)
     p.add_argument("--pruner", choices=("auto", "nni", "native"), help="what makes the masks (default: NNI if installed)")
     p.add_argument(

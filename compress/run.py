@@ -15,8 +15,9 @@ from torch import Tensor
 from sr_deploy.calib_data import folder
 from sr_deploy.card import ModelCard, Shape
 from sr_deploy.compress.options import PruneOptions
+from sr_deploy.compress.pruning.allocation import config_list_from
 from sr_deploy.compress.pruning.criterion import NAMES
-from sr_deploy.compress.pruning.masks import ConfigList, filter_masks
+from sr_deploy.compress.pruning.masks import ConfigList, Masks, filter_masks, masks_from_config
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.plan import Plan, Wanted, plan_of
 from sr_deploy.compress.pruning.reconstruction import reconstruct
@@ -99,9 +100,9 @@ class Pruning:
             facts["prune.reconstruct"] = f"{self.options.reconstruct} patches"
         small, left, card = self.dense, Survivors(self.dense), self.card
         for number in range(1, self.plan.rounds + 1):
-            config_list = self.plan.of_round(small, number)
+            config_list, masks = self.masks_of_round(small, number)
             facts |= round_facts(config_list, number, self.plan.rounds)
-            small = self.without_filters(small, config_list, left, number)
+            small = self.without_filters(small, masks, left, number)
             small, card = self.tune(small, self.smaller_card(small, facts), number, left)
         if self.qat is not None:
             for name, rounded in self.quantization_aware(small, card, self.qat):
@@ -121,14 +122,25 @@ class Pruning:
         """Measure ``network``."""
         return row(name, network, self.shape, self.pictures, self.card)
 
-    def without_filters(self, network: Network, config_list: ConfigList, left: Survivors, number: int) -> Network:
+    def masks_of_round(self, network: Network, number: int) -> tuple[ConfigList, Masks]:
+        """Return which filters of ``network`` stay in one round, and the ``config_list`` that says so.
+
+        Raises:
+            InputError: NNI is needed and is not installed, or the list that was given does not fit the network.
+        """
+        if self.plan.config_list is not None:
+            return self.plan.config_list, masks_from_config(network, self.plan.config_list)
+        kept = self.plan.of_round(number)
+        scores = self.measured.scores(network)
+        return config_list_from(network, kept), filter_masks(network, kept, backend=self.options.pruner, scores=scores)
+
+    def without_filters(self, network: Network, masks: Masks, left: Survivors, number: int) -> Network:
         """Return the smaller network of round ``number``, reconstructed, and take what it lost from ``left``.
 
         Raises:
             InputError: the masks do not fit the network.
             CheckError: the smaller network computes something else.
         """
-        masks = filter_masks(network, config_list, backend=self.options.pruner, scores=self.measured.scores(network))
         small = without_filters(network, masks)
         difference = check_equal(mask_filters(network, masks), small, probe(self.pictures, self.shape[1]))
         NOTES.info(f"removed filters: largest difference from the masked network {difference:.1e} (limit 1e-05)")

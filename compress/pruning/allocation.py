@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import Shape
-from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build_like, convolutions
@@ -31,13 +30,7 @@ def channels_of(network: Network) -> dict[ChannelGroup, int]:
 
 
 def uniform(channels: Kept, sparsity: float) -> dict[ChannelGroup, int]:
-    """Return what is left when ``int(n * sparsity)`` of the ``n`` channels of every group go, as the masks count.
-
-    Raises:
-        InputError: ``sparsity`` is not in [0, 1).
-    """
-    if not 0.0 <= sparsity < 1.0:
-        raise InputError(f"--sparsity {sparsity} is not in [0, 1); 0.5 halves every convolution")
+    """Return what is left when ``int(n * sparsity)`` of the ``n`` channels of every group go; ``sparsity`` is in [0, 1)."""
     return {group: n - int(n * sparsity) for group, n in channels.items()}
 
 
@@ -54,8 +47,9 @@ def part_of_the_way(channels: Kept, kept: Kept, *, step: int, steps: int) -> dic
 def config_list_from(network: Network, kept: Kept) -> list[dict[str, object]]:
     """Return the ``config_list`` that keeps exactly so many channels of each group: one entry for each, in NNI's dialect.
 
-    Producers of one group share a ``dependency_group_id``; in front of PixelShuffle each has an entry of its own with its
-    ``granularity``, as in ``config_list_for``.
+    Convolutions that share a residual stream get one mask (``dependency_group_id``); those in front of PixelShuffle(r) lose whole
+    groups of r * r channels (``granularity``), which are one channel behind it. Where several upsamplers end in one tail (MDSR),
+    both hold: the mean over the scales of the norm of the r * r filters that make a channel decides about it.
     """
     convs, channels = convolutions(network), channels_of(network)
     entries: list[dict[str, object]] = []
@@ -144,33 +138,3 @@ def _run(network: Network, shape: Sequence[int]) -> dict[str, tuple[nn.Conv2d, i
     with torch.no_grad():
         clone(torch.empty(tuple(shape), device="meta"))
     return found
-
-
-def config_list_for(network: Network, sparsity: float) -> list[dict[str, object]]:
-    """Return the ``config_list`` for ``--sparsity``: every convolution but the output one.
-
-    Convolutions that share a residual stream get one mask (``dependency_group_id``); those in front of PixelShuffle(r) lose whole
-    groups of r * r channels (``granularity``), which are one channel behind it. Where several upsamplers end in one tail (MDSR),
-    both hold: the mean over the scales of the norm of the r * r filters that make a channel decides about it.
-
-    Raises:
-        InputError: ``sparsity`` is not in [0, 1).
-    """
-    if not 0.0 <= sparsity < 1.0:
-        raise InputError(f"--sparsity {sparsity} is not in [0, 1); 0.5 halves every convolution")
-    convs = convolutions(network)
-    groups = network.channel_groups()
-    special = [group for group in groups if len(group.producers) > 1 or max(group.blocks.values()) > 1]
-    names = [name for group in special for name in group.producers]
-    entries: list[dict[str, object]] = [
-        {"sparsity": sparsity, "op_types": ["Conv2d"], "exclude_op_names": [*names, list(convs)[-1]]}
-    ]
-    for number, group in enumerate(special, start=1):
-        together = {"dependency_group_id": f"stream{number}"} if len(group.producers) > 1 else {}
-        if max(group.blocks.values()) == 1:
-            entries.append({"sparsity": sparsity, "op_names": list(group.producers), **together})
-            continue
-        for name, block in group.blocks.items():
-            settings = {"weight": {"granularity": [block, *convs[name].weight.shape[1:]]}}
-            entries.append({"sparse_ratio": sparsity, "op_names": [name], **together, "target_settings": settings})
-    return entries

@@ -10,14 +10,12 @@ from sr_deploy.compress.pruning.allocation import (
     Cost,
     Kept,
     channels_of,
-    config_list_for,
-    config_list_from,
     cost_of,
     part_of_the_way,
     rounded_up,
     uniform,
 )
-from sr_deploy.compress.pruning.budget import Curves, channels_for, check_share
+from sr_deploy.compress.pruning.budget import Curves, channels_for
 from sr_deploy.compress.pruning.masks import ConfigList
 from sr_deploy.compress.pruning.measured import Measured
 from sr_deploy.compress.pruning.sensitivity import curves_of
@@ -46,7 +44,7 @@ class Wanted:
 class Plan:
     """What is removed in ``rounds`` rounds, what it costs, and what is said about it."""
 
-    config_list: ConfigList | None = None  # of the one round, where it does not follow from ``kept``
+    config_list: ConfigList | None = None  # as it was given; then there is one round, and no ``kept``
     channels: Kept = field(default_factory=dict)  # of the dense network
     kept: Kept = field(default_factory=dict)  # in the end
     rounds: int = 1
@@ -54,32 +52,27 @@ class Plan:
     layers: Sequence[Sequence[str]] = ()  # a table, where the widths do not follow from one sparsity
     share: float | None = None  # of the dense network's multiplications that is left
 
-    def of_round(self, network: Network, number: int) -> ConfigList:
-        """Return the ``config_list`` of round ``number``, counted from 1, of the network that the round before left."""
-        if self.config_list is not None:
-            return self.config_list
-        return config_list_from(network, part_of_the_way(self.channels, self.kept, step=number, steps=self.rounds))
+    def of_round(self, number: int) -> Kept:
+        """Return what every group keeps after round ``number``, counted from 1."""
+        return part_of_the_way(self.channels, self.kept, step=number, steps=self.rounds)
 
 
 def plan_of(wanted: Wanted, network: Network, measured: Measured, shape: Shape) -> Plan:
     """Return what is removed of ``network``, after measuring its layers where a budget is wanted; MACs are counted at ``shape``.
 
     Raises:
-        InputError: the sparsity or the budget is none, or cannot be reached.
+        InputError: the budget cannot be reached.
     """
     cost, channels = cost_of(network, shape), channels_of(network)
     if wanted.target_macs is None:
-        return uniform_plan(network, wanted, cost, channels)
-    check_share(wanted.target_macs)
+        return uniform_plan(wanted, cost, channels)
     return budget_plan(wanted, cost, channels, curves_of(network, measured.batches(network), measured.scores(network)))
 
 
-def uniform_plan(network: Network, wanted: Wanted, cost: Cost, channels: Kept) -> Plan:
+def uniform_plan(wanted: Wanted, cost: Cost, channels: Kept) -> Plan:
     """Return the plan of one sparsity for every convolution, rounded up where wanted."""
     kept = asked = uniform(channels, wanted.uniform_sparsity)
     facts = {"prune.sparsity": f"{wanted.uniform_sparsity:g}"}
-    if wanted.round_to is None and wanted.rounds == 1:
-        return Plan(config_list_for(network, wanted.uniform_sparsity))
     if wanted.round_to is None:
         return Plan(None, channels, kept, wanted.rounds, facts)
     kept = rounded_up(asked, channels, wanted.round_to)
@@ -102,7 +95,7 @@ def budget_plan(wanted: Wanted, cost: Cost, channels: Kept, curves: Curves) -> P
     """Return the plan of least predicted error within the budget.
 
     Raises:
-        InputError: the budget is none, or cannot be reached.
+        InputError: the budget cannot be reached.
     """
     assert wanted.target_macs is not None
     kept = channels_for(cost, channels, curves, share=wanted.target_macs, multiple=wanted.round_to or 1)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.card import ModelCard
-from sr_deploy.compress.pruning.allocation import channels_of, config_list_from
+from sr_deploy.compress.pruning.allocation import channels_of
 from sr_deploy.compress.pruning.masks import Scores, native_masks
 from sr_deploy.compress.pruning.removal import mask_filters
 from sr_deploy.degrade import Planes, network_pair
@@ -86,8 +86,8 @@ def curves_of(network: Network, batches: Sequence[MicroBatch], scores: Scores | 
             for sparsity in SPARSITIES:
                 kept = n - int(n * sparsity)
                 if kept not in points:
-                    chosen = config_list_from(network, {**channels, group: kept})
-                    points[kept] = error_of(mask_filters(network, native_masks(network, chosen, scores)), batches, dense)
+                    masks = native_masks(network, {group: kept}, scores)
+                    points[kept] = error_of(mask_filters(network, masks), batches, dense)
                 advance()
             curves[group] = Curve(tuple(sorted(points.items())))
     return curves

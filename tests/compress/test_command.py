@@ -54,7 +54,7 @@ def test_half_by_default(dense: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (card.scales, card.default_scale, card.parent_digest) == ((2, 3), 2, parent.digest)
     assert card.recipe["parent.train.lr"] == "0.1"
     assert card.recipe["prune.criterion"] == "L1 norm of filters"
-    assert json.loads(card.recipe["prune.config_list"])[0]["sparsity"] == 0.5
+    assert json.loads(card.recipe["prune.config_list"])[0] == {"sparse_ratio": 0.5, "op_names": ["conv1"]}
     assert weight_count(network) == 9 * (4 + 16 + 4)
     shown = capsys.readouterr()
     heading, _, bicubic, *rows, last = shown.out.splitlines()
@@ -99,9 +99,10 @@ def test_sparsity_is_free(dense: Path) -> None:
     assert checkpoint.read_card(output).widths == (6, 6, 1)
 
 
+@needs_nni
 def test_config_is_taken_from_a_file(dense: Path) -> None:
     entries = [{"sparsity": 0.75, "op_names": ["conv2"]}]
-    code, output = prune(dense, "--config", config(dense, entries))
+    code, output = prune(dense, "--pruner", "auto", "--config", config(dense, entries))
     assert code == 0
     card = checkpoint.read_card(output)
     assert card.widths == (8, 2, 1)
@@ -228,7 +229,11 @@ def test_an_existing_checkpoint_is_kept(dense: Path, capsys: pytest.CaptureFixtu
         (("--steps", "5"), "--steps 5 belongs to sr-train; give --finetune-steps"),
         (("--epochs", "2"), "--epochs 2 belongs to sr-train; give --finetune-steps"),
         (("--shape", "1", "1", "0", "16"), "--shape 1 1 0 16: every side must be 1 to 16384"),
-        (("--config", "absent.json"), "absent.json: cannot be read (No such file or directory); name a JSON file with --config"),
+        (("--config", "a.json"), "--pruner native: --config a.json is NNI's, by L1 norm; leave one of them out"),
+        (
+            ("--pruner", "auto", "--config", "absent.json"),
+            "absent.json: cannot be read (No such file or directory); name a JSON file with --config",
+        ),
         (("--val", "absent"), "absent: not a folder; name one that holds pictures"),
     ],
 )
@@ -248,16 +253,15 @@ def test_a_wrong_option_is_one_line(dense: Path, capsys: pytest.CaptureFixture[s
         ({}, "config.json: not a config_list; it holds a list like"),
         ([], "config.json: not a config_list"),
         (["conv1"], "config.json: not a config_list"),
-        ([{"sparsity": 0.5, "op_names": ["conv1"], "granularity": "default"}], "config_list key 'granularity' is not known"),
-        ([{"sparsity": 0.5, "op_types": ["Linear"]}], "selects no module of this network"),
-        (
-            [{"sparsity": 1.0, "op_names": ["conv1"]}],
-            "needs one of sparsity, sparse_ratio in [0, 1), has 1.0",
+        pytest.param([{"nonsense": 1}], "NNI refuses it (", marks=needs_nni),
+        pytest.param([{"sparsity": 0.5, "op_types": ["Linear"]}], "selects no module of this network", marks=needs_nni),
+        pytest.param(
+            [{"sparsity": -0.5, "op_names": ["conv1"]}], "'sparsity' is -0.5; a number in [0, 1) is needed", marks=needs_nni
         ),
     ],
 )
 def test_a_wrong_config_is_one_line(dense: Path, capsys: pytest.CaptureFixture[str], value: object, message: str) -> None:
-    code, output = prune(dense, "--config", config(dense, value))
+    code, output = prune(dense, "--pruner", "auto", "--config", config(dense, value))
     assert code == 2
     shown = capsys.readouterr().err
     assert message in shown

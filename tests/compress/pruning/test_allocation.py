@@ -1,4 +1,4 @@
-"""How many channels are kept, what that costs, and the list that asks for it."""
+"""How many channels are kept, what that costs, and the masks of it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from torch import nn
 
 from sr_deploy.compress.pruning.allocation import (
     channels_of,
-    config_list_for,
-    config_list_from,
     cost_of,
     exact_ratio,
     part_of_the_way,
     rounded_up,
-    uniform,
 )
 from sr_deploy.compress.pruning.masks import filter_masks, native_masks, nni_installed
 from sr_deploy.compress.pruning.removal import without_filters
-from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, macs
@@ -50,10 +46,10 @@ def random_choice(network: Network, seed: int) -> dict[ChannelGroup, int]:
 
 @pytest.mark.parametrize("arch", FAMILIES)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_list_keeps_exactly_so_many_and_the_cost_is_that_of_the_smaller_network(arch: str, seed: int) -> None:
+def test_the_masks_keep_exactly_so_many_and_the_cost_is_that_of_the_smaller_network(arch: str, seed: int) -> None:
     network = random_network(arch)
     kept = random_choice(network, seed)
-    small = without_filters(network, filter_masks(network, config_list_from(network, kept), backend="native"))
+    small = without_filters(network, native_masks(network, kept))
     assert channels_of(small) == kept
     cost = cost_of(network, SHAPE)
     assert cost.macs(kept) == sum(macs(one, SHAPE) for one in small.at_each_scale())
@@ -62,27 +58,11 @@ def test_the_list_keeps_exactly_so_many_and_the_cost_is_that_of_the_smaller_netw
 
 @pytest.mark.skipif(not nni_installed(), reason="NNI is not installed")
 @pytest.mark.parametrize("arch", FAMILIES)
-def test_masks_of_the_list_are_those_of_nni(arch: str) -> None:
+def test_masks_are_those_of_nni(arch: str) -> None:
     network = random_network(arch)
     for kept in (random_choice(network, 2), channels_of(network)):
-        chosen = config_list_from(network, kept)
-        theirs, ours = (filter_masks(network, chosen, backend=backend) for backend in ("nni", "native"))
+        theirs, ours = (filter_masks(network, kept, backend=backend) for backend in ("nni", "native"))
         assert set(theirs) == set(ours) and all(torch.equal(theirs[name], ours[name]) for name in ours)
-
-
-@pytest.mark.parametrize("arch", FAMILIES)
-@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5])
-def test_uniform_counts_are_those_of_the_uniform_list(arch: str, sparsity: float) -> None:
-    network = random_network(arch)
-    made, usual = config_list_from(network, uniform(channels_of(network), sparsity)), config_list_for(network, sparsity)
-    ours, theirs = (native_masks(network, chosen) for chosen in (made, usual))
-    assert set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-@pytest.mark.parametrize("sparsity", [1.0, -0.1, float("nan")])
-def test_a_sparsity_out_of_range_is_refused(sparsity: float) -> None:
-    with pytest.raises(InputError, match=rf"--sparsity {sparsity} is not in \[0, 1\)"):
-        uniform({}, sparsity)
 
 
 def test_a_ratio_removes_exactly_as_many() -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from sr_deploy.compress.pruning.allocation import channels_of, config_list_from, cost_of
-from sr_deploy.compress.pruning.budget import channels_for, check_share, levels_of
-from sr_deploy.compress.pruning.masks import filter_masks
+from sr_deploy.compress.pruning.allocation import channels_of, cost_of
+from sr_deploy.compress.pruning.budget import channels_for, levels_of
+from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import without_filters
 from sr_deploy.compress.pruning.sensitivity import Curve, batches_of, curves_of
 from sr_deploy.errors import InputError
@@ -56,7 +56,7 @@ def test_the_budget_is_never_exceeded_and_nearly_used(arch: str, multiple: int) 
     for share in (0.2, 0.25, 0.5, 0.9):
         kept = channels_for(cost, channels, curves, share=share, multiple=multiple)
         assert all(n % multiple == 0 or n == channels[group] for group, n in kept.items())
-        small = without_filters(network, filter_masks(network, config_list_from(network, kept), backend="native"))
+        small = without_filters(network, native_masks(network, kept))
         reached = sum(macs(one, SHAPE) for one in small.at_each_scale()) / dense
         assert reached <= share
         # Nothing more fits: the next step of any group would exceed the budget.
@@ -87,7 +87,7 @@ def test_the_error_is_that_against_the_dense_network() -> None:
     group, batches = named(network, "conv3"), batches_for("vdsr")
     curve = curves_of(network, batches)[group]
     kept = {**channels_of(network), group: 8}
-    small = without_filters(network, filter_masks(network, config_list_from(network, kept), backend="native"))
+    small = without_filters(network, native_masks(network, kept))
     with torch.no_grad():
         expected = float((small(batches[0].degraded) - network(batches[0].degraded)).square().mean())
     assert dict(curve.points)[8] == pytest.approx(expected, rel=1e-4)
@@ -109,12 +109,6 @@ def test_levels_are_multiples_and_the_whole_layer() -> None:
     assert levels_of(12, 2, 16) == (12,)
     assert levels_of(5, 2, 1) == (2, 3, 4, 5)
     assert len(levels_of(4096, 410, 1)) <= 65
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(InputError, match=f"--target-macs {share} is not between 0 and 1; 0.25 keeps a quarter"):
-        check_share(share)
 
 
 def test_a_budget_that_cannot_be_reached_is_refused() -> None:

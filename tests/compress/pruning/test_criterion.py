@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.criterion import taylor_scores
 from sr_deploy.compress.pruning.masks import filter_masks, l1_norms, native_masks
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions
+from tests.helpers.networks import kept_at
 
 
 def random_network(arch: str = "vdsr", **config: float) -> Network:
@@ -35,7 +35,7 @@ def test_a_filter_that_nothing_reads_goes_before_a_weak_one() -> None:
         second.weight[:, 3] = 0.0
     scores = taylor_scores(network, [batch()])
     assert float(scores["conv1"][3]) == 0.0 and int((scores["conv1"] > 0.0).sum()) >= 4
-    chosen = config_list_for(network, 0.5)
+    chosen = kept_at(network, 0.5)
     assert not bool(filter_masks(network, chosen, backend="native", scores=scores)["conv1"][3])
     assert bool(native_masks(network, chosen)["conv1"][3])
 
@@ -72,7 +72,7 @@ def test_a_scale_says_nothing_of_the_branches_of_others() -> None:
 
 def test_norms_as_scores_make_the_usual_masks() -> None:
     network = random_network("mdsr", blocks=1, features=8)
-    chosen = config_list_for(network, 0.5)
+    chosen = kept_at(network, 0.5)
     norms = {name: l1_norms(conv.weight) for name, conv in convolutions(network).items()}
     ours, usual = native_masks(network, chosen, norms), native_masks(network, chosen)
     assert all(torch.equal(ours[name], usual[name]) for name in usual)

@@ -6,32 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_deploy.compress.pruning.allocation import config_list_for
-from sr_deploy.compress.pruning.masks import KNOWN_KEYS, ConfigList, filter_masks, native_masks, nni_installed, nni_masks
+from sr_deploy.compress.pruning import masks
+from sr_deploy.compress.pruning.allocation import channels_of
+from sr_deploy.compress.pruning.masks import filter_masks, masks_from_config, native_masks, nni_installed, nni_masks
 from sr_deploy.errors import InputError
-from tests.helpers.networks import vdsr
+from tests.helpers.networks import kept_at, vdsr
 
 WIDTHS = (8, 16, 12, 5, 1)
 needs_nni = pytest.mark.skipif(not nni_installed(), reason="NNI is not installed")
-
-CONFIG_LISTS: dict[str, ConfigList] = {
-    "sparsity": [{"sparsity": 0.5, "op_types": ["Conv2d"], "exclude_op_names": ["conv5"]}],
-    "sparse_ratio": [{"sparse_ratio": 0.25, "op_types": ["Conv2d"], "exclude_op_names": ["conv5"]}],
-    "zero": [{"sparsity": 0.0, "op_names": ["conv2"]}],
-    "high": [{"sparsity": 0.9, "op_names": ["conv2", "conv3"]}],
-    "odd ratio": [{"sparsity": 0.37, "op_names": ["conv1", "conv2", "conv3", "conv4"]}],
-    "exclude_op_names": [{"sparsity": 0.5, "op_types": ["Conv2d"], "exclude_op_names": ["conv1", "conv5"]}],
-    "op_names": [{"sparsity": 0.5, "op_names": ["conv2"]}],
-    "names and types": [{"sparsity": 0.5, "op_types": ["Conv2d"], "op_names": ["conv1", "conv4"]}],
-    "two entries": [{"sparsity": 0.5, "op_names": ["conv1"]}, {"sparsity": 0.25, "op_names": ["conv3", "conv4"]}],
-    "one layer twice": [{"sparsity": 0.75, "op_names": ["conv2"]}, {"sparsity": 0.25, "op_names": ["conv2", "conv3"]}],
-    "one layer twice, by type": [
-        {"sparsity": 0.25, "op_types": ["Conv2d"], "exclude_op_names": ["conv5"]},
-        {"sparsity": 0.75, "op_names": ["conv2"]},
-    ],
-    "the output conv, which has one filter": [{"sparsity": 0.5, "op_types": ["Conv2d"]}],
-    "int-like ratio": [{"sparsity": 0.125, "op_names": ["conv1"]}],
-}
 
 
 class WithLinear(nn.Module):
@@ -55,37 +37,26 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 
 
 @needs_nni
-@pytest.mark.parametrize("name", CONFIG_LISTS)
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_native_masks_equal_nnis(name: str, seed: int) -> None:
-    model = vdsr(*WIDTHS, seed=seed)
-    assert_equal(native_masks(model, CONFIG_LISTS[name]), nni_masks(model, CONFIG_LISTS[name]))
-
-
-@needs_nni
 @pytest.mark.parametrize("seed", range(12))
-def test_native_masks_equal_nnis_for_random_networks_and_lists(seed: int) -> None:
+def test_native_masks_equal_nnis_for_random_networks(seed: int) -> None:
     rng = random.Random(seed)
-    depth = rng.randint(2, 6)
-    model = vdsr(*(rng.randint(1, 20) for _ in range(depth - 1)), 1, seed=seed)
-    names = [f"conv{n}" for n in range(1, depth)]
-    entries, key = [], rng.choice(["sparsity", "sparse_ratio"])  # NNI refuses a list that mixes both
-    for _ in range(rng.randint(1, 3)):
-        ratio = {key: round(rng.uniform(0.0, 0.95), 3)}
-        selected = {"op_names": rng.sample(names, rng.randint(1, len(names)))}
-        by_type = {"op_types": ["Conv2d"], "exclude_op_names": [f"conv{depth}", *rng.sample(names, rng.randint(0, len(names)))]}
-        entries.append({**ratio, **rng.choice([selected, by_type])})
-    assert_equal(native_masks(model, entries), nni_masks(model, entries))
-
-
-@needs_nni
-def test_both_ways_leave_the_network_alone() -> None:
-    model = vdsr(*WIDTHS)
+    model = vdsr(*(rng.randint(1, 20) for _ in range(rng.randint(1, 5))), 1, seed=seed)
+    kept = {group: rng.randint(1, n) for group, n in channels_of(model).items()}
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for backend in ("nni", "native"):
-        filter_masks(model, config_list_for(model, 0.5), backend=backend)
+    native, theirs = (filter_masks(model, kept, backend=backend) for backend in ("native", "nni"))
+    assert_equal(native, theirs)
     assert_equal(dict(model.state_dict()), before)
-    assert list(model.state_dict()) == list(before)
+
+
+def test_without_nni_the_native_masks_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = vdsr(*WIDTHS)
+    kept = kept_at(model, 0.5)
+    monkeypatch.setattr(masks, "nni_installed", lambda: False)
+    assert_equal(filter_masks(model, kept), native_masks(model, kept))
+    with pytest.raises(InputError, match=r"NNI is not installed; pip install 'sr-deploy\[compress\]', or use --pruner native"):
+        filter_masks(model, kept, backend="nni")
+    with pytest.raises(InputError, match=r"a config_list needs NNI, which is not installed; pip install .*, or use --sparsity"):
+        masks_from_config(model, [{"sparsity": 0.5, "op_types": ["Conv2d"]}])
 
 
 @needs_nni
@@ -111,73 +82,71 @@ def test_masks_by_hand() -> None:
     with torch.no_grad():
         model.get_parameter("conv1.weight").copy_(weight)
 
-    def kept(sparsity: float) -> list[bool]:
-        found: list[bool] = native_masks(model, [{"sparsity": sparsity, "op_names": ["conv1"]}])["conv1"].tolist()
+    def stay(sparsity: float) -> list[bool]:
+        found: list[bool] = native_masks(model, kept_at(model, sparsity))["conv1"].tolist()
         return found
 
-    assert kept(0.0) == [True, True, True, True]
-    assert kept(0.25) == [True, True, False, True]
-    assert kept(0.5) == [False, True, False, True]
-    assert kept(0.74) == [False, True, False, True]
-    assert kept(0.75) == [False, True, False, False]
+    assert stay(0.0) == [True, True, True, True]
+    assert stay(0.25) == [True, True, False, True]
+    assert stay(0.5) == [False, True, False, True]
+    assert stay(0.74) == [False, True, False, True]
+    assert stay(0.75) == [False, True, False, False]
 
 
 def test_sparsity_selects_all_but_the_output() -> None:
-    masks = filter_masks(vdsr(*WIDTHS), config_list_for(vdsr(*WIDTHS), 0.5), backend="native")
-    assert {name: int(mask.sum()) for name, mask in masks.items()} == {"conv1": 4, "conv2": 8, "conv3": 6, "conv4": 3}
+    found = native_masks(vdsr(*WIDTHS), kept_at(vdsr(*WIDTHS), 0.5))
+    assert {name: int(mask.sum()) for name, mask in found.items()} == {"conv1": 4, "conv2": 8, "conv3": 6, "conv4": 3}
 
 
-@pytest.mark.parametrize("sparsity", [1.0, 1.5, -0.1, float("nan")])
-def test_sparsity_out_of_range_is_refused(sparsity: float) -> None:
-    with pytest.raises(InputError, match=rf"--sparsity {sparsity} is not in \[0, 1\); 0\.5 halves every convolution"):
-        config_list_for(vdsr(*WIDTHS), sparsity)
+@needs_nni
+@pytest.mark.parametrize("key", ["sparsity", "sparse_ratio", "sparsity_per_layer"])
+@pytest.mark.parametrize("ratio", [1.0, 2, -0.5, float("nan")])
+def test_a_ratio_out_of_range_is_refused_in_a_list(key: str, ratio: float) -> None:
+    with pytest.raises(InputError, match=rf"config_list key '{key}' is {ratio}; a number in \[0, 1\) is needed"):
+        masks_from_config(vdsr(*WIDTHS), [{key: ratio, "op_names": ["conv1"]}])
 
 
-@pytest.mark.parametrize("ratio", [1.0, -0.5, "half", None, float("nan")])
-def test_a_ratio_out_of_range_is_refused_in_a_list(ratio: object) -> None:
-    with pytest.raises(InputError, match=rf"needs one of sparsity, sparse_ratio in \[0, 1\), has {ratio}"):
-        native_masks(vdsr(*WIDTHS), [{"sparsity": ratio, "op_names": ["conv1"]}])
+@needs_nni
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sparse_ratio": -0.5}, r"config_list key 'sparse_ratio' is -0.5; a number in \[0, 1\) is needed"),
+        ({"sparse_threshold": float("inf")}, "config_list key 'sparse_threshold' is inf; a finite number is needed"),
+    ],
+)
+def test_numbers_in_settings_are_checked_too(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        masks_from_config(vdsr(*WIDTHS), [{"op_names": ["conv1"], "target_settings": {"weight": settings}}])
 
 
-@pytest.mark.parametrize("key", ["granularity", "target_names", "op_names_re", "exclude", "global_group_id", "typo"])
-def test_an_unknown_key_is_refused_by_name(key: str) -> None:
-    assert key not in KNOWN_KEYS
-    with pytest.raises(InputError, match=f"config_list key '{key}' is not known without NNI"):
-        native_masks(vdsr(*WIDTHS), [{"sparsity": 0.5, "op_names": ["conv1"], key: 1}])
+@needs_nni
+def test_settings_that_nni_would_ignore_are_refused() -> None:
+    entry = {"sparsity": 0.5, "op_names": ["conv2"], "target_settings": {"weight": {"granularity": [4, 8, 3, 3]}}}
+    with pytest.raises(InputError, match="target_settings beside 'sparsity' are ignored by NNI; say sparse_ratio instead"):
+        masks_from_config(vdsr(*WIDTHS), [entry])
 
 
-@pytest.mark.parametrize("key", ["op_names", "op_types", "exclude_op_names"])
-def test_a_name_that_is_no_list_is_refused(key: str) -> None:
-    with pytest.raises(InputError, match=f"config_list key '{key}' needs a list of names, has 'conv1'"):
-        native_masks(vdsr(*WIDTHS), [{"op_types": ["Conv2d"], "sparsity": 0.5, key: "conv1"}])
-
-
-def test_a_name_that_is_no_module_is_refused() -> None:
-    with pytest.raises(InputError, match="op_names 'conv9' is no module of this network; known: conv1, conv2, conv3"):
-        native_masks(vdsr(*WIDTHS), [{"sparsity": 0.5, "op_names": ["conv9"]}])
-
-
-@pytest.mark.parametrize("entry", [{"op_types": ["Linear"]}, {"op_names": []}, {}])
-def test_selecting_nothing_is_refused(entry: dict[str, object]) -> None:
+@needs_nni
+def test_selecting_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="selects no module of this network; known convolutions: conv1, conv2"):
-        filter_masks(vdsr(*WIDTHS), [{"sparsity": 0.5, **entry}], backend="native")
+        masks_from_config(vdsr(*WIDTHS), [{"sparsity": 0.5, "op_types": ["Linear"]}])
 
 
-@pytest.mark.parametrize("backend", ["native", pytest.param("nni", marks=needs_nni)])
-def test_a_linear_layer_is_refused(backend: str) -> None:
+@needs_nni
+def test_a_linear_layer_is_refused() -> None:
     with pytest.raises(InputError, match="selects linear, a Linear; only convolutions can be pruned, exclude it"):
-        filter_masks(WithLinear(), [{"sparsity": 0.5, "op_names": ["first", "linear"]}], backend=backend)  # type: ignore[arg-type]
+        masks_from_config(WithLinear(), [{"sparsity": 0.5, "op_names": ["first", "linear"]}])
 
 
-@pytest.mark.parametrize("backend", ["native", pytest.param("nni", marks=needs_nni)])
-def test_the_output_convolution_is_refused(backend: str) -> None:
+@needs_nni
+def test_the_output_convolution_is_refused() -> None:
     model = WithLinear()
     model.last = nn.Conv2d(4, 4, 3, bias=False)
     with pytest.raises(InputError, match=r'prunes last, which makes the picture; add "exclude_op_names": \["last"\]'):
-        filter_masks(model, [{"sparsity": 0.5, "op_types": ["Conv2d"]}], backend=backend)  # type: ignore[arg-type]
+        masks_from_config(model, [{"sparsity": 0.5, "op_types": ["Conv2d"]}])
 
 
 @needs_nni
 def test_removing_a_whole_layer_is_refused() -> None:
     with pytest.raises(InputError, match="removes all 16 filters of conv2; choose a lower sparsity"):
-        filter_masks(vdsr(*WIDTHS), [{"sparse_threshold": 1e9, "op_names": ["conv2"]}], backend="nni")
+        masks_from_config(vdsr(*WIDTHS), [{"sparse_threshold": 1e9, "op_names": ["conv2"]}])

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.compress.command import main
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import filter_masks, native_masks, nni_installed
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, card_of, convolutions, macs, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.networks import kept_at
 
 SCALES = (2, 3, 4)
 LAST = {"up.x2.0": 4, "up.x3.0": 9, "up.x4.1": 4}  # what ends in the tail, and the filters that make one of its inputs
@@ -36,7 +36,7 @@ def adds_to_the_stream(name: str) -> bool:
 
 def test_one_mask_for_the_stream_of_all_branches() -> None:
     network = random_mdsr()
-    masks = native_masks(network, config_list_for(network, 0.5))
+    masks = native_masks(network, kept_at(network, 0.5))
     assert set(masks) == set(convolutions(network)) - {"tail"}
     stream = [name for name in masks if adds_to_the_stream(name)]
     assert len(stream) == 2 + 3 * 2 + 2 and all(torch.equal(masks[name], masks["head"]) for name in stream)
@@ -45,7 +45,7 @@ def test_one_mask_for_the_stream_of_all_branches() -> None:
 
 def test_one_mask_of_whole_groups_for_what_the_tail_reads() -> None:
     network = random_mdsr()
-    masks = native_masks(network, config_list_for(network, 0.25))
+    masks = native_masks(network, kept_at(network, 0.25))
     blocks = {name: masks[name].reshape(-1, block) for name, block in LAST.items()}
     assert all(bool((rows == rows[:, :1]).all()) and torch.equal(rows[:, 0], blocks["up.x2.0"][:, 0]) for rows in blocks.values())
     weights = {name: convolutions(network)[name].weight.detach() for name in LAST}
@@ -60,7 +60,7 @@ def test_one_mask_of_whole_groups_for_what_the_tail_reads() -> None:
 @pytest.mark.parametrize("config", [{}, {"x3": 0}, {"x2": 0, "x3": 0}])
 def test_masks_are_those_of_nni(sparsity: float, config: dict[str, float]) -> None:
     network = random_mdsr(seed=1, **config)
-    chosen = config_list_for(network, sparsity)
+    chosen = kept_at(network, sparsity)
     theirs, ours = (filter_masks(network, chosen, backend=backend) for backend in ("nni", "native"))
     assert set(theirs) == set(ours) and all(torch.equal(theirs[name], ours[name]) for name in ours)
 
@@ -69,7 +69,7 @@ def test_masks_are_those_of_nni(sparsity: float, config: dict[str, float]) -> No
 @pytest.mark.parametrize("colors", [1, 3])
 def test_the_smaller_network_computes_what_the_masked_one_computes_at_every_scale(sparsity: float, colors: int) -> None:
     network = random_mdsr(colors=colors)
-    masks = native_masks(network, config_list_for(network, sparsity))
+    masks = native_masks(network, kept_at(network, sparsity))
     small, x = without_filters(network, masks), torch.rand(1, colors, 11, 13)
     assert weight_count(small) < weight_count(network) and widths_of(small)[-1] == colors
     assert check_equal(mask_filters(network, masks), small, x) <= 1e-5
@@ -81,7 +81,7 @@ def test_the_smaller_network_computes_what_the_masked_one_computes_at_every_scal
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_difference_at_any_scale_is_seen(scale: int) -> None:
     network = random_mdsr()
-    masks = native_masks(network, config_list_for(network, 0.5))
+    masks = native_masks(network, kept_at(network, 0.5))
     small = without_filters(network, masks)
     with torch.no_grad():
         bias = convolutions(small)[f"pre.x{scale}.1.conv2"].bias
@@ -92,7 +92,7 @@ def test_a_difference_at_any_scale_is_seen(scale: int) -> None:
 
 
 def masks_of(network: Network, **changed: Tensor) -> dict[str, Tensor]:
-    return {**native_masks(network, config_list_for(network, 0.5)), **{n.replace("_", "."): mask for n, mask in changed.items()}}
+    return {**native_masks(network, kept_at(network, 0.5)), **{n.replace("_", "."): mask for n, mask in changed.items()}}
 
 
 def test_another_mask_at_one_scale_is_refused() -> None:

@@ -5,18 +5,17 @@ import random
 import pytest
 import torch
 
-from sr_deploy.compress.pruning.allocation import config_list_for
-from sr_deploy.compress.pruning.masks import filter_masks
+from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import TOLERANCE, check_equal, mask_filters, without_filters
 from sr_deploy.errors import CheckError, InputError
 from sr_deploy.train.networks.registry import convolutions, weight_count, widths_of
 from sr_deploy.train.networks.vdsr import VDSR
-from tests.helpers.networks import vdsr
+from tests.helpers.networks import kept_at, vdsr
 
 
 def test_half_of_the_papers_network() -> None:
     dense = vdsr()
-    small = without_filters(dense, filter_masks(dense, config_list_for(dense, 0.5), backend="native"))
+    small = without_filters(dense, native_masks(dense, kept_at(dense, 0.5)))
     assert (weight_count(dense), weight_count(small)) == (664_704, 166_464)
     assert widths_of(small) == (32,) * 19 + (1,)
 

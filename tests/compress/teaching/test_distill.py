@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import mask_filters, without_filters
 from sr_deploy.compress.teaching.distill import Distilling, TaughtStepper, What, feature_error, units_of
@@ -20,6 +19,7 @@ from sr_deploy.train.loop.stepper import MicroBatch, PixelStepper
 from sr_deploy.train.losses.expression import Objective, half_sum_of_squares
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions
+from tests.helpers.networks import kept_at
 
 FAMILIES: dict[str, dict[str, float]] = {
     "vdsr": {"features": 8},
@@ -61,7 +61,7 @@ def taught_by(teacher: Network, what: What, kept: dict[str, Tensor], batch: Micr
 
 
 def halved(network: Network) -> tuple[Network, Survivors]:
-    masks = native_masks(network, config_list_for(network, 0.5))
+    masks = native_masks(network, kept_at(network, 0.5))
     left = Survivors(network)
     left.remove_(masks)
     return without_filters(network, masks), left
@@ -88,7 +88,7 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_learn(arch: str, what:
 def test_features_are_those_of_the_channels_that_were_kept(arch: str) -> None:
     """The masked network computes in the kept channels what the small one computes."""
     network = random_network(arch)
-    masks = native_masks(network, config_list_for(network, 0.5))
+    masks = native_masks(network, kept_at(network, 0.5))
     small, left = halved(network)
     zeroed, batch, layers = mask_filters(network, masks), batch_for(arch), layers_of(network)
     assert 1 < len(layers) <= 4
@@ -135,7 +135,7 @@ def test_channels_are_counted_as_the_dense_network_counts_them_after_two_removal
     network = random_network("edsr")
     left, small = Survivors(network), network
     for sparsity in (0.25, 0.5):
-        masks = native_masks(small, config_list_for(small, sparsity))
+        masks = native_masks(small, kept_at(small, sparsity))
         left.remove_(masks)
         small = without_filters(small, masks)
     kept = left.read_by(["body.1.conv2"])["body.1.conv2"]

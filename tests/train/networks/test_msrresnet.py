@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.msrresnet import MSRResNet, MSRResNetConfig, msrresnet_widths
 from sr_deploy.train.networks.registry import build, build_like, card_of, weight_count, widths_of
+from tests.helpers.networks import kept_at
 
 
 @pytest.fixture(params=[2, 3, 4])
@@ -50,7 +50,7 @@ def test_the_halo_is_what_reaches_an_output_pixel(network: MSRResNet) -> None:
 
 
 def test_pruned_and_masked_compute_the_same(network: MSRResNet) -> None:
-    masks = native_masks(network, config_list_for(network, 0.5))
+    masks = native_masks(network, kept_at(network, 0.5))
     small = without_filters(network, masks)
     assert check_equal(mask_filters(network, masks), small, torch.rand(1, 1, 17, 21)) <= 1e-5
     assert weight_count(small) < 0.35 * weight_count(network) and small.facts == network.facts

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import InputError
@@ -16,6 +15,7 @@ from sr_deploy.export.graphs.to_onnx import graph_from_network
 from sr_deploy.train.networks.registry import build, card_of, convolutions, weight_count, widths_of
 from sr_deploy.train.networks.srresnet import SRResNet, SRResNetConfig, srresnet_widths
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.networks import kept_at
 
 
 @pytest.fixture(params=[2, 4, 8])
@@ -67,7 +67,7 @@ def test_the_halo_is_what_reaches_an_output_pixel(trained: SRResNet) -> None:
 
 def test_pruned_and_masked_compute_the_same(trained: SRResNet) -> None:
     plain = trained.folded()
-    masks = native_masks(plain, config_list_for(plain, 0.5))
+    masks = native_masks(plain, kept_at(plain, 0.5))
     small = without_filters(plain, masks)
     assert check_equal(mask_filters(plain, masks), small, torch.rand(1, 1, 17, 21)) <= 1e-5
     assert weight_count(small) < 0.35 * weight_count(plain) and small.facts == plain.facts
@@ -107,7 +107,7 @@ def test_a_tanh_and_a_prelu_at_the_end_of_the_skip_are_folded_and_pruned_too(tra
     plain, x = network.folded(), torch.rand(1, 1, 13, 17)
     with torch.no_grad():
         assert (plain(x) - network(x)).abs().max() < 1e-5 and 0.0 <= float(network(x).min()) <= float(network(x).max()) <= 1.0
-    masks = native_masks(plain, config_list_for(plain, 0.5))
+    masks = native_masks(plain, kept_at(plain, 0.5))
     assert check_equal(mask_filters(plain, masks), without_filters(plain, masks), x) <= 1e-5
 
 

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
 from sr_deploy.errors import InputError
@@ -25,6 +24,7 @@ from sr_deploy.train.networks.plain import Plain
 from sr_deploy.train.networks.registry import build, weight_count, widths_of
 from sr_deploy.train.weights import checkpoint
 from tests.conftest import Outside
+from tests.helpers.networks import kept_at
 from tests.helpers.others import saved
 
 SAME = 1e-5  # of 1; sums of float32 in another order, and 1 - (1 - y) for y
@@ -251,7 +251,7 @@ def test_the_halo_is_what_reaches_an_output_pixel(family: str, make: Make, tmp_p
 @every_family
 def test_pruned_and_masked_compute_the_same(family: str, make: Make, tmp_path: Path) -> None:
     network = loaded(make(2), tmp_path / "a.pth")
-    masks = native_masks(network, config_list_for(network, 0.5))
+    masks = native_masks(network, kept_at(network, 0.5))
     small = without_filters(network, masks)
     assert check_equal(mask_filters(network, masks), small, torch.rand(1, network.config.colors, 17, 21)) <= SAME
     assert weight_count(small) < 0.6 * weight_count(network) and widths_of(small)[-1] == widths_of(network)[-1]
