@@ -1,7 +1,7 @@
 """Public files of weights that a metric or a loss needs: found in torch's cache, or downloaded into it.
 
 Names of such files end in the first digits of their SHA-256 (``alexnet-owt-7be5be79.pth``), which are compared with what they
-hold. Where there is no network, that is known after ``ANSWER_S`` seconds: torch's own download waits as long as the system does.
+hold. A server that does not answer is given up after ``ANSWER_S`` seconds: torch's own download waits as long as the system does.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -36,14 +33,36 @@ def cached_file(address: str, cache: Path) -> Path:
     path = Path(cache, "checkpoints", address.rpartition("/")[2])
     if path.is_file():
         check_digits(path, path.name, advice=f"remove {path}")
-    else:
-        try:
-            download(address, path)
-        except (OSError, HTTPException) as err:
-            raise MachineError(
-                f"{path.name} cannot be downloaded ({reason_of(err)}); fetch {address} and put it into {path.parent}"
-            ) from err
+        return path
+    by_hand = f"fetch {address} and put it into {path.parent}"
+    try:
+        with urlopen(address, timeout=ANSWER_S) as response:
+            print(f"downloading {address} to {path}", file=sys.stderr)
+            with replacing(path) as temporary:
+                save(response, temporary, address)
+                check_digits(temporary, path.name, advice=by_hand)
+    except (OSError, HTTPException) as err:
+        raise MachineError(f"{path.name} cannot be downloaded ({reason_of(err)}); {by_hand}") from err
     return path
+
+
+def save(response: HTTPResponse, path: Path, address: str) -> None:
+    """Write the content of an answer to ``path``.
+
+    Raises:
+        MachineError: it broke off; not an ``OSError``, which would read as one of the disk.
+    """
+    blocks = -(-int(response.headers.get("Content-Length") or 0) // BLOCK)
+    with progress(f"{address.rpartition('/')[2]} MiB", blocks) as advance, path.open("wb") as stream:
+        while True:
+            try:
+                block = response.read(BLOCK)
+            except (OSError, HTTPException) as err:
+                raise MachineError(f"the download of {address} broke off ({reason_of(err)}); try again") from err
+            if not block:
+                break
+            stream.write(block)
+            advance()
 
 
 def check_digits(path: Path, name: str, *, advice: str) -> None:
@@ -61,66 +80,11 @@ def check_digits(path: Path, name: str, *, advice: str) -> None:
         raise MachineError(f"{name} is damaged (its SHA-256 begins with {digest.hexdigest()[: len(digits[1])]}); {advice}")
 
 
-def download(address: str, path: Path) -> None:
-    """Write the file at ``address`` to ``path``, whole and as its name says, or not at all.
-
-    Raises:
-        OSError: the server does not answer, or breaks off.
-        HTTPException: it answers nonsense.
-        MachineError: ``path`` cannot be written, or something else came.
-    """
-    with answer(address) as response:
-        print(f"downloading {address} to {path}", file=sys.stderr)
-        blocks = -(-int(response.headers.get("Content-Length") or 0) // BLOCK)
-        with progress(f"{path.name} MiB", blocks) as advance, replacing(path) as temporary:
-            with temporary.open("wb") as stream:
-                for block in received(response, address):
-                    stream.write(block)
-                    advance()
-            check_digits(temporary, path.name, advice=f"fetch {address} and put it into {path.parent}")
-
-
-def answer(address: str) -> HTTPResponse:
-    """Return the server's answer to a request for ``address``, its content not read yet.
-
-    Raises:
-        OSError: none came in ``ANSWER_S`` seconds, or it says no.
-        HTTPException: it is no HTTP.
-    """
-    answers: SimpleQueue[HTTPResponse | OSError | HTTPException] = SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(urlopen(address, timeout=ANSWER_S))
-        except (OSError, HTTPException) as err:
-            if isinstance(err, HTTPError):
-                err.close()  # it holds the connection
-            answers.put(err)
-
-    Thread(target=ask, daemon=True).start()  # a timeout of the socket does not bound the look-up of the name
-    try:
-        found = answers.get(timeout=ANSWER_S)
-    except Empty:
-        raise TimeoutError(f"no answer in {ANSWER_S:g} s") from None
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def received(response: HTTPResponse, address: str) -> Iterator[bytes]:
-    """Yield the content of an answer in blocks.
-
-    Raises:
-        MachineError: it broke off; not an ``OSError``, which would read as one of the disk.
-    """
-    try:
-        while block := response.read(BLOCK):
-            yield block
-    except (OSError, HTTPException) as err:
-        raise MachineError(f"the download of {address} broke off ({reason_of(err)}); try again") from err
-
-
 def reason_of(error: OSError | HTTPException) -> str:
     """Return in one line why a request failed."""
-    inner = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+    inner: object = error
+    if isinstance(error, HTTPError):
+        error.close()  # it holds the connection
+    elif isinstance(error, URLError):
+        inner = error.reason
     return one_line(str(inner)) or type(error).__name__

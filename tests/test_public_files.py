@@ -109,20 +109,6 @@ def test_a_server_that_never_answers_is_not_waited_for(cache: Path, monkeypatch:
         cached_file(f"http://127.0.0.1:{silent.getsockname()[1]}/{NAME}", cache.parent)
 
 
-def test_a_name_that_takes_forever_to_look_up_is_not_waited_for(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = threading.Event()
-
-    def look_up(*_: object, **__: object) -> object:
-        ended.wait(30.0)
-        raise OSError("no such host")
-
-    monkeypatch.setattr(public_files, "ANSWER_S", 0.2)
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with pytest.raises(MachineError, match=r"no answer in 0\.2 s"):
-        cached_file(f"http://slow.invalid/{NAME}", cache.parent)
-    ended.set()
-
-
 def test_a_download_that_stops_leaves_nothing(cache: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public_files, "ANSWER_S", 0.5)
     with pytest.raises(MachineError, match="broke off"):

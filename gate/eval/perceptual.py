@@ -7,19 +7,17 @@ the originals. Lower is better. Both look at 8-bit RGB, ``scale`` pixels shaved 
 
 from __future__ import annotations
 
-import importlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sr_deploy.console import missing_package
 from sr_deploy.degrade import Planes, bicubic_pair
-from sr_deploy.errors import MachineError, SrDeployError
+from sr_deploy.errors import MachineError
 from sr_deploy.gate.eval.options import Net
 from sr_deploy.luma import rgb_from_ycbcr, ycbcr_from_rgb
 from sr_deploy.measure import levels
@@ -28,6 +26,7 @@ from sr_deploy.public_files import cached_file
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torchmetrics import Metric
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
@@ -38,23 +37,13 @@ FEATURES = 2048  # of FID: Inception's last pooling layer
 FID_LEAST = 2  # pictures that have a covariance
 FID_RECOMMENDED = 10_000
 RELEASE = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
-FID_ADDRESS = f"{RELEASE}/weights-inception-2015-12-05-6726825d.pth"
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """What LPIPS takes from torchvision; the linear layers on top of it come with torchmetrics."""
-
-    weights: str  # the class in torchvision.models that knows the address of the file
-    address: str  # the same, for those who have no torchvision yet
-    least: int  # side of the smallest picture that its pooling layers leave something of
-
-
-BACKBONES: dict[Net, Backbone] = {
-    "alex": Backbone("AlexNet_Weights", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", 31),
-    "vgg": Backbone("VGG16_Weights", "https://download.pytorch.org/models/vgg16-397923af.pth", 16),
-    "squeeze": Backbone("SqueezeNet1_1_Weights", "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth", 17),
+FID_WEIGHTS = f"{RELEASE}/weights-inception-2015-12-05-6726825d.pth"
+LPIPS_WEIGHTS: dict[Net, str] = {  # of torchvision's networks; the linear layers on top of them come with torchmetrics
+    "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+    "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "squeeze": "https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
 }
+LPIPS_LEAST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}  # pixels that pooling leaves something of
 
 
 class Perceptual(Protocol):
@@ -86,9 +75,7 @@ class Lpips:
 
     def take(self) -> float:
         """Return the mean and start again."""
-        figure = float(self.metric.compute())
-        self.metric.reset()
-        return figure
+        return take_from(self.metric)
 
 
 class Fid:
@@ -104,9 +91,14 @@ class Fid:
 
     def take(self) -> float:
         """Return the distance of at least ``FID_LEAST`` pictures and start again."""
-        figure = float(self.metric.compute())
-        self.metric.reset()
-        return 0.0 if figure < 0.0 else figure  # a root of a matrix that rounding made negative
+        return take_from(self.metric)
+
+
+def take_from(metric: Metric) -> float:
+    """Return the figure of ``metric``, which starts again; 0 where rounding made the root of a matrix negative."""
+    figure = float(metric.compute())
+    metric.reset()
+    return max(figure, 0.0)
 
 
 def tensor_of(pixels: Pixels) -> Tensor:
@@ -124,12 +116,20 @@ def open_metrics(names: Sequence[str], *, net: Net = "alex", threads: int | None
     found: dict[str, Perceptual] = {}
     for name in names:
         try:
-            if name == "lpips":
-                found[name] = open_lpips(net)
-            elif name == "fid":
-                found[name] = open_fid()
+            with missing_package("metrics"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if name == "lpips":
+                    found[name] = open_lpips(net)
+                elif name == "fid":
+                    found[name] = open_fid()
         except MachineError as err:
             NOTES.warning(f"{name.upper()} is left out: {err}")
+        except Exception as err:  # a torchvision for another torch raises RuntimeError, a missing library OSError, ...
+            reason = next(iter(str(err).splitlines()), "") or type(err).__name__
+            NOTES.warning(
+                f"{name.upper()} is left out: its network does not load ({reason}); "
+                "install packages that fit each other: pip install -U 'sr-deploy[metrics]'"
+            )
     if found and threads is not None:
         import torch
 
@@ -141,70 +141,29 @@ def open_lpips(net: Net) -> Lpips:
     """Return LPIPS by one of its networks.
 
     Raises:
-        MachineError: a package or the weights are missing, or do not load.
+        MachineError: its weights cannot be had.
     """
-    backbone = BACKBONES[net]
-    require(("torch", "torchvision", "torchmetrics", "torchmetrics.image.lpip"), weights=backbone.address)
-    with explain_errors(f"its network {net} does not load"):
-        import torch
-        import torchvision
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    import torch
+    import torchvision  # noqa: F401 -- torchmetrics wants it, and says so in two lines
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-        cached_file(getattr(torchvision.models, backbone.weights).DEFAULT.url, Path(torch.hub.get_dir()))
-        return Lpips(LearnedPerceptualImagePatchSimilarity(net, normalize=True), least=backbone.least)
+    cached_file(LPIPS_WEIGHTS[net], Path(torch.hub.get_dir()))
+    return Lpips(LearnedPerceptualImagePatchSimilarity(net, normalize=True), least=LPIPS_LEAST[net])
 
 
 def open_fid() -> Fid:
     """Return FID as its authors defined it: Inception sees pictures resized without antialiasing.
 
     Raises:
-        MachineError: a package or the weights are missing, or do not load.
+        MachineError: its weights cannot be had.
     """
-    require(("torch", "torchvision", "torch_fidelity", "torchmetrics", "torchmetrics.image.fid"), weights=FID_ADDRESS)
-    with explain_errors("its Inception network does not load"):
-        import torch
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-        from torchmetrics.image.fid import FrechetInceptionDistance
+    import torch
+    import torch_fidelity  # noqa: F401 -- as above
+    import torchvision  # noqa: F401
+    from torchmetrics.image.fid import FrechetInceptionDistance
 
-        path = cached_file(URL_INCEPTION_V3, Path(torch.hub.get_dir()))
-        return Fid(FrechetInceptionDistance(FEATURES, feature_extractor_weights_path=str(path), antialias=False))
-
-
-def require(packages: Sequence[str], *, weights: str) -> None:
-    """Import what a metric needs.
-
-    Raises:
-        MachineError: a package is missing or broken.
-    """
-    for package in packages:
-        try:
-            with explain_errors(f"package {package} cannot be imported"):
-                importlib.import_module(package)
-        except ModuleNotFoundError as err:
-            raise MachineError(
-                f"package {err.name} is not installed; pip install 'sr-deploy[metrics]' (its weights are {weights})"
-            ) from err
-
-
-@contextmanager
-def explain_errors(what: str) -> Iterator[None]:
-    """Turn whatever a foreign package raises inside the block into one line, and keep it from warning.
-
-    Raises:
-        ModuleNotFoundError: as it comes.
-        MachineError: anything else.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (SrDeployError, ModuleNotFoundError):
-        raise
-    except Exception as err:  # a torchvision for another torch raises RuntimeError, a missing library OSError, a format its own
-        reason = next(iter(str(err).splitlines()), "") or type(err).__name__
-        raise MachineError(
-            f"{what} ({reason}); install packages that fit each other: pip install -U 'sr-deploy[metrics]'"
-        ) from err
+    path = cached_file(FID_WEIGHTS, Path(torch.hub.get_dir()))
+    return Fid(FrechetInceptionDistance(FEATURES, feature_extractor_weights_path=str(path), antialias=False))
 
 
 def rgb_pair(sr: Planes, original: Pixels, scale: int, *, grey: bool) -> tuple[Pixels, Pixels]:

@@ -161,19 +161,19 @@ def alexnet() -> torch.nn.Sequential:
 class Vision(ModuleType):
     """Stands for torchvision: its AlexNet takes the weights that lie in torch's cache."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, address: str) -> None:
         super().__init__("torchvision")
-        address = SimpleNamespace(url=f"https://nowhere.invalid/{weights.name}")
+        default = SimpleNamespace(url=address)
 
         def build(weights: SimpleNamespace) -> SimpleNamespace:
             import torch
 
-            assert weights is address
+            assert weights is default
             features = alexnet()
             features.load_state_dict(torch.hub.load_state_dict_from_url(weights.url, check_hash=True))
             return SimpleNamespace(features=features)
 
-        self.models = SimpleNamespace(AlexNet_Weights=SimpleNamespace(DEFAULT=address), alexnet=build)
+        self.models = SimpleNamespace(AlexNet_Weights=SimpleNamespace(DEFAULT=default), alexnet=build)
 
 
 @pytest.fixture
@@ -189,7 +189,8 @@ def vision(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     path = home / "hub" / "checkpoints" / f"alexnet-owt-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.pth"
     path.parent.mkdir(parents=True)
     path.write_bytes(content.getvalue())
-    monkeypatch.setitem(sys.modules, "torchvision", Vision(path))
+    monkeypatch.setitem(perceptual.LPIPS_WEIGHTS, "alex", f"https://nowhere.invalid/{path.name}")
+    monkeypatch.setitem(sys.modules, "torchvision", Vision(perceptual.LPIPS_WEIGHTS["alex"]))
     for module in (lpips, functional):
         monkeypatch.setattr(module, "_TORCHVISION_AVAILABLE", True)
     return path
@@ -262,7 +263,7 @@ def test_weights_of_another_network_leave_lpips_out(
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: {"weight": torch.zeros(1)})
     _, lines = evaluated(capsys, "bicubic", "--data", data, "--metrics", "lpips")
-    assert len(lines) == 1 and "LPIPS is left out: its network alex does not load (Error(s) in loading state_dict" in lines[0]
+    assert len(lines) == 1 and "LPIPS is left out: its network does not load (Error(s) in loading state_dict" in lines[0]
 
 
 # FID
@@ -352,12 +353,10 @@ def test_fid_takes_the_weights_of_torch_fidelity_without_antialiasing(monkeypatc
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     weights = tmp_path / "hub" / "checkpoints" / "inception.pth"
     weights.write_bytes(b"of the test")
-    extractor = ModuleType("torch_fidelity.feature_extractor_inceptionv3")
-    monkeypatch.setattr(extractor, "URL_INCEPTION_V3", "https://nowhere.invalid/inception.pth", raising=False)
+    monkeypatch.setattr(perceptual, "FID_WEIGHTS", "https://nowhere.invalid/inception.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("torchvision", "torch_fidelity"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, extractor.__name__, extractor)
     monkeypatch.setattr(module, "_TORCH_FIDELITY_AVAILABLE", True)
     monkeypatch.setattr(module, "NoTrainInceptionV3", inception)
     assert list(perceptual.open_metrics(["psnr", "fid"])) == ["fid"]
