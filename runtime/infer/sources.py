@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -145,30 +146,19 @@ def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
     A name that begins with a dot is matched only by a part that does.
     """
-    reached = {0}  # how much of the pattern may be used up by the parts so far
-    for part in parts:
-        reached = _past_stars(reached, pattern)
-        reached = {
-            at if pattern[at] == "**" else at + 1
-            for at in reached
-            if at < len(pattern) and (pattern[at] == "**" or fnmatchcase(part, pattern[at])) and _seen(part, pattern[at])
-        }
-    return len(pattern) in _past_stars(reached, pattern)
 
+    @cache
+    def match_from(part: int, place: int) -> bool:
+        if place == len(pattern):
+            return part == len(parts)
+        wanted = pattern[place]
+        if wanted == "**" and match_from(part, place + 1):
+            return True
+        if part == len(parts) or (parts[part].startswith(".") and not wanted.startswith(".")):
+            return False
+        return fnmatchcase(parts[part], wanted) and match_from(part + 1, place if wanted == "**" else place + 1)
 
-def _past_stars(reached: Iterable[int], pattern: Sequence[str]) -> set[int]:
-    found = set()
-    for start in reached:
-        at = start
-        found.add(at)
-        while at < len(pattern) and pattern[at] == "**":
-            at += 1
-            found.add(at)
-    return found
-
-
-def _seen(part: str, pattern: str) -> bool:
-    return pattern.startswith(".") or not part.startswith(".")
+    return match_from(0, 0)
 
 
 def first_of_each(sources: Iterable[Source]) -> list[Source]:
