@@ -6,18 +6,16 @@ is no long skip around the blocks: the network adds to the picture enlarged by b
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from fractions import Fraction
 
-import torch
 from torch import Tensor, nn
 
 from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
+from sr_deploy.train.networks.blocks import ResidualBlock, conv
 from sr_deploy.train.networks.groups import ChannelGroup
 from sr_deploy.train.networks.network import Network
-from sr_deploy.train.networks.residual import MOST_BLOCKS, MOST_WIDTH, Factors
+from sr_deploy.train.networks.residual import MOST_BLOCKS, MOST_WIDTH, Factors, halo_of
 
 UPSAMPLERS: dict[int, Factors] = {2: (2,), 3: (3,), 4: (2, 2)}  # the factor of each PixelShuffle
 SLOPE = 0.1  # of LeakyReLU
@@ -76,25 +74,20 @@ class MSRResNet(Network):
         self.config = config
         widths = iter(config.widths)
         width = next(widths)
-        self.head = _conv(config.colors, width)
-        self.body = nn.ModuleList()
-        for _ in range(config.blocks):
-            inner = next(widths)
-            self.body.append(_Block(width, inner, next(widths)))
+        self.head = conv(config.colors, width)
+        self.body = nn.Sequential(*(ResidualBlock(width, widths) for _ in range(config.blocks)))
         self.up = nn.ModuleList()
         for factor in config.factors:
             wide = next(widths)
-            self.up.append(_conv(width, wide))
+            self.up.append(conv(width, wide))
             width = wide // factor**2
         last = next(widths)
-        self.hr, self.tail = _conv(width, last), _conv(last, next(widths))
+        self.hr, self.tail = conv(width, last), conv(last, next(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        features = _activate(self.head(x))  # (n, features, h, w)
-        for block in self.body:
-            features = block(features)
-        for conv, factor in zip(self.up, self.config.factors, strict=True):
-            features = _activate(nn.functional.pixel_shuffle(conv(features), factor))
+        features = self.body(_activate(self.head(x)))  # (n, features, h, w)
+        for layer, factor in zip(self.up, self.config.factors, strict=True):
+            features = _activate(nn.functional.pixel_shuffle(layer(features), factor))
         result: Tensor = self.tail(_activate(self.hr(features)))  # (n, c, scale * h, scale * w)
         return result + nn.functional.interpolate(x, scale_factor=self.config.scale, mode="bilinear", align_corners=False)
 
@@ -115,27 +108,7 @@ class MSRResNet(Network):
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it; bilinear interpolation sees one, so less."""
-        reach, factor = Fraction(1 + 2 * self.config.blocks), 1
-        for step in self.config.factors:
-            reach += Fraction(1, factor)
-            factor *= step
-        return math.ceil(reach + Fraction(2, factor))
-
-
-class _Block(nn.Module):
-    """Convolution, ReLU, convolution, added to the input."""
-
-    def __init__(self, width: int, inner: int, out: int) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = _conv(width, inner), _conv(inner, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = self.conv2(torch.relu(self.conv1(x)))
-        return x + residual
-
-
-def _conv(n_in: int, n_out: int) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, 3, padding=1)
+        return halo_of(1 + 2 * self.config.blocks, self.config.factors, tail=2)
 
 
 def _activate(x: Tensor) -> Tensor:

@@ -8,9 +8,7 @@ place, a PReLU at the end of the long skip, a tanh behind the tail.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from sr_deploy.degrade import Upscale
 from sr_deploy.errors import InputError
 from sr_deploy.train.networks.groups import ChannelGroup
 from sr_deploy.train.networks.network import Network, Start, State
-from sr_deploy.train.networks.residual import blocks_of, check_widths, residual_groups, uniform_widths
+from sr_deploy.train.networks.residual import blocks_of, check_widths, halo_of, residual_groups, uniform_widths
 from sr_deploy.train.networks.srresnet_from_edsr import is_edsr, srresnet_state
 
 UPSAMPLERS: dict[int, tuple[int, ...]] = {2: (2,), 4: (2, 2), 8: (2, 2, 2)}  # the factor of each PixelShuffle; 4 in the paper
@@ -112,11 +110,7 @@ class SRResNet(Network):
 
     def halo(self) -> int:
         """Return how many input pixels around an output pixel influence it; instance normalisation apart, which sees all."""
-        reach, factor = Fraction(4 + 2 * self.config.blocks + 1), 1
-        for step in self.config.factors:
-            reach += Fraction(1, factor)
-            factor *= step
-        return math.ceil(reach + Fraction(4, factor))
+        return halo_of(4 + 2 * self.config.blocks + 1, self.config.factors, tail=4)
 
     def state_from(self, start: Start) -> State:
         """Return the tensors of another SRResNet, or those that compute what an EDSR does."""
