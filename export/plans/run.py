@@ -18,9 +18,10 @@ from sr_deploy.card import ModelCard
 from sr_deploy.errors import InputError, SrDeployError
 from sr_deploy.export.calibration.pictures import CalibrationSet
 from sr_deploy.export.photographs import Cut, Photographs
-from sr_deploy.export.plans.builder import Build, build_plan, check_options, check_output
+from sr_deploy.export.plans.builder import Build, build_plan, check_options
 from sr_deploy.export.plans.calibration import check_has_calibrators
 from sr_deploy.export.plans.options import BuildOptions
+from sr_deploy.export.plans.outcome import check_output
 from sr_deploy.files import digest_bytes, read_bytes, replacing
 from sr_deploy.notes import LINES
 from sr_deploy.options import check_type

@@ -10,6 +10,7 @@ pytest.importorskip("onnx")
 
 from sr_deploy.export.plans import builder as tensorrt_build
 from sr_deploy.export.plans import calibration as tensorrt_calibration
+from sr_deploy.export.plans import monitor, timing_cache
 from sr_deploy.runtime.backends import tensorrt_engine, tensorrt_peak
 from tests.tensorrt.compact import arity
 from tests.tensorrt.stand_in import RELEASES, api_of
@@ -18,6 +19,8 @@ from tests.tensorrt.walker import Walker
 FILES = {
     "export/plans/builder.py": vars(tensorrt_build),
     "export/plans/calibration.py": vars(tensorrt_calibration),
+    "export/plans/monitor.py": vars(monitor),
+    "export/plans/timing_cache.py": vars(timing_cache),
     "runtime/backends/tensorrt_engine.py": vars(tensorrt_engine),
     "runtime/backends/tensorrt_peak.py": vars(tensorrt_peak),
 }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sr_deploy.errors import CheckError, EngineError, InputError, MachineError
-from sr_deploy.export.plans.builder import explain
+from sr_deploy.export.plans.outcome import explain
 from sr_deploy.runtime.backends.cuda import Cuda
 from sr_deploy.runtime.backends.onnx_engine import OnnxEngine
 from tests.tensorrt.conftest import SHAPE, Machine
