@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_choices, check_types
-from sr_deploy.train.options import PatchOptions, RecipeOptions, Settings
+from sr_deploy.options import check_natural, check_positive
+from sr_deploy.train.options import CheckedOptions, PatchOptions, RecipeOptions, Settings
 
 FEATURES = ("features", "both")
 FINETUNING = Settings(batch_size=16, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="cosine", warmup=20, clip_mode="norm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherOptions:
+class TeacherOptions(CheckedOptions):
     """What is learned from the dense network, or another one."""
 
     distill: Literal["none", "output", "features", "both"] = "none"
@@ -28,9 +28,13 @@ class TeacherOptions:
     distill_layers: tuple[str, ...] | None = None  # convolutions whose input is compared
     teacher: Path | None = None  # None: the dense network
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(distill_weight=self.distill_weight)
+
 
 @dataclass(frozen=True, kw_only=True)
-class QatOptions:
+class QatOptions(CheckedOptions):
     """Quantization-aware training."""
 
     qat: bool = False
@@ -39,6 +43,11 @@ class QatOptions:
     qat_teacher_weight: float | None = None
     qat_method: Literal["kl-weighted", "kl", "minmax", "percentile", "mse"] | None = None
     keep: tuple[str, ...] = ()  # more convolutions that stay in float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(qat_steps=self.qat_steps, qat_lr=self.qat_lr)
+        check_natural(qat_teacher_weight=self.qat_teacher_weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +71,9 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check_choices(self)
         super().__post_init__()
+        check_positive(rounds=self.rounds)
+        check_natural(finetune_steps=self.finetune_steps)
         self._check_amount()
         self._check_pictures()
         self._check_teacher()
@@ -75,6 +84,12 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
         given = [f"{option} {value}" for option, value in amounts.items() if value is not None]
         if len(given) > 1:
             raise InputError(f"{' and '.join(given)}: both say how much is removed; leave one of them out")
+        if self.sparsity is not None and not 0.0 <= self.sparsity < 1.0:
+            raise InputError(f"--sparsity {self.sparsity} is not in [0, 1); 0.5 halves every convolution")
+        if self.target_macs is not None and not 0.0 < self.target_macs < 1.0:
+            raise InputError(
+                f"--target-macs {self.target_macs} is not between 0 and 1; 0.25 keeps a quarter of the multiplications"
+            )
         for option, value in (("--rounds", self.rounds), ("--round-to", self.round_to)):
             if self.config is not None and value not in (None, 1):
                 raise InputError(f"{option} {value}: --config {self.config} says itself what is removed; leave one of them out")

@@ -79,6 +79,17 @@ def check_positive(**numbers: float | None) -> None:
             raise InputError(f"{name}={number}: not a number above 0; give another, or leave it out")
 
 
+def check_natural(**numbers: float | None) -> None:
+    """Check numbers, given by their names, that are at least 0 where they are not ``None``.
+
+    Raises:
+        InputError: one is not.
+    """
+    for name, number in numbers.items():
+        if number is not None and not 0 <= number < float("inf"):
+            raise InputError(f"{name}={number}: not a number of at least 0; give another, or leave it out")
+
+
 def check_types(options: DataclassInstance) -> None:
     """Check that every field holds what its type says; lists are taken for tuples.
 

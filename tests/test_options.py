@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -44,6 +45,28 @@ def test_a_value_of_another_type_is_told_by_its_name(options: DataclassInstance)
         for wrong in others:
             with pytest.raises(InputError, match=f"{name.replace('_', '[_-]')}[= ].*: (is of type .*; give|not )"):
                 type(options)(**{**given, name: wrong})
+
+
+@pytest.mark.parametrize("options", COMPLETE, ids=lambda options: type(options).__name__)
+def test_a_number_out_of_its_range_is_told_by_its_name(options: DataclassInstance) -> None:
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    kinds = {field.name: str(field.type) for field in fields(options)}
+    for name in given:
+        wrong: list[object] = [-1] if kinds[name].startswith(("int", "float")) else []
+        wrong += [math.nan, math.inf] if kinds[name].startswith("float") else []
+        for value in wrong:
+            if name == "crf":  # the encoder says which it takes
+                continue
+            with pytest.raises(InputError, match=f"^(--)?{name.replace('_', '[_-]')}[= ]{value}"):
+                type(options)(**{**given, name: value})
+
+
+@pytest.mark.parametrize(("sparsity", "share"), [(1.0, 1.0), (-0.1, 0.0), (math.nan, math.nan)])
+def test_what_is_removed_is_a_share(sparsity: float, share: float) -> None:
+    with pytest.raises(InputError, match=rf"--sparsity {sparsity} is not in \[0, 1\); 0.5 halves every convolution"):
+        PruneOptions(output=HERE, sparsity=sparsity)
+    with pytest.raises(InputError, match=f"--target-macs {share} is not between 0 and 1; 0.25 keeps a quarter"):
+        PruneOptions(output=HERE, target_macs=share)
 
 
 def test_what_fits_a_type() -> None:

@@ -6,13 +6,14 @@ answers at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
 from sr_deploy.errors import InputError
-from sr_deploy.options import check_choices, check_positive, check_threads, check_types
+from sr_deploy.options import check_choices, check_natural, check_positive, check_threads, check_types
 
 Arch = Literal["plain", "vdsr", "edsr", "mdsr", "srresnet", "srgan"]
 Damage = Literal["blur", "noise", "jpeg"]
@@ -24,6 +25,47 @@ PRESETS: dict[str, dict[str, dict[str, float]]] = {
     "mdsr": {"baseline": {"blocks": 16, "features": 64}, "large": {"blocks": 80, "features": 64}},
 }
 NO_RES_SCALE = ("plain", "srresnet", "srgan")
+
+
+SANE = {
+    "batch_size": (1, 65536),
+    "accumulate": (1, 4096),
+    "lr": (1e-12, 1e3),
+    "clip": (1e-12, 1e9),
+    "weight_decay": (0.0, 1e3),
+}  # float32 holds them
+
+
+def check_recipe(values: Mapping[str, object]) -> None:
+    """Check the numbers of a recipe, given by their names; those that are missing or ``None`` are not looked at.
+
+    Raises:
+        InputError: one is out of its range.
+    """
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    for name in ("steps", "epochs", "minutes", "batch_size", "lr", "lr_step", "lr_half", "clip", "accumulate"):
+        if not 0 < numbers.get(name, 1) < math.inf:
+            raise InputError(f"--{name.replace('_', '-')} {numbers[name]} is not above 0")
+    for name, (least, most) in SANE.items():
+        if not least <= numbers.get(name, 1) <= most:
+            raise InputError(f"--{name.replace('_', '-')} {numbers[name]} is not in {least:g} to {most:g}")
+    if not 0.0 <= numbers.get("momentum", 0.0) < 1.0:
+        raise InputError(f"--momentum {numbers['momentum']} is not in [0, 1); 0.9 is usual")
+    if not 0.0 < numbers.get("ema", 0.5) < 1.0:
+        raise InputError(f"--ema {numbers['ema']} is not between 0 and 1; 0.999 is usual")
+    if numbers.get("warmup", 0) < 0:
+        raise InputError(f"--warmup {numbers['warmup']} is below 0; 0 leaves it out")
+    if not 0 <= numbers.get("seed", 0) < 2**63:
+        raise InputError(f"--seed {numbers['seed']} is not in 0 to 2**63 - 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedOptions:
+    """Options of which every field holds what its type says."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_choices(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +97,7 @@ PAPERS: dict[Arch, Settings] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkOptions:
+class NetworkOptions(CheckedOptions):
     """Which network."""
 
     arch: Arch = "vdsr"
@@ -67,8 +109,8 @@ class NetworkOptions:
     scale: tuple[int, ...] | None = None  # one named twice is drawn twice as often
 
     def __post_init__(self) -> None:
-        check_types(self)
-        check_choices(self)
+        super().__post_init__()
+        check_positive(width=self.width, blocks=self.blocks, res_scale=self.res_scale)
         if self.preset is not None and self.preset not in PRESETS.get(self.arch, {}):
             known = "; ".join(f"{arch}: {', '.join(names)}" for arch, names in PRESETS.items())
             raise InputError(f"--preset {self.preset}: not known for {self.arch} ({known})")
@@ -89,7 +131,7 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchOptions:
+class PatchOptions(CheckedOptions):
     """What is cut from which pictures."""
 
     data: tuple[Path, ...] = ()  # folders of high-resolution pictures, or HDF5 files of patches
@@ -99,6 +141,11 @@ class PatchOptions:
     degrade: tuple[Damage, ...] | None = None  # what half of the low-resolution patches are damaged by
     cache: Path | None = None  # folder that decoded pictures are kept in; None: memory
     workers: int = 1  # threads that prepare batches, in each process
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(patch=self.patch)
+        check_natural(detail=self.detail, workers=self.workers)
 
     def for_pictures(self) -> Mapping[str, object]:
         """Return what is given that HDF5 files do not take, by option."""
@@ -118,7 +165,7 @@ class DataOptions(PatchOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossOptions:
+class LossOptions(CheckedOptions):
     """What is minimised."""
 
     loss: str | None = None
@@ -129,7 +176,7 @@ class LossOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineOptions:
+class MachineOptions(CheckedOptions):
     """Where it is computed, and what is kept meanwhile."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -141,6 +188,7 @@ class MachineOptions:
     log_dir: Path | None = None  # of TensorBoard
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_threads(self.threads)
         check_positive(devices=self.devices, save_minutes=self.save_minutes)
 
@@ -165,6 +213,10 @@ class RecipeOptions(LossOptions, MachineOptions):
     ema: float | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_recipe(vars(self))
+
     def settle(self, paper: Settings) -> Settings:
         """Return what the options say, and what ``paper`` says where they say nothing."""
         said = {field.name: getattr(self, field.name, None) for field in fields(paper)}
@@ -185,8 +237,8 @@ class TrainOptions(NetworkOptions, DataOptions, RecipeOptions):
     expand: int | None = None
 
     def __post_init__(self) -> None:
-        NetworkOptions.__post_init__(self)
-        RecipeOptions.__post_init__(self)
+        super().__post_init__()
+        check_natural(expand=self.expand)
         if self.resume and self.init_from is not None:
             raise InputError(f"--init-from {self.init_from}: a resumed run has its weights already; leave it or --resume out")
 
@@ -206,5 +258,6 @@ class PrepareOptions(NetworkOptions, DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_positive(stride=self.stride)
         if self.degrade:
             raise InputError(f"--degrade {' '.join(self.degrade)}: patches are damaged when they are drawn; leave it out")

@@ -41,16 +41,6 @@ def channels_for(cost: Cost, channels: Kept, curves: Curves, *, share: float, mu
     return _fill(cost, kept, curves, levels, share * dense)
 
 
-def check_share(share: float) -> None:
-    """Check a budget.
-
-    Raises:
-        InputError: it is not between 0 and 1.
-    """
-    if not 0.0 < share < 1.0:
-        raise InputError(f"--target-macs {share} is not between 0 and 1; 0.25 keeps a quarter of the multiplications")
-
-
 def levels_of(channels: int, least: int, multiple: int) -> tuple[int, ...]:
     """Return the numbers of channels that a group may keep, ascending: multiples, at least ``least``, and all of them.
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 def map_ahead(pool: Executor, make: Callable[[Given], Made], items: Iterable[Given], *, ahead: int) -> Iterator[Made]:

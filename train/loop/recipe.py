@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.losses.expression import terms_of
-
-SANE = {
-    "batch_size": (1, 65536),
-    "accumulate": (1, 4096),
-    "lr": (1e-12, 1e3),
-    "clip": (1e-12, 1e9),
-    "weight_decay": (0.0, 1e3),
-}  # float32 holds them
+from sr_deploy.train.options import check_recipe
 
 MOST_EXPAND = 64
 
@@ -50,24 +42,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.steps is None and self.epochs is None and self.minutes is None:
             raise InputError("training has no length; give --steps, --epochs or --minutes")
-        for name in ("steps", "epochs", "minutes", "batch_size", "lr", "lr_step", "lr_half", "clip", "accumulate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"--{name.replace('_', '-')} {value} is not above 0")
-        for name, (least, most) in SANE.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise InputError(f"--{name.replace('_', '-')} {value} is not in {least:g} to {most:g}")
-        if not 0.0 <= self.momentum < 1.0:
-            raise InputError(f"--momentum {self.momentum} is not in [0, 1); 0.9 is usual")
-        if not 0.0 <= self.weight_decay < math.inf:
-            raise InputError(f"--weight-decay {self.weight_decay} is not a number of at least 0; 1e-4 is usual")
-        if self.ema is not None and not 0.0 < self.ema < 1.0:
-            raise InputError(f"--ema {self.ema} is not between 0 and 1; 0.999 is usual")
+        check_recipe(vars(self))
         if self.expand is not None and not 1 <= self.expand <= MOST_EXPAND:
             raise InputError(f"--expand {self.expand} is not in 1 to {MOST_EXPAND}; 4 is usual, 0 trains the kernels as they are")
-        if self.warmup < 0:
-            raise InputError(f"--warmup {self.warmup} is below 0; 0 leaves it out")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"--seed {self.seed} is not in 0 to 2**63 - 1")
         terms_of(self.loss)
