@@ -73,7 +73,7 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(rounds=self.rounds)
-        check_natural(finetune_steps=self.finetune_steps)
+        check_natural(finetune_steps=self.finetune_steps, reconstruct=self.reconstruct)
         self._check_amount()
         self._check_pictures()
         self._check_teacher()
@@ -93,9 +93,9 @@ class PruneOptions(PatchOptions, TeacherOptions, QatOptions, RecipeOptions):
         for option, value in (("--rounds", self.rounds), ("--round-to", self.round_to)):
             if self.config is not None and value not in (None, 1):
                 raise InputError(f"{option} {value}: --config {self.config} says itself what is removed; leave one of them out")
-        for option, value, usual in (("--criterion", self.criterion, ("l1",)), ("--pruner", self.pruner, ("auto", "nni"))):
-            if self.config is not None and value not in usual:
-                raise InputError(f"{option} {value}: --config {self.config} is NNI's, by L1 norm; leave one of them out")
+        if self.config is not None and (self.criterion != "l1" or self.pruner == "native"):
+            other = "--pruner native" if self.criterion == "l1" else f"--criterion {self.criterion}"
+            raise InputError(f"{other}: --config {self.config} is NNI's, by L1 norm; leave one of them out")
         if self.criterion != "l1" and self.pruner == "nni":
             raise InputError("--pruner nni: makes the masks of --criterion l1; leave one of them out")
         if self.max_drop is not None and not 0.0 <= self.max_drop < math.inf:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from sr_deploy.card import ModelCard, check_scale
 from sr_deploy.errors import EngineError, InputError
-from sr_deploy.options import check_provider, check_threads, check_type
+from sr_deploy.options import check_positive, check_provider, check_threads, check_type
 from sr_deploy.runtime.backends.engine import Engine, Provider, Tiles, WrappedEngine
 from sr_deploy.runtime.backends.ensemble import EnsembleEngine
 from sr_deploy.runtime.backends.load import load
@@ -82,6 +82,7 @@ class Upscaler:
         check_type("threads", threads, int | None, "a whole number")
         check_type("ensemble", ensemble, bool, "True or False")
         check_type("trusted", trusted, bool, "True or False")
+        check_positive(scale=scale)
         check_threads(threads)
         check_provider(provider)
         self.path: Path = engine_path(engine, scale)

@@ -25,7 +25,7 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "failed to allocate m
 
 def run(prog: str, command: Callable[[], int]) -> int:
     """Run ``command`` and return its exit code; an expected failure becomes one line on standard error, as notes do."""
-    with open_streams(), printed_notes(), bars(), stop_signals() as received:
+    with open_streams(), printed_notes(prog), bars(), stop_signals() as received:
         try:
             code = command()
             sys.stdout.flush()

@@ -18,10 +18,14 @@ LINES = logging.getLogger("sr_deploy.lines")
 
 
 class _OnStandardError(logging.Handler):
+    def __init__(self, prog: str) -> None:
+        super().__init__()
+        self.prog = prog
+
     def emit(self, record: logging.LogRecord) -> None:
         from sr_deploy.console import one_line  # it imports this module
 
-        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        prefix = f"{self.prog}: warning: " if record.levelno >= logging.WARNING else ""
         with suppress(OSError, ValueError):  # a full or closed stream ends nothing
             print(prefix + one_line(record.getMessage()), file=sys.stderr, flush=True)
 
@@ -32,9 +36,9 @@ class _OnStandardOutput(logging.Handler):
 
 
 @contextmanager
-def printed_notes() -> Iterator[None]:
-    """Print the notes of this block on standard error and its lines on standard output."""
-    notes, lines = _OnStandardError(), _OnStandardOutput()
+def printed_notes(prog: str) -> Iterator[None]:
+    """Print the notes of this block on standard error and its lines on standard output; warnings begin with ``prog``."""
+    notes, lines = _OnStandardError(prog), _OnStandardOutput()
     notes.addFilter(lambda record: record.name != LINES.name)
     NOTES.addHandler(notes)
     LINES.addHandler(lines)

@@ -175,13 +175,13 @@ def test_progress_goes_to_a_callback() -> None:
 
 def test_notes_are_printed_by_commands_only(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     NOTES.warning("a.png: left out")
-    with printed_notes():
+    with printed_notes("sr-x"):
         NOTES.warning("b.png: left out")
         NOTES.info("c.png: grown")
         LINES.info("o.onnx: written")
     NOTES.info("d.png: grown")
     LINES.info("p.onnx: written")
-    assert capfd.readouterr() == ("o.onnx: written\n", "warning: b.png: left out\nc.png: grown\n")
+    assert capfd.readouterr() == ("o.onnx: written\n", "sr-x: warning: b.png: left out\nc.png: grown\n")
     assert [message[0] for message in caplog.messages] == ["a", "b", "c", "o", "d", "p"]
 
 

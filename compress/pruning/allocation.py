@@ -34,7 +34,7 @@ def uniform(channels: Kept, sparsity: float) -> dict[ChannelGroup, int]:
     return {group: n - int(n * sparsity) for group, n in channels.items()}
 
 
-def rounded_up(kept: Kept, channels: Kept, multiple: int) -> dict[ChannelGroup, int]:
+def round_up(kept: Kept, channels: Kept, multiple: int) -> dict[ChannelGroup, int]:
     """Return the next multiple of ``multiple`` for every group, at most all of its channels: no layer keeps less than asked."""
     return {group: min(-(-n // multiple) * multiple, channels[group]) for group, n in kept.items()}
 

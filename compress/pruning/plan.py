@@ -12,7 +12,7 @@ from sr_deploy.compress.pruning.allocation import (
     channels_of,
     cost_of,
     part_of_the_way,
-    rounded_up,
+    round_up,
     uniform,
 )
 from sr_deploy.compress.pruning.budget import Curves, channels_for
@@ -75,7 +75,7 @@ def uniform_plan(wanted: Wanted, cost: Cost, channels: Kept) -> Plan:
     facts = {"prune.sparsity": f"{wanted.uniform_sparsity:g}"}
     if wanted.round_to is None:
         return Plan(None, channels, kept, wanted.rounds, facts)
-    kept = rounded_up(asked, channels, wanted.round_to)
+    kept = round_up(asked, channels, wanted.round_to)
     dense = cost.macs(channels)
     rows = [["channels of", "dense", "asked", "kept"]]
     rows += [[label_of(group), str(n), str(asked[group]), str(kept[group])] for group, n in channels.items()]

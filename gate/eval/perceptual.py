@@ -144,6 +144,7 @@ def open_lpips(net: Net) -> Lpips:
         MachineError: its weights cannot be had.
     """
     import torch
+    import torchmetrics  # noqa: F401 -- named by itself where it is missing, not by a part of it
     import torchvision  # noqa: F401 -- torchmetrics wants it, and says so in two lines
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
@@ -159,6 +160,7 @@ def open_fid() -> Fid:
     """
     import torch
     import torch_fidelity  # noqa: F401 -- as above
+    import torchmetrics  # noqa: F401
     import torchvision  # noqa: F401
     from torchmetrics.image.fid import FrechetInceptionDistance
 

@@ -173,7 +173,7 @@ def choose(engines: Sequence[Shipped], name: str | None, scale: int | None) -> S
         wanted = min(engine.default_scale for engine in known)
     serving = [engine for engine in known if engine.serves(wanted)]
     if not serving:
-        asked = f"x{wanted}" if name is None else f"{name}, x{wanted}"
+        asked = f"scale {wanted}" if name is None else f"{name} at scale {wanted}"
         raise InputError(f"{asked}: {_offers(engines, known)}, not x{wanted}; choose another scale or engine")
     usual = [engine for engine in serving if name is None and engine.family == DEFAULT]
     return max(usual or serving, key=lambda engine: engine.quality_db(wanted))

@@ -253,7 +253,7 @@ def test_a_wrong_option_is_one_line(dense: Path, capsys: pytest.CaptureFixture[s
         ({}, "config.json: not a config_list; it holds a list like"),
         ([], "config.json: not a config_list"),
         (["conv1"], "config.json: not a config_list"),
-        pytest.param([{"nonsense": 1}], "NNI refuses it (", marks=needs_nni),
+        pytest.param([{"nonsense": 1}], "NNI rejects it (", marks=needs_nni),
         pytest.param([{"sparsity": 0.5, "op_types": ["Linear"]}], "selects no module of this network", marks=needs_nni),
         pytest.param(
             [{"sparsity": -0.5, "op_names": ["conv1"]}], "'sparsity' is -0.5; a number in [0, 1) is needed", marks=needs_nni

@@ -321,6 +321,12 @@ def test_scale_is_the_engines_or_the_one_asked_for(random_file: Path) -> None:
         Upscaler(random_file, scale=7)
 
 
+@pytest.mark.parametrize("scale", [0, -2])
+def test_a_scale_that_is_none_is_refused(scale: int) -> None:
+    with pytest.raises(InputError, match=rf"^scale={scale}: not a number above 0; give another, or leave it out$"):
+        Upscaler(scale=scale)
+
+
 @pytest.mark.parametrize("threads", [0, -1, 1000])
 def test_a_wrong_number_of_threads_is_refused(random_file: Path, threads: int) -> None:
     with pytest.raises(InputError, match=rf"threads={threads}: not within 1 to 256"):

@@ -58,7 +58,7 @@ class Machine:
         """Run ``sr-build``; no timing cache unless one is named."""
         cache = () if "--timing-cache" in arguments else ("--no-timing-cache",)
         given = parser().parse_args([str(a) for a in (*arguments, *cache)])
-        with printed_notes():
+        with printed_notes("sr-build"):
             build(given.graphs, options_from(BuildOptions, given, NAMED), trt=self.trt, cuda=self.cuda)
         return 0
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from sr_deploy.errors import InputError
 from sr_deploy.train.losses.expression import terms_of
-from sr_deploy.train.options import check_recipe
+from sr_deploy.train.recipe_ranges import check_recipe
 
 MOST_EXPAND = 64
 

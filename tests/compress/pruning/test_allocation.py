@@ -13,7 +13,7 @@ from sr_deploy.compress.pruning.allocation import (
     cost_of,
     exact_ratio,
     part_of_the_way,
-    rounded_up,
+    round_up,
 )
 from sr_deploy.compress.pruning.masks import filter_masks, native_masks, nni_installed
 from sr_deploy.compress.pruning.removal import without_filters
@@ -78,7 +78,7 @@ def test_counts_are_rounded_up_and_never_beyond_the_layer() -> None:
     sizes = {64: 33, 65: 32, 40: 36, 8: 3, 17: 1}
     groups = dict(zip(channels_of(build("vdsr", (1,) * 5 + (1,))), sizes.items(), strict=True))
     channels, kept = ({group: pair[place] for group, pair in groups.items()} for place in (0, 1))
-    assert list(rounded_up(kept, channels, 16).values()) == [48, 32, 40, 8, 16]
+    assert list(round_up(kept, channels, 16).values()) == [48, 32, 40, 8, 16]
 
 
 def test_rounds_end_at_the_counts_of_one_round() -> None:

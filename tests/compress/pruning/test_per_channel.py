@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from sr_deploy.compress.command import main as sr_prune
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import Masks, native_masks
 from sr_deploy.compress.pruning.per_channel import values_of_channels
 from sr_deploy.compress.pruning.removal import check_equal, mask_filters, without_filters
@@ -23,6 +22,7 @@ from sr_deploy.train.networks.groups import ChannelGroup
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import Family, build, card_of, widths_of
 from sr_deploy.train.weights import checkpoint
+from tests.helpers.networks import kept_at
 
 PICTURES = Path(__file__).resolve().parents[2] / "pictures"
 
@@ -77,7 +77,7 @@ def randomize(network: Network) -> Network:
 
 
 def masks_of(network: Network) -> Masks:
-    return native_masks(network, config_list_for(network, 0.5))
+    return native_masks(network, kept_at(network, 0.5))
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sr_deploy.compress.pruning.allocation import config_list_for
 from sr_deploy.compress.pruning.masks import native_masks
 from sr_deploy.compress.pruning.reconstruction import reconstruct, reconstruct_
 from sr_deploy.compress.pruning.removal import without_filters
@@ -11,6 +10,7 @@ from sr_deploy.compress.teaching.features import Survivors
 from sr_deploy.train.loop.stepper import MicroBatch
 from sr_deploy.train.networks.network import Network
 from sr_deploy.train.networks.registry import build, convolutions
+from tests.helpers.networks import kept_at
 
 TINY = {
     "vdsr": ((8, 8, 8, 1), {}),
@@ -36,7 +36,7 @@ def batches_for(network: Network, *, seed: int = 0) -> list[MicroBatch]:
 
 
 def halved(network: Network) -> tuple[Network, Survivors]:
-    masks = native_masks(network, config_list_for(network, 0.5))
+    masks = native_masks(network, kept_at(network, 0.5))
     left = Survivors(network)
     left.remove_(masks)
     return without_filters(network, masks), left

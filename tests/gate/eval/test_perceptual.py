@@ -251,7 +251,7 @@ def test_weights_that_cannot_be_had_leave_lpips_out(
     found, lines = evaluated(capsys, "bicubic", "--data", data, "--metrics", "psnr", "lpips")
     assert found[0]["lpips"] is None and number(found[0]["psnr_db"]) > 20.0
     assert lines == [
-        f"warning: LPIPS is left out: {vision.name} cannot be downloaded (no route to host); "
+        f"sr-eval: warning: LPIPS is left out: {vision.name} cannot be downloaded (no route to host); "
         f"fetch https://nowhere.invalid/{vision.name} and put it into {vision.parent}"
     ]
 
@@ -338,7 +338,7 @@ def test_results_that_equal_their_originals_have_no_distance(
 def test_fid_of_one_picture_is_left_out(capsys: pytest.CaptureFixture[str], fid: None, flat_picture: Path, data: Path) -> None:
     found, lines = evaluated(capsys, "bicubic", "--data", flat_picture, data, "--metrics", "fid")
     assert found[0]["fid"] is None and isinstance(found[1]["fid"], float)
-    assert lines[0] == f"warning: {flat_picture}: FID is left out: it needs at least 2 pictures, here is 1"
+    assert lines[0] == f"sr-eval: warning: {flat_picture}: FID is left out: it needs at least 2 pictures, here is 1"
     assert len(lines) == 2
 
 

@@ -31,7 +31,7 @@ def test_a_missing_package_leaves_its_metric_out(
     assert main([str(identity), "--data", str(data), "--threads", "1", "--metrics", metric, "psnr"]) == 0
     found = capsys.readouterr()
     assert found.err.splitlines() == [
-        f"warning: {metric.upper()} is left out: package {package} is not installed; pip install 'sr-deploy[metrics]'"
+        f"sr-eval: warning: {metric.upper()} is left out: package {package} is not installed; pip install 'sr-deploy[metrics]'"
     ]
     _, heading, _, row = found.out.splitlines()
     assert heading.split()[5:] == [metric.upper(), "PSNR", "dB"]
@@ -47,7 +47,7 @@ def test_figures_that_were_not_measured_are_null(
     entry = json.loads(found.out)["results"][0]
     assert (entry["lpips"], entry["lpips_net"], entry["fid"]) == (None, None, None)
     assert entry["psnr_db"] > 20.0 and entry["ssim"] > 0.5
-    assert [line.split()[1] for line in found.err.splitlines()] == ["LPIPS", "FID"]
+    assert [line.split()[2] for line in found.err.splitlines()] == ["LPIPS", "FID"]
 
 
 def test_a_broken_torchvision_leaves_its_metric_out(
@@ -59,7 +59,7 @@ def test_a_broken_torchvision_leaves_its_metric_out(
     monkeypatch.syspath_prepend(str(tmp_path))
     assert main(["bicubic", "--data", str(data), "--metrics", "psnr", "lpips"]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "warning: LPIPS is left out: its network does not load (operator torchvision::nms does not exist); "
+        "sr-eval: warning: LPIPS is left out: its network does not load (operator torchvision::nms does not exist); "
         "install packages that fit each other: pip install -U 'sr-deploy[metrics]'"
     ]
 

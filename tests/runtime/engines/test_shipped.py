@@ -171,7 +171,7 @@ def test_plain_l_is_the_default_and_its_family_has_short_names(name: str | None,
 
 
 def test_a_short_name_at_a_scale_that_it_does_not_serve_says_what_it_serves() -> None:
-    with pytest.raises(InputError, match=r"^photo, x4: plain_l_photo_x2_int8 serves x2, not x4"):
+    with pytest.raises(InputError, match=r"^photo at scale 4: plain_l_photo_x2_int8 serves x2, not x4"):
         choose(FAMILY, "photo", 4)
 
 
@@ -212,9 +212,11 @@ def test_what_is_no_name_lists_the_names(name: str) -> None:
 
 
 def test_a_scale_that_no_engine_of_that_name_serves_says_what_they_serve() -> None:
-    with pytest.raises(InputError, match=r"^edsr, x3: edsr_pruned_int8 serves x2, edsr_x4_pruned_int8 serves x4, not x3; choose"):
+    with pytest.raises(
+        InputError, match=r"^edsr at scale 3: edsr_pruned_int8 serves x2, edsr_x4_pruned_int8 serves x4, not x3; choose"
+    ):
         choose(SOME, "edsr", 3)
-    with pytest.raises(InputError, match=r"^x5: .*vdsr_pruned_int8 serves x2 x3 x4, not x5; choose another scale"):
+    with pytest.raises(InputError, match=r"^scale 5: .*vdsr_pruned_int8 serves x2 x3 x4, not x5; choose another scale"):
         choose(SOME, None, 5)
 
 
