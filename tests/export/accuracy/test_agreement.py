@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,14 @@ from PIL import Image
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import torch
+
 from sr_deploy.calib_data import folder
 from sr_deploy.export.command import main as export
 from sr_deploy.gate.command import main as gate
 from sr_deploy.runtime.backends.onnx_file import read_card
+from sr_deploy.train.networks.registry import build, card_of
+from sr_deploy.train.weights import checkpoint
 from tests.gate.test_checkpoint import checkpoint_of
 from tests.runtime import tiny_onnx as tiny
 
@@ -39,7 +43,9 @@ class Case:
 
     def gate(self, budget: Path) -> int:
         """Run ``sr-gate`` on the photographs that the guard has measured on."""
-        engine, reference, report = (str(self.place / name) for name in ("six_int8.onnx", "six_fp32.onnx", "gate.json"))
+        engine, reference, report = (
+            str(self.place / name) for name in (f"{self.network.stem}_int8.onnx", f"{self.network.stem}_fp32.onnx", "gate.json")
+        )
         return gate(
             [
                 engine,
@@ -87,6 +93,18 @@ def test_both_measure_the_same(case: Case) -> None:
     for scale in SCALES:
         gated = case.gated(scale)
         assert measured[str(scale)] == pytest.approx({name: gated[name] for name in measured[str(scale)]}, abs=1e-6)
+
+
+def test_both_measure_an_rgb_network_that_enlarges_inside_the_same(case: Case, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        network = build("srresnet", config={"blocks": 1, "features": 8, "scale": 2, "colors": 3}).eval()
+    checkpoint.save(tmp_path / "rgb.safetensors", network, card_of(network, scales=(2,), default_scale=2))
+    rgb = replace(case, network=tmp_path / "rgb.safetensors", place=tmp_path)
+    assert rgb.export("--shape", "1", "3", "32", "32", "--max-drop", "50") == 0 and rgb.gate(budget(rgb)) == 0
+    measured = json.loads((tmp_path / "rgb_int8.guard.json").read_text())["answer"]["figures"]["2"]
+    assert measured == pytest.approx({name: rgb.gated(2)[name] for name in measured}, abs=1e-6)
+    assert measured["worst_shift_levels"] != 0.0
 
 
 @pytest.mark.parametrize("limit", ["max_shift_levels", "min_agreement_db", "max_drop_worst_picture_db"])
