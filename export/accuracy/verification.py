@@ -7,18 +7,18 @@ here, by the definition that the gate has (``sr_deploy.comparison``), so that th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnxruntime as ort
 
 from sr_deploy.budgets import Budget
 from sr_deploy.card import ModelCard
-from sr_deploy.comparison import Losses, PictureResult, compare, degrade, spending
+from sr_deploy.comparison import Degraded, Losses, PictureResult, compare, degrade, spending
 from sr_deploy.degrade import Planes, through_channels
 from sr_deploy.export.accuracy.sensitivity import LayerLoss
 from sr_deploy.export.graphs.model import INPUT
-from sr_deploy.export.photographs import Photographs
+from sr_deploy.export.photographs import HELD_BYTES, Photographs
 from sr_deploy.progress import progress
 from sr_deploy.runtime.upscaling.tiling import bands_of, evenly
 
@@ -30,12 +30,13 @@ Budgets = Mapping[int, Budget]
 
 @dataclass(frozen=True)
 class WholePictures:
-    """Photographs on which graphs of one network are compared as the gate does."""
+    """Photographs on which graphs of one network are compared as the gate does; what the fp32 graph makes of them is held."""
 
     photographs: Photographs
     digests: Sequence[str]  # of those that can be measured at every scale
     card: ModelCard  # of the fp32 graph
     scales: tuple[int, ...]
+    held: dict[tuple[str, int], tuple[Degraded, Planes]] = field(default_factory=dict)  # by photograph and scale
 
     def losses(self, graph: ort.InferenceSession, reference: ort.InferenceSession) -> dict[int, Losses]:
         """Return what ``graph`` loses against ``reference`` by scale; both take one tile of the card's shape at a time."""
@@ -43,13 +44,20 @@ class WholePictures:
         chosen = evenly(self.digests, MOST_PICTURES)
         with progress("guard, whole pictures", len(chosen) * len(self.scales)) as advance:
             for digest in chosen:
-                name, original = self.photographs.paths[digest].name, self.photographs.measured(digest)
                 for scale in self.scales:
-                    degraded = degrade(name, original, scale, self.card.upscale)
-                    ours, theirs = (through(session, self.card, degraded.given) for session in (graph, reference))
-                    found[scale].append(compare(degraded, ours, theirs))
+                    degraded, theirs = self.held.get((digest, scale)) or self._expected(digest, scale, reference)
+                    found[scale].append(compare(degraded, through(graph, self.card, degraded.given), theirs))
                     advance("")
         return {scale: Losses(tuple(pictures)) for scale, pictures in found.items()}
+
+    def _expected(self, digest: str, scale: int, reference: ort.InferenceSession) -> tuple[Degraded, Planes]:
+        """Return a photograph made small and what the fp32 graph makes of it, held where ``HELD_BYTES`` have room for it."""
+        degraded = degrade(self.photographs.paths[digest].name, self.photographs.measured(digest), scale, self.card.upscale)
+        made = degraded, through(reference, self.card, degraded.given)
+        size = sum(planes.nbytes for one, theirs in (*self.held.values(), made) for planes in (one.given, one.hr, theirs))
+        if size <= HELD_BYTES:
+            self.held[digest, scale] = made
+        return made
 
 
 def through(session: ort.InferenceSession, card: ModelCard, picture: Planes) -> Planes:
