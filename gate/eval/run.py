@@ -69,7 +69,8 @@ def evaluate(models: Sequence[str | Path], options: EvalOptions, *, progress: On
                 for scale in scales or [model.card.default_scale if model.card else 2]:
                     scores = measure_folder(model, paths, scale, options, served[folder])
                     figures = {metric: figure.take() for metric, figure in served[folder].items()}
-                    tell_equal(scores, folder, name)
+                    if "psnr" in options.metrics:
+                        tell_equal(scores, folder, name)
                     score = mean(scores)
                     net = options.lpips_net if "lpips" in figures else None
                     measured = (score.psnr_db, score.ssim, figures.get("lpips"), net, figures.get("fid"))
