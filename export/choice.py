@@ -49,7 +49,7 @@ def first_choice(export: Export) -> Choice:
     options = export.options
     kept = frozenset() if options.all_layers else kept_by_default(export.model)
     if export.learned is not None:
-        kept = export.learned.keep & export.card.layers.keys()
+        kept = frozenset(export.learned.keep & export.card.layers.keys())  # a view of keys makes a set
     choice = Choice(kept, tuple(dict.fromkeys(options.keep)))
     if choice.floating >= export.macs.keys():
         raise InputError(f"--keep {' '.join(options.keep)}: no convolution is left for int8; keep fewer")
