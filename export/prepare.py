@@ -59,7 +59,7 @@ def prepare(path: Path, options: ExportOptions) -> Export:
     settings = source.settings
     network, card = taken_at(source.network, source.card, settings.scale)
     check_halo(settings.shape, card.halo)
-    tiles = calibration_tiles(card, settings, options)
+    tiles = calibration_tiles(card, settings, options, checked=source.learned is None)
     selection = selection_photographs(tiles, options)
     model = graph_from_network(network.folded(), settings.shape)
     check_names(model, set(options.keep))
@@ -83,14 +83,17 @@ def load_source(path: Path, options: ExportOptions) -> Source:
     return Source(network, card, learned, settings_for(path, card, learned, options))
 
 
-def calibration_tiles(card: ModelCard, settings: Settings, options: ExportOptions) -> CalibrationSet:
-    """Return the photographs to calibrate on, cut into tiles; a note names each that is left out."""
+def calibration_tiles(card: ModelCard, settings: Settings, options: ExportOptions, *, checked: bool) -> CalibrationSet:
+    """Return the photographs to calibrate on, cut into tiles; a note names each that is left out, and one says if they are few.
+
+    Nothing is ``checked`` where they choose no thresholds.
+    """
     scales = card.scales if options.scale is None else (settings.scale,)  # together, unless one is asked for
     cut = Cut(scales, settings.shape, options.calib_tiles, card.upscale)
     tiles = CalibrationSet(Photographs(options.calib or folder("calibrate"), cut.color), cut)
     for line in tiles.skipped:
         NOTES.warning(f"left out: {line}")
-    if "int8" in options.precisions or "fp16" in options.precisions or options.sensitivity:
+    if checked and ("int8" in options.precisions or "fp16" in options.precisions or options.sensitivity):
         seen = (luma_of(np.float32(255.0) * (tile[0, 0] if tile.shape[1] == 1 else tile[0])) for tile in tiles)
         check_detail(seen, str(tiles.photographs.folder), least=LEAST_TILES, advice="name a folder of photographs with --calib")
     return tiles

@@ -89,7 +89,7 @@ def test_a_photograph_is_opened_twice(tiny: Path, photos: Path, select: Path, tm
     guard = ["--select", str(select), "--max-drop", "5", "--sensitivity", "--threads", "1"]
     script = [sys.executable, "-c", OPENINGS, f"{photos}:{select}"]
     done = subprocess.run([*script, *command, *guard], capture_output=True, text=True, check=True)
-    assert "guard: drop" in done.stdout
+    assert "guard: tiles: drop" in done.stdout
     found = Counter(line.removeprefix("opened ") for line in done.stdout.splitlines() if line.startswith("opened "))
     # Once for its digest and once to decode it: calibration, refinement, sensitivity, the guard, two scales and three precisions.
     assert found == {str(path): 2 for place in (photos, select) for path in place.glob("*.png")}

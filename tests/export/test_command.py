@@ -225,7 +225,7 @@ def test_thresholds_of_something_else_are_refused(
     run: Run, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], what: str
 ) -> None:
     assert run("--precision", "int8", "--thresholds", str(exported / "tiny_int8.thresholds.json"), *more) == 2
-    assert f"made with {what} " in error_lines(capsys)[0]
+    assert f"made with {what} " in error_lines(capsys)[-1]  # behind a warning of too few tiles
     assert written(tmp_path) == []
 
 

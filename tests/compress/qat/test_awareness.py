@@ -139,7 +139,7 @@ def test_a_network_that_int8_harms_comes_nearer_to_its_teacher(dense: Path, phot
 def test_the_table_shows_int8_before_and_after(dense: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert learn(dense, photos, "--qat-steps", "2", "--val", str(photos))[0] == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines[2:6]] == ["dense", "pruned", "int8 before qat", "int8 after qat"]
+    assert [line.split("  ")[0] for line in lines[3:7]] == ["dense", "pruned", "int8 before qat", "int8 after qat"]
     assert {line.split()[-4] for line in lines[2:6]} == {"1,296"}  # thresholds are no weights
 
 
@@ -178,7 +178,7 @@ def test_pruning_and_fine_tuning_come_first(dense: Path, photos: Path, capsys: p
     assert card.widths == (4, 4, 4, 1) and list(card.thresholds) == ["conv2", "conv3", "conv4"]
     assert card.recipe["finetune.train.lr"] == "0.001" and card.recipe["train.lr"] == "0.0001"
     rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert rows[2:7] == ["dense", "pruned", "fine-tuned", "int8 before qat", "int8 after qat"]
+    assert rows[3:8] == ["dense", "pruned", "fine-tuned", "int8 before qat", "int8 after qat"]
 
 
 def test_other_weights_do_not_inherit_thresholds(dense: Path, photos: Path) -> None:

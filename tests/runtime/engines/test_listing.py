@@ -43,7 +43,7 @@ def test_a_picture_alone_is_enough(picture: Path, arguments: list[str], scale: i
     ("arguments", "message"),
     [
         (["--engine", "vdrs"], "sr-infer: vdrs: no such file, and no shipped engine is called so; name a file "),
-        (["--engine", "edsr", "--scale", "3"], "sr-infer: edsr, x3: edsr_pruned_int8 serves x2"),
+        (["--engine", "edsr", "--scale", "3"], "sr-infer: edsr at scale 3: edsr_pruned_int8 serves x2"),
         (["--scale", "7"], "sr-infer: scale 7: plain_l_x2_qat_int8 serves x2"),
         (["--engine", "./vdsr.onnx"], "sr-infer: vdsr.onnx: no such file; make it with sr-export"),
     ],

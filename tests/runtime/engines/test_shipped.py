@@ -207,7 +207,7 @@ def test_the_photo_engine_is_offered_in_place_of_one_trained_on_clean_pictures(
 @pytest.mark.parametrize("name", ["", "eds", "edsr_", "pruned", "vdsr_pruned_int8.plan", "x.onnx", "_"])
 def test_what_is_no_name_lists_the_names(name: str) -> None:
     names = re.escape("edsr_pruned_int8, edsr_x4_pruned_int8, vdsr_pruned_int8 (sr-infer --list)")
-    with pytest.raises(InputError, match=rf"^{re.escape(name)}: no such file, and no engine of that name comes with .*{names}$"):
+    with pytest.raises(InputError, match=rf"^{re.escape(name)}: no such file, and no shipped engine is called so; .*{names}$"):
         choose(SOME, name, None)
 
 
