@@ -96,13 +96,13 @@ class Pruning:
         """Prune in rounds, train, and return what was reached."""
         parent = {f"parent.{name}": value for name, value in self.card.recipe.items()}
         facts = {**parent, "prune.criterion": NAMES[self.options.criterion], **self.plan.facts}
-        if self.options.reconstruct:
-            facts["prune.reconstruct"] = f"{self.options.reconstruct} patches"
         small, left, card = self.dense, Survivors(self.dense), self.card
         for number in range(1, self.plan.rounds + 1):
             config_list, masks = self.masks_of_round(small, number)
             facts |= round_facts(config_list, number, self.plan.rounds)
             small = self.without_filters(small, masks, left, number)
+            if self.rows[-1].stage == stage("reconstructed", number, self.plan.rounds):
+                facts["prune.reconstruct"] = f"{self.options.reconstruct} patches"
             small, card = self.tune(small, self.smaller_card(small, facts), number, left)
         if self.qat is not None:
             for name, rounded in self.quantization_aware(small, card, self.qat):

@@ -72,6 +72,8 @@ def test_without_pictures_it_is_reconstructed_on_those_that_come_along(dense: Pa
     card = prune(dense, options).card
     assert card.recipe["prune.reconstruct"] == "16 patches"
     plain = prune(dense, replace(options, output=dense.with_name("plain.safetensors"), reconstruct=0)).checkpoint
+    whole = prune(dense, replace(options, output=dense.with_name("whole.safetensors"), sparsity=0.0)).card
+    assert "prune.reconstruct" not in whole.recipe  # nothing was removed, so nothing was solved
     one, other = (checkpoint.tensors(path) for path in (options.output, plain))
     assert one.keys() == other.keys() and not any(torch.equal(one[name], other[name]) for name in one if "weight" in name)
 
